@@ -1,0 +1,76 @@
+"""Run notebooks in place, each in a fresh process, keeping nbdev's skip rules, and clean them.
+
+`exec_nbs.py [NB ...]` writes fresh outputs. `exec_nbs.py --check [NB ...]` writes nothing and fails when the saved text
+outputs differ from a fresh run (pictures differ between versions of matplotlib, so they are compared by presence).
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("MPLBACKEND", "agg")
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["IN_TEST"] = "1"
+
+
+def run_one(src: Path, dest: Path) -> None:
+    from execnb.nbio import read_nb, write_nb
+    from execnb.shell import CaptureShell
+    from nbdev.clean import clean_nb
+    from nbdev.config import get_config
+    from nbdev.frontmatter import FrontmatterProc
+    from nbdev.process import NBProcessor
+
+    cfg = get_config()
+    flags = set(cfg.tst_flags.split())
+    directives = NBProcessor(src, procs=FrontmatterProc, process=True).nb
+    nb = read_nb(src)
+    ids = [c.get("id") for c in nb.cells]
+
+    def skip(cell):
+        if cell.cell_type != "code": return True
+        d = getattr(directives.cells[cell.idx_], "directives_", {}) or {}
+        return d.get("eval:", [""])[0].lower() == "false" or bool(flags & d.keys())
+
+    shell = CaptureShell(src)
+    sys.path.insert(0, str(cfg.config_path))
+    os.chdir(src.parent)
+    shell.run_all(nb, exc_stop=True, preproc=skip)
+    clean_nb(nb, clean_ids=True, allowed_metadata_keys=cfg.get("allowed_metadata_keys").split())
+    for c, i in zip(nb.cells, ids): c["id"] = i
+    write_nb(nb, dest)
+
+
+def text_outputs(path: Path) -> list:
+    """The outputs of each cell, with pictures replaced by their kind."""
+    out = []
+    for c in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        for o in c.get("outputs", []):
+            data = {k: (v if k.startswith("text/") and "image/png" not in o.get("data", {}) else None)
+                    for k, v in o.get("data", {}).items()}
+            out.append((c["id"], o.get("name"), o.get("text"), data))
+    return out
+
+
+def main(args: list[str]) -> int:
+    check, bad = "--check" in args, []
+    nbs = [Path(a).resolve() for a in args if not a.startswith("-")] or sorted(Path("nbs").resolve().glob("[!._]*.ipynb"))
+    for f in nbs:
+        with tempfile.TemporaryDirectory() as t:
+            out = Path(t) / f.name
+            if subprocess.run([sys.executable, __file__, "--one", str(f), str(out)]).returncode:
+                bad.append(f"{f.name}: failed")
+            elif check:
+                if text_outputs(out) != text_outputs(f): bad.append(f"{f.name}: saved outputs are stale")
+            elif out.read_bytes() != f.read_bytes():
+                f.write_bytes(out.read_bytes())
+                print("updated", f.name)
+    if bad: print("\n".join(bad), file=sys.stderr)
+    return len(bad)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]: run_one(Path(sys.argv[2]), Path(sys.argv[3]))
+    else: sys.exit(min(main(sys.argv[1:]), 1))

@@ -116,7 +116,7 @@ def _sloped(s, b, h, q, k): return s - 0.1 * (1 + h) * abs(q - k)
 # %% ../nbs/02_testing.ipynb #checks
 def _check_shapes(fn):
     """1 shapes: odd lengths, q != k, value width, grouped heads"""
-    for dims in ((1, 1, 1, 1, 1, 1, 1), (2, 4, 4, 37, 37, 16, 16), (1, 4, 2, 19, 70, 8, 12), (1, 6, 1, 65, 9, 8, 4)): _agrees(fn, _sample(*dims))
+    for dims in ((1, 1, 1, 1, 1, 1, 1), (2, 4, 2, 37, 70, 16, 12), (1, 6, 1, 65, 9, 8, 4)): _agrees(fn, _sample(*dims))
 
 def _check_order(fn):
     """2 order: scale, then score_mod, then mask"""
@@ -146,7 +146,7 @@ def _check_precision(fn):
 def _check_mods(fn):
     """5 score mods: values, and gradients of captured arrays"""
     q, k, v = _sample(2, 4, 2, 21, 30, 8, 8)
-    for mod in (_causal, _sloped, lambda *a: _causal(_sloped(a[0], *a[1:]), *a[1:]), lambda s, *_: 3 * jnp.tanh(s / 3)): _agrees(fn, (q, k, v), score_mod=mod)
+    for mod in (lambda s, *i: _causal(_sloped(s, *i), *i), lambda s, *_: 3 * jnp.tanh(s / 3)): _agrees(fn, (q, k, v), score_mod=mod)
     def loss(f, slope, table): return (f(q, k, v, score_mod=lambda s, b, h, i, j: _causal(s - slope[h] * abs(i - j) + table[i, j], b, h, i, j)) ** 2).sum()
     slope, table = jnp.array([0.1, 0.2, 0.3, 0.4]), jnp.cos(jnp.arange(21. * 30).reshape(21, 30))
     for grad in (jax.grad, lambda f, a: jax.jit(jax.grad(f, a))):
@@ -189,7 +189,7 @@ def _check_transforms(fn):
 def _check_masks(fn):
     """12 masks: every broadcastable shape"""
     q, k, v = _sample(2, 4, 2, 7, 10, 8, 8)
-    for shape in ((2, 1, 1, 10), (1, 4, 7, 10), (2, 4, 7, 10), (1, 1, 7, 1), (7, 10)):
+    for shape in ((2, 1, 1, 10), (2, 4, 7, 10), (7, 1)):
         _agrees(fn, (q, k, v), mask=jax.random.bernoulli(jax.random.key(len(shape)), 0.6, shape))
 
 # %% ../nbs/02_testing.ipynb #checks-table

@@ -47,6 +47,7 @@ def mathml(tex: str, display: bool) -> str:
     from latex2mathml.converter import convert
     out = convert(re.sub(r"\{(aligned|gathered)\}", "{align*}", tex), display="block" if display else "inline")
     if left := re.search(r"<mi>\\\w+|>&</", out): raise ValueError(f"cannot render {left[0]!r} in the formula {tex!r}")
+    out = out.replace("<mi>:</mi>", "<mo>:</mo>")  # a colon is a relation, with room around it
     out = re.sub(r'columnalign="(left|right)"', r'style="text-align: \1"', out)
     struck = dict(zip("CHNPQRZE", "ℂℍℕℙℚℝℤ𝔼"))
     return re.sub(r'<mi mathvariant="double-struck">(\w)</mi>', lambda m: f"<mi>{struck.get(m[1], m[1])}</mi>", out)
@@ -86,8 +87,8 @@ def broken_links(site: Path) -> list[str]:
             if u.scheme or u.netloc: continue
             to = (page.parent / unquote(u.path)).resolve() if u.path else page
             if to.is_dir(): to = to / "index.html"
-            if not to.is_file(): bad.append(f"{page.name}: {ref}")
-            elif u.fragment and to in pages and unquote(u.fragment) not in pages[to].ids: bad.append(f"{page.name}: {ref} (no such anchor)")
+            lost = u.fragment and to in pages and unquote(u.fragment) not in pages[to].ids
+            if lost or not to.is_file(): bad.append(f"{page.name}: {ref}{' (no such anchor)' if lost else ''}")
     return bad
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from .score_mods import score_indices
 from .tiles import (
     _finite, apply_score_mod, check_mask, check_qkv, default_scale, drop_weights, dropout_seed, tile_scores, tile_values)
 from ..typing import ScoreMod, declare_kernel
@@ -38,11 +39,13 @@ def standard_attention(
     """
     dims = check_qkv(query, key, value)
     mask, seed = check_mask(mask, dims), dropout_seed(dropout_rng, dropout_rate, deterministic)
-    scores = apply_score_mod(score_mod, tile_scores(query, key, default_scale(scale, dims.d)))
+    where = score_indices(dims.b, dims.h, dims.q, dims.k)
+    scores = apply_score_mod(score_mod, tile_scores(query, key, default_scale(scale, dims.d)), where)
     if mask is not None: scores = jnp.where(mask, scores, -jnp.inf)
     top = _finite(lax.stop_gradient(scores.max(-1, keepdims=True, initial=-jnp.inf)))
     weights = jnp.exp(scores - top)
     total = weights.sum(-1, keepdims=True)
     safe = jnp.where(total > 0, total, 1)
-    out = tile_values(drop_weights(weights / safe, seed, dropout_rate, broadcast=broadcast_dropout), value).astype(query.dtype)
+    weights = drop_weights(weights / safe, where, seed, dropout_rate, broadcast=broadcast_dropout)
+    out = tile_values(weights, value).astype(query.dtype)
     return (out, jnp.where(total > 0, top + jnp.log(safe), -jnp.inf)[..., 0]) if return_lse else out

@@ -105,18 +105,16 @@ def tile_values(
 
 # %% ../../nbs/14_kernels.tiles.ipynb #apply-mod
 def apply_score_mod(
-    score_mod: ScoreMod | None,     # Mod to apply; `None` changes nothing
-    scores: Float[Array, "b h q k"],# Scaled scores
-    *,
-    q_start: int | Int[Array, ""] = 0, # Position of the first query of the tile
-    k_start: int | Int[Array, ""] = 0  # Position of the first key of the tile
-) -> Float[Array, "b h q k"]:       # New scores, same shape and dtype
+    score_mod: ScoreMod | None,      # Mod to apply; `None` changes nothing
+    scores: Float[Array, "b h q k"], # Scaled scores
+    indices: tuple[Array, ...]       # Where they stand, from `score_indices`
+) -> Float[Array, "b h q k"]:        # New scores, same shape and dtype
     """Call a score mod on a tile with the positions of that tile.
 
     Raises: `ValueError` if what it returns does not broadcast to the scores.
     """
     if score_mod is None: return scores
-    out = score_mod(scores, *score_indices(*scores.shape, q_start=q_start, k_start=k_start))
+    out = score_mod(scores, *indices)
     try: return jnp.broadcast_to(out, scores.shape).astype(scores.dtype)
     except (ValueError, TypeError) as e:
         raise ValueError(f"`score_mod` must return scores of shape {scores.shape}, got {jnp.shape(out)}") from e
@@ -213,17 +211,16 @@ def dropout_seed(
 
 # %% ../../nbs/14_kernels.tiles.ipynb #dropout-scale
 def drop_weights(
-    weights: Float[Array, "b h q k"],  # Weights, normalised or not
-    seed: UInt[Array, " 2"] | None,    # From `dropout_seed`; `None` changes nothing
-    rate: float,                       # Share of the weights to drop
+    weights: Float[Array, "b h q k"], # Weights, normalised or not
+    indices: tuple[Array, ...],       # Where they stand, from `score_indices`
+    seed: UInt[Array, " 2"] | None,   # From `dropout_seed`; `None` changes nothing
+    rate: float,                      # Share of the weights to drop
     *,
-    q_start: int | Int[Array, ""] = 0, # Position of the first query of the tile
-    k_start: int | Int[Array, ""] = 0, # Position of the first key of the tile
-    broadcast: bool = False            # True: all sequences and heads share one mask
-) -> Float[Array, "b h q k"]:          # Dropped weights are 0, the others grow by `1/(1-rate)`
-    """Dropout on a tile of attention weights. Source: Srivastava et al. 2014."""
+    broadcast: bool = False           # True: all sequences and heads share one mask
+) -> Float[Array, "b h q k"]:         # Dropped weights are 0, the others grow by `1/(1-rate)`
+    """Dropout on a tile of attention weights. Linear in the weights, so it is its own derivative. Source: Srivastava et al. 2014."""
     if seed is None: return weights
-    b, h, q, k = score_indices(*weights.shape, q_start=q_start, k_start=k_start)
+    b, h, q, k = indices
     if broadcast: b, h = jnp.zeros_like(b[:1]), jnp.zeros_like(h[:, :1])
     return jnp.where(dropout_keep(seed, b, h, q, k, rate), weights / (1 - rate), jnp.zeros_like(weights))
 

@@ -1,0 +1,134 @@
+"""Every notebook is a test: it runs in a process of its own, and prints what the page says that it prints.
+
+nbdev's own rules say which cells are skipped; they are counted and named at the end of the run. Saved outputs are
+compared with those of the run. Numbers differ in their last digits between processors, so floats may differ by 1 %;
+everything else must be equal, pictures only there. Under other versions of the libraries than those in
+`recorded_with.txt` the text may differ too: then only *which* cells print something is compared.
+
+    pytest tests/test_notebooks.py -k 20_        # one room
+    python tests/test_notebooks.py               # after `tools/exec_nbs.py` on newer libraries: record their versions
+"""
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import conftest
+import pytest
+from notebooks import code, notebooks, root
+
+TIMEOUT = 900  # seconds for one notebook; a normal one takes below 30
+recorded_with = Path(__file__).parent / "recorded_with.txt"
+packages = ("jax", "flax", "numpy")
+float_re = re.compile(r"[-+]?\d+\.\d*(?:e[-+]?\d+)?|[-+]?\d+e[-+]?\d+")
+
+
+# ---- Running
+
+def execute(nb: Path, folder: Path) -> tuple[int, str, float, Path]:
+    """Run one notebook: exit code, what it wrote to the terminal, seconds, and the notebook with fresh outputs."""
+    out, start = folder / nb.name, time.monotonic()
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg"}
+    cmd = [sys.executable, str(root / "tools" / "exec_nbs.py"), "--one", str(nb), str(out)]
+    try: r = subprocess.run(cmd, cwd=root, env=env, capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired: return 1, f"still running after {TIMEOUT} seconds", TIMEOUT, out
+    return r.returncode, r.stdout + r.stderr, time.monotonic() - start, out
+
+
+@pytest.fixture(scope="session")
+def runs(request, tmp_path_factory):
+    """All chosen notebooks, two at a time: much of a run is one thread that traces and compiles."""
+    chosen = [i.callspec.params["nb"] for i in request.session.items if getattr(i, "originalname", "") == "test_notebook"]
+    folder, pool = tmp_path_factory.mktemp("nbs"), ThreadPoolExecutor(2)
+    yield {nb: pool.submit(execute, nb, folder) for nb in chosen}
+    pool.shutdown(cancel_futures=True)
+
+
+def skipped(nb: Path) -> Counter:
+    """The cells that nbdev skips, by the flag that says so."""
+    from nbdev.config import get_config
+    flags = set(get_config(cfg_name="settings.ini", path=root).tst_flags.split())
+    found = Counter()
+    for c in code(nb):
+        d = c["directives"]
+        found.update(sorted(flags & d.keys())[:1] or (["eval: false"] if d.get("eval", "").strip().lower() == "false" else []))
+    return found
+
+
+# ---- Comparing
+
+def outputs(path: Path) -> dict[str, list]:
+    """What each cell printed or showed, pictures as a mark that there is one; the address of a warning's line is noise."""
+    found = {}
+    for c in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        for o in c.get("outputs", []):
+            data = o.get("data", {})
+            picture = any(k.startswith("image/") for k in data)
+            text = {k: "".join(v) for k, v in data.items() if k.startswith("text/")}
+            what = (o["output_type"], o.get("name"), "picture" if picture else text or "".join(o.get("text", "")))
+            found.setdefault(c["id"], []).append(what)
+    return found
+
+
+def same(a: str, b: str) -> bool:
+    """Whether two printed texts are equal up to spacing and to 1 % in each float."""
+    words = [float_re.sub("#", " ".join(t.split())).replace(" ", "") for t in (a, b)]
+    return words[0] == words[1] and all(
+        math.isclose(float(x), float(y), rel_tol=1e-2, abs_tol=1e-5) for x, y in zip(float_re.findall(a), float_re.findall(b)))
+
+
+def here() -> str:
+    def of(name):
+        try: return version(name)
+        except PackageNotFoundError: return "none"
+    return "".join(f"{name}=={of(name)}\n" for name in packages)
+
+
+def stale(saved: dict, fresh: dict, text: bool) -> list[str]:
+    """The cells whose saved outputs are not those of a fresh run."""
+    kind = lambda outs: [(t, n) for t, n, _ in outs if n != "stderr"]
+    bad = [i for i in {**saved, **fresh} if kind(saved.get(i, [])) != kind(fresh.get(i, []))]
+    if text:
+        bad += [i for i, outs in saved.items() if i not in bad
+                for (_, n, a), (_, _, b) in zip(outs, fresh.get(i, [])) if n != "stderr" and not same(str(a), str(b))]
+    return bad
+
+
+# ---- The tests
+
+def test_comparison_sees_differences():
+    assert same("[1.  0.5]", "[1. 0.5004]") and same("loss 2.31e-08", "loss 0.1e-08")
+    for a, b in [("12 pages", "13 pages"), ("0.5", "0.52"), ("True", "False"), ("1.0", "1.0 2.0")]: assert not same(a, b)
+    one, two = {"a": [("stream", "stdout", "x 1.0")]}, {"a": [("stream", "stdout", "y 1.0")]}
+    assert stale(one, one, True) == [] and stale(one, two, True) == ["a"] and stale(one, two, False) == []
+    assert stale(one, {}, False) == ["a"] and stale({}, one, False) == ["a"]
+
+
+@pytest.mark.parametrize("nb", notebooks(), ids=lambda p: p.stem)
+def test_notebook(nb, runs):
+    rc, said, seconds, out = runs[nb].result()
+    if found := skipped(nb): conftest.notes.append(f"{nb.name} skips " + ", ".join(f"{n} x {flag}" for flag, n in found.items()))
+    tail = "\n".join(said.splitlines()[-40:])
+    if rc: pytest.fail(f"{nb.name} failed after {seconds:.0f} s; the end of what it said:\n\n{tail}", pytrace=False)
+    bad = stale(outputs(nb), outputs(out), text=recorded_with.read_text() == here())
+    if bad: pytest.fail(f"a fresh run prints something else in {bad}: python tools/exec_nbs.py nbs/{nb.name}", pytrace=False)
+
+
+def test_report():
+    """Not a check: the closing report says how much was run and compared."""
+    cells = sum(len(code(nb)) for nb in notebooks())
+    skips = sum(skipped(nb).total() for nb in notebooks())
+    notes = [f"{len(notebooks())} notebooks, {cells} code cells, {skips} of them skipped by flags"]
+    if (then := recorded_with.read_text()) != here():
+        notes.append(f"printed text not compared: recorded with {' '.join(then.split())}, here {' '.join(here().split())}")
+    conftest.notes[:0] = notes
+
+
+if __name__ == "__main__": recorded_with.write_text(here())

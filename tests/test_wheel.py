@@ -1,0 +1,84 @@
+"""What users get: the wheel, in an empty environment with nothing but its own requirements."""
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+
+import pytest
+from notebooks import root
+
+LEFT_OUT = ".git .venv* .*_cache .hypothesis _docs _proc _site_src build dist *.egg-info __pycache__".split()
+attend = """
+import attnax, jax, jax.numpy as jnp
+q = jax.random.normal(jax.random.key(0), (1, 4, 8, 16))
+k = jax.random.normal(jax.random.key(1), (1, 2, 8, 16))
+out = attnax.memory_efficient_attention(q, k, k, score_mod=attnax.causal_mod())
+assert out.shape == q.shape and jnp.allclose(out, attnax.standard_attention(q, k, k, score_mod=attnax.causal_mod()), atol=1e-5)
+assert jnp.allclose(out[0, :2, 0], k[0, 0, 0], atol=1e-6)  # the first query sees only the first key
+print(attnax.__file__)
+"""
+
+
+def run(*cmd, cwd, **kwargs):
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return subprocess.run(list(map(str, cmd)), cwd=cwd, env={**env, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, **kwargs)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The wheel, built from the source distribution as an index would get it, from a copy of the tree."""
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(root, folder / "src", ignore=shutil.ignore_patterns(*LEFT_OUT))
+    r = run(sys.executable, "-m", "build", "--outdir", folder / "dist", folder / "src", cwd=folder)
+    assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
+    return next((folder / "dist").glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def home(wheel, tmp_path_factory):
+    """An environment with the wheel and its requirements; its `bin` folder."""
+    folder = tmp_path_factory.mktemp("home")
+    venv.create(folder / "env", with_pip=True)
+    bin = folder / "env" / ("Scripts" if os.name == "nt" else "bin")
+    r = run(bin / "python", "-m", "pip", "install", "-q", "--no-compile", wheel, cwd=folder)
+    assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
+    return bin
+
+
+def test_wheel_contents(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "attnax/py.typed" in names and "attnax/kernels/score_mods.py" in names
+    assert any(n.endswith("licenses/LICENSE") for n in names)
+    assert {n.split("/")[0] for n in names} == {"attnax", wheel.name.split("-py3")[0] + ".dist-info"}
+    ours = {p.relative_to(root).as_posix() for p in (root / "attnax").rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    assert {n for n in names if n.startswith("attnax/")} == ours
+
+
+def test_attention_runs(home, tmp_path):
+    r = run(home / "python", "-c", attend, cwd=tmp_path)
+    assert r.returncode == 0, r.stderr
+    assert str(home.parent) in r.stdout, "another attnax was imported"
+
+
+def test_nothing_else_is_installed(home, tmp_path):
+    names = "nbdev fastcore execnb IPython matplotlib safetensors sklearn pytest smalldocs".split()
+    look = f"from importlib.util import find_spec; print([m for m in {names} if find_spec(m)])"
+    r = run(home / "python", "-c", look, cwd=tmp_path)
+    assert r.stdout.strip() == "[]", r.stdout + r.stderr
+
+
+def test_command(home, tmp_path):
+    r = run(home / "attnax", "--help", cwd=tmp_path)
+    assert r.returncode == 0 and "demo" in r.stdout, r.stdout + r.stderr
+    assert run(home / "python", "-m", "attnax", "--help", cwd=tmp_path).returncode == 0
+
+
+def test_demo_names_its_extra(home, tmp_path):
+    """Without the extra the demo says so in one line, and leaves nothing behind."""
+    r = run(home / "attnax", "demo", cwd=tmp_path, timeout=120)
+    said = r.stderr.strip().splitlines()
+    assert r.returncode != 0 and len(said) == 1 and "attnax[demo]" in said[0], r.stdout + r.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ import shutil
 import sys
 from html import unescape
 from html.parser import HTMLParser
+from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -55,9 +56,11 @@ def mathml(tex: str, display: bool) -> str:
 
 def finish_page(f: Path, doc_url: str) -> None:
     """Formulas to MathML, no scripts from other hosts, links to our own pages relative."""
+    def formula(m):
+        try: return f'<span class="math {m[1]}">{mathml(unescape(m[2]), m[1] == "display")}</span>'
+        except ValueError as e: sys.exit(f"{f.name}: {e}")
     html = f.read_text(encoding="utf-8")
-    html = re.sub(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>',
-                  lambda m: f'<span class="math {m[1]}">{mathml(unescape(m[2]), m[1] == "display")}</span>', html, flags=re.S)
+    html = re.sub(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', formula, html, flags=re.S)
     html = re.sub(r'<(link|script) [^>]*(href|src)="https://cdn[^>]*>(</script>)?\s*', "", html)
     f.write_text(html.replace(f'href="{doc_url}/', 'href="'), encoding="utf-8")
 
@@ -88,7 +91,7 @@ def broken_links(site: Path) -> list[str]:
             to = (page.parent / unquote(u.path)).resolve() if u.path else page
             if to.is_dir(): to = to / "index.html"
             lost = u.fragment and to in pages and unquote(u.fragment) not in pages[to].ids
-            if lost or not to.is_file(): bad.append(f"{page.name}: {ref}{' (no such anchor)' if lost else ''}")
+            if lost or not to.is_file() or site.resolve() not in to.parents: bad.append(f"{page.name}: {ref}{' (no such anchor)' if lost else ''}")
     return bad
 
 
@@ -100,6 +103,8 @@ def build() -> Path:
     from nbdev.serve import proc_nbs
     from smalldocs.site import build as render
 
+    if "attnax" not in {e.name for e in entry_points(group="nbdev")}:
+        sys.exit("the names in the prose become links by way of the installed package: pip install -e '.[dev,docs]'")
     os.chdir(root)
     cfg = get_config()
     refresh_quarto_yml()

@@ -34,6 +34,8 @@ def run_one(src: Path, dest: Path) -> None:
         d = getattr(directives.cells[cell.idx_], "directives_", {}) or {}
         return d.get("eval:", [""])[0].lower() == "false" or bool(flags & d.keys())
 
+    for c in nb.cells:
+        if not skip(c): c["outputs"] = []  # a cell that prints nothing now would keep what it printed before
     shell = CaptureShell(src)
     sys.path.insert(0, str(cfg.config_path))
     os.chdir(src.parent)

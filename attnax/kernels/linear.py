@@ -22,7 +22,7 @@ def linear_features(
     x: Float[Array, "*rows d"] # Queries or keys; `-inf` has feature 0
 ) -> Float[Array, "*rows d"]:  # Their positive features
     """The feature map `elu(x) + 1`. Source: Katharopoulos et al. 2020, Transformers are RNNs."""
-    return jnp.where(x > 0, x + 1, jnp.exp(jnp.minimum(x, 0)))
+    return jnp.where(x > 0, x + 1, jnp.exp(jnp.where(x > 0, 0, x)))
 
 def _feature_slope(features: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
     """Derivative of `linear_features`, from its value."""
@@ -66,7 +66,7 @@ def _chunk(x: Array, c, size: int, acc) -> Array:
 def _join(chunks: Float[Array, "chunks *heads size e"]) -> Float[Array, "*heads s e"]:
     """Put the chunks of a scan one behind the other."""
     x = jnp.moveaxis(chunks, 0, -3)
-    return x.reshape(*x.shape[:-3], -1, x.shape[-1])
+    return x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1])
 
 def _start(query, key, value, acc) -> LinearState:
     """Empty state for a scan, varying over a mesh as the arrays do."""
@@ -185,7 +185,7 @@ def linear_attention(
     seen = key_padding_mask(mask, dims, "linear_attention")
     if seen is not None:
         key, value = (jnp.where(seen[:, None, :, None], x, hidden) for x, hidden in ((key, -jnp.inf), (value, 0)))
-    rows, acc = query.reshape(dims.b, dims.g, -1, dims.q, dims.d), accumulator_dtype(query, key, value)
+    rows, acc = query.reshape(dims.b, dims.g, dims.h // dims.g, dims.q, dims.d), accumulator_dtype(query, key, value)
     whole = lambda: _remember(_start(query, key, value, acc), linear_features(key.astype(acc)), value.astype(acc))
     out = _causal(rows, key, value, chunk_size) if causal else _at_once(rows, whole(), acc)
     out = out.reshape(dims.b, dims.h, dims.q, dims.e).astype(query.dtype)
@@ -213,5 +213,5 @@ def linear_attention_step(
         raise ValueError(f"`state` must have values of shape {(dims.b, dims.g, dims.d, dims.e)}, got {state.values.shape}")
     acc = state.values.dtype
     state = _remember(state, linear_features(key.astype(acc)), value.astype(acc))
-    out = _at_once(query.reshape(dims.b, dims.g, -1, 1, dims.d), state, acc)
+    out = _at_once(query.reshape(dims.b, dims.g, dims.h // dims.g, 1, dims.d), state, acc)
     return out.reshape(dims.b, dims.h, 1, dims.e).astype(query.dtype), state

@@ -60,9 +60,9 @@ def sort_by_expert(
 ) -> tuple[Int[Array, " t*k"], Int[Array, " experts"], Int[Array, " experts"]]: # Assignments, sorted; each run's start and end
     """Line up the assignments of each expert."""
     flat = experts.T.reshape(-1)
-    order = jnp.argsort(flat, stable=True).astype(jnp.int32)
-    edges = partial(jnp.searchsorted, flat[order], jnp.arange(num_experts, dtype=flat.dtype))
-    return order, edges(side="left").astype(jnp.int32), edges(side="right").astype(jnp.int32)
+    load = (flat == jnp.arange(num_experts)[:, None]).sum(1, dtype=jnp.int32)
+    ends = jnp.cumsum(load, dtype=jnp.int32)
+    return jnp.argsort(flat, stable=True).astype(jnp.int32), ends - load, ends
 
 # %% ../nbs/34_moe.ipynb #expert-rows
 class ExpertSpec(NamedTuple):
@@ -182,10 +182,10 @@ def ragged_backward(spec, x, weights, params, experts, key, dy):
 
 # %% ../nbs/34_moe.ipynb #dropless-rule
 def by_platform(spec, blocks, ragged, *args):
-    """Run the path that `spec` names, or that the platform wants."""
+    """Run the path that `spec` names, or that the platform wants; under `vmap` one example after the other."""
     paths = {"blocks": partial(blocks, spec), "ragged": partial(ragged, spec)}
-    if spec.path != "auto": return paths[spec.path](*args)
-    return lax.platform_dependent(*args, cpu=paths["blocks"], default=paths["ragged"])
+    either = lambda *args: lax.platform_dependent(*args, cpu=paths["blocks"], default=paths["ragged"])
+    return jax.custom_batching.sequential_vmap(paths.get(spec.path, either))(*args)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def dropless_rule(spec, x, weights, params, experts, key):
@@ -292,7 +292,8 @@ class MixtureOfExperts(nnx.Module):
         for name, rate in (("dropout_rate", dropout_rate), ("router_jitter", router_jitter)):
             if not 0 <= rate < 1: raise ValueError(f"`{name}` must be at least 0 and below 1, got {rate}")
         if not capacity_factor > 0: raise ValueError(f"`capacity_factor` must be positive, got {capacity_factor}")
-        if dispatch not in ("dropless", "capacity"): raise ValueError(f"`dispatch` must be 'dropless' or 'capacity', got {dispatch!r}")
+        if dispatch not in ("dropless", "capacity"):
+            raise ValueError(f"`dispatch` must be 'dropless' or 'capacity', got {dispatch!r}")
         init = nnx.initializers.lecun_normal(in_axis=-2, out_axis=-1, batch_axis=0)
         make = lambda *shape: nnx.Param(init(rngs.params(), (num_experts, *shape), param_dtype))
         self.router = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (d_model, num_experts), param_dtype))

@@ -84,14 +84,13 @@ def broken_links(site: Path) -> list[str]:
     """Every internal address on every page that leads to no file or no anchor."""
     pages = {f.resolve(): Links(f.read_text(encoding="utf-8")) for f in sorted(site.rglob("*.html"))}
     bad = []
-    for page, links in pages.items():
-        for ref in links.refs:
-            u = urlsplit(ref)
-            if u.scheme or u.netloc: continue
-            to = (page.parent / unquote(u.path)).resolve() if u.path else page
-            if to.is_dir(): to = to / "index.html"
-            lost = u.fragment and to in pages and unquote(u.fragment) not in pages[to].ids
-            if lost or not to.is_file() or site.resolve() not in to.parents: bad.append(f"{page.name}: {ref}{' (no such anchor)' if lost else ''}")
+    for page, ref in [(page, ref) for page, links in pages.items() for ref in links.refs]:
+        u = urlsplit(ref)
+        if u.scheme or u.netloc: continue
+        to = (page.parent / unquote(u.path)).resolve() if u.path else page
+        if to.is_dir(): to = to / "index.html"
+        if not to.is_file() or site.resolve() not in to.parents: bad.append(f"{page.name}: {ref}")
+        elif u.fragment and to in pages and unquote(u.fragment) not in pages[to].ids: bad.append(f"{page.name}: {ref} (anchor)")
     return bad
 
 

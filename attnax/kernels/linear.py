@@ -125,6 +125,7 @@ def _causal_fwd(query, key, value, size):
     return out, (query, key, value, out, inv)
 
 _causal.defvjp(_causal_fwd, _causal_backward)
+_causal_jit = jax.jit(_causal, static_argnums=3)  # a scan outside of jit would compile at each call
 
 # %% ../../nbs/25_kernels.linear.ipynb #key-padding-mask
 def key_padding_mask(
@@ -187,7 +188,7 @@ def linear_attention(
         key, value = (jnp.where(seen[:, None, :, None], x, hidden) for x, hidden in ((key, -jnp.inf), (value, 0)))
     rows, acc = query.reshape(dims.b, dims.g, dims.h // dims.g, dims.q, dims.d), accumulator_dtype(query, key, value)
     whole = lambda: _remember(_start(query, key, value, acc), linear_features(key.astype(acc)), value.astype(acc))
-    out = _causal(rows, key, value, chunk_size) if causal else _at_once(rows, whole(), acc)
+    out = _causal_jit(rows, key, value, chunk_size) if causal and dims.k else _at_once(rows, whole(), acc)
     out = out.reshape(dims.b, dims.h, dims.q, dims.e).astype(query.dtype)
     return (out, whole()) if return_state else out
 

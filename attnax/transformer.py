@@ -29,7 +29,8 @@ def as_key_mask(
     Raises: `ValueError` for another rank.
     """
     if padding_mask is None or padding_mask.ndim == 4: return padding_mask
-    if padding_mask.ndim != 2: raise ValueError(f"`padding_mask` must have shape (batch, seq) or (batch, 1, 1, seq), got {padding_mask.shape}")
+    if padding_mask.ndim != 2:
+        raise ValueError(f"`padding_mask` must have shape (batch, seq) or (batch, 1, 1, seq), got {padding_mask.shape}")
     return padding_mask.astype(bool)[:, None, None, :]
 
 # %% ../nbs/50_transformer.ipynb #encoder
@@ -49,23 +50,26 @@ class TransformerEncoder(nnx.Module):
         scale = c.embed_scale
         if scale is None: scale = math.sqrt(c.d_model) if c.pos_emb_type == "sinusoidal" else 1.0
         self.token_embed = TokenEmbedding(rngs, c.vocab_size, c.d_model, scale=scale)
-        if c.pos_emb_type == "sinusoidal": self.pos_encoding = PositionalEncoding(max(c.max_len, c.kv_cache_max_len or 0), c.d_model)
-        elif c.pos_emb_type == "learned": self.pos_encoding = LearnedPositionalEmbedding(rngs, num_positions=c.max_len, d_model=c.d_model)
+        if c.pos_emb_type == "sinusoidal":
+            self.pos_encoding = PositionalEncoding(max(c.max_len, c.kv_cache_max_len or 0), c.d_model)
+        elif c.pos_emb_type == "learned":
+            self.pos_encoding = LearnedPositionalEmbedding(rngs, num_positions=c.max_len, d_model=c.d_model)
         else: self.pos_encoding = None
         mod = alibi_mod(c.num_heads) if c.pos_emb_type == "alibi" else None
-        self.layers = nnx.List([EncoderBlock.from_config(rngs, c, causal=self.causal, score_mod=mod) for _ in range(c.num_layers)])
+        self.layers = nnx.List([
+            EncoderBlock.from_config(rngs, c, causal=self.causal, score_mod=mod) for _ in range(c.num_layers)])
         self.final_ln = create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps) if c.use_pre_norm else None
         self.dropout = nnx.Dropout(c.dropout_rate, rngs=rngs)
 
     def __call__(
         self,
-        input_ids: Int[Array, "b s"],                                                  # Token ids
+        input_ids: Int[Array, "b s"],                                            # Token ids
         *,
-        padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None,       # True at real tokens; may cover the prompt only
-        deterministic: bool | None = None,                                             # True: no dropout; None: as train() or eval() set it
-        position_ids: Int[Array, "#b s"] | None = None,                                # Positions; after the cache when None
-        layer_kv_caches: Sequence[KVLayerCache] | None = None                          # One cache per layer; makes the model causal
-    ) -> Float[Array, "b s m"]:                                                        # Hidden states; a pair `(states, caches)` with caches
+        padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None, # True at real tokens; may cover the prompt only
+        deterministic: bool | None = None,                                       # True: no dropout; None: train() or eval() says
+        position_ids: Int[Array, "#b s"] | None = None,                          # Positions; after the cache when None
+        layer_kv_caches: Sequence[KVLayerCache] | None = None                    # One cache per layer; makes the model causal
+    ) -> Float[Array, "b s m"]:                                                  # Hidden states; `(states, caches)` with caches
         """Embed and run all blocks.
 
         Raises: `ValueError` if `input_ids` are not integers of rank 2, or there is not one cache per layer.
@@ -73,7 +77,8 @@ class TransformerEncoder(nnx.Module):
         if input_ids.ndim != 2 or not jnp.issubdtype(input_ids.dtype, jnp.integer):
             raise ValueError(f"`input_ids` must be integers of shape (batch, seq), got {input_ids.dtype} {input_ids.shape}")
         caches = [None] * len(self.layers) if layer_kv_caches is None else list(layer_kv_caches)
-        if len(caches) != len(self.layers): raise ValueError(f"`layer_kv_caches` must hold one cache per layer, got {len(caches)} for {len(self.layers)} layers")
+        if len(caches) != len(self.layers):
+            raise ValueError(f"`layer_kv_caches` must hold one cache per layer, got {len(caches)} for {len(self.layers)} layers")
         if position_ids is None and layer_kv_caches is not None: position_ids = caches[0].length + jnp.arange(input_ids.shape[1])
         mask, x = as_key_mask(padding_mask), self.token_embed(input_ids)
         if self.pos_encoding is not None: x = self.pos_encoding(x, position_ids=position_ids)
@@ -114,7 +119,8 @@ class TransformerLM(nnx.Module):
         last_only: bool = False                                                  # True: logits of the last position only
     ) -> Float[Array, "b s v"]:                                                  # Logits; a pair `(logits, caches)` with caches
         """Logits of the next token at each position."""
-        h = self.decoder(input_ids, padding_mask=padding_mask, deterministic=deterministic, position_ids=position_ids, layer_kv_caches=layer_kv_caches)
+        h = self.decoder(input_ids, padding_mask=padding_mask, deterministic=deterministic,
+                         position_ids=position_ids, layer_kv_caches=layer_kv_caches)
         h, caches = (h, None) if layer_kv_caches is None else h
         if last_only: h = h[:, -1:]
         logits = self.decoder.token_embed.attend(h) if self.lm_head is None else self.lm_head(h)

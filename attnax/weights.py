@@ -65,7 +65,8 @@ def load_weights(
     for what, names in (("lacks", want.keys() - arrays.keys()), ("has, and the model lacks,", arrays.keys() - want.keys())):
         if names: raise ValueError(f"{path} {what} {len(names)} parameters: {', '.join(sorted(names)[:5])}")
     for name, x in want.items():
-        if arrays[name].shape != x.shape: raise ValueError(f"{path}: `{name}` must have shape {x.shape}, got {arrays[name].shape}")
+        if arrays[name].shape != x.shape:
+            raise ValueError(f"{path}: `{name}` must have shape {x.shape}, got {arrays[name].shape}")
     flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
     new = [(p, v.replace(jnp.asarray(arrays[".".join(map(str, p))], v[...].dtype))) for p, v in flat]
     nnx.update(module, nnx.from_flat_state(new))

@@ -53,7 +53,8 @@ class BlockLists(NamedTuple):
 
 def all_blocks(rows: int, columns: int) -> BlockLists: # Lists that leave nothing out
     """Visit every block."""
-    return BlockLists(jnp.full((rows,), columns, jnp.int32), jnp.broadcast_to(jnp.arange(columns, dtype=jnp.int32), (rows, columns)))
+    every = jnp.broadcast_to(jnp.arange(columns, dtype=jnp.int32), (rows, columns))
+    return BlockLists(jnp.full((rows,), columns, jnp.int32), every)
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #not-pointwise
 # Operations that let one element see another. Their use on captured arrays alone is fine.
@@ -61,7 +62,8 @@ _REDUCING = frozenset(
     "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or argmax argmin sort top_k cumsum cumprod cummax cummin "
     "cumlogsumexp rev dot_general conv_general_dilated reduce_window_sum reduce_window_max split scan while".split())
 # Operations that move elements. Positions may be moved, as every look-up `table[h_idx, q_idx]` does inside; scores may not.
-_MOVING = frozenset("reshape transpose concatenate slice dynamic_slice pad gather scatter scatter-add dynamic_update_slice".split())
+_MOVING = frozenset(
+    "reshape transpose concatenate slice dynamic_slice pad gather scatter scatter-add dynamic_update_slice".split())
 
 def _subjaxprs(eqn):
     """The jaxprs that an equation calls with its own inputs: jit and custom derivatives."""
@@ -146,7 +148,9 @@ def _opened(score_mod: ScoreMod, shapes: tuple, dtype) -> list:
     """Place to keep an opened mod, per mod and shape; filled only with what outlives a trace."""
     return []
 
-def _open_mod(score_mod: ScoreMod | None, dims, block_q: int, block_k: int, dtype) -> tuple[Callable | None, Callable | None, list]:
+def _open_mod(
+    score_mod: ScoreMod | None, dims, block_q: int, block_k: int, dtype
+) -> tuple[Callable | None, Callable | None, list]:
     """The mod as a pure function on tiles of both orientations, and its captures."""
     if score_mod is None: return None, None, []
     b, h, g = dims.b, dims.h, dims.g
@@ -267,11 +271,13 @@ def _backward(plan: _Plan, residuals, d_out, d_lse, wanted):
             def hidden(s):
                 seen = None if mask_ is None else _mask_columns(mask_, g, member, i * bq, bq, j * bk, bk)
                 return _hidden(s, seen, (j * bk + jnp.arange(bk))[:, None], n_k, k.shape[2])
-            dq_t, dk_t, dv_t, caps_t = _tile_backward(plan, (tiles[0], k_t, v_t, *tiles[1:]), captures, where, hidden, seed, wanted)
+            dq_t, dk_t, dv_t, caps_t = _tile_backward(
+                plan, (tiles[0], k_t, v_t, *tiles[1:]), captures, where, hidden, seed, wanted)
             dq = lax.dynamic_update_slice_in_dim(dq, lax.dynamic_slice_in_dim(dq, at, bq, 3) + dq_t, at, 3)
             return dq, dk + dk_t, dv + dv_t, [x + y for x, y in zip(d_caps, caps_t)]
         dq, d_caps = carry
-        zero = vary_like((jnp.zeros((b, g, bk, d), acc), jnp.zeros((b, g, bk, e), acc)), query, key, value, d_out, mask, seed, captures)
+        zero = (jnp.zeros((b, g, bk, d), acc), jnp.zeros((b, g, bk, e), acc))
+        zero = vary_like(zero, query, key, value, d_out, mask, seed, captures)
         dq, dk, dv, d_caps = lax.fori_loop(0, r * visit.count[j], visit_block, (dq, *zero, d_caps))
         return (dq, d_caps), (dk.astype(key.dtype), dv.astype(value.dtype))
 
@@ -285,7 +291,8 @@ def _backward(plan: _Plan, residuals, d_out, d_lse, wanted):
 # %% ../../nbs/21_kernels.blockwise.ipynb #mask-columns
 def _mask_columns(mask: Array, g: int, member, q_start, bq: int, k_start, bk: int) -> Array:
     """Tile of a mask for one head of each group, transposed."""
-    if mask.shape[1] > 1: mask = lax.dynamic_index_in_dim(mask.reshape(mask.shape[0], g, -1, *mask.shape[2:]), member, 2, keepdims=False)
+    if mask.shape[1] > 1:
+        mask = lax.dynamic_index_in_dim(mask.reshape(mask.shape[0], g, -1, *mask.shape[2:]), member, 2, keepdims=False)
     return _cut(_cut(mask, 2, q_start, bq), 3, k_start, bk).swapaxes(2, 3)
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #custom-vjp

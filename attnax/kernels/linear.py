@@ -78,7 +78,8 @@ def _causal_forward(query, key, value, size: int):
     """Output and inverse denominator `(..., 1)`, chunk by chunk, in the accumulator's dtype."""
     acc, lower = accumulator_dtype(query, key, value), jnp.tri(size, dtype=bool)
     def step(state, c):
-        a, b, v = linear_features(_chunk(query, c, size, acc)), linear_features(_chunk(key, c, size, acc)), _chunk(value, c, size, acc)
+        q, k, v = (_chunk(x, c, size, acc) for x in (query, key, value))
+        a, b = linear_features(q), linear_features(k)
         near = jnp.where(lower, jnp.einsum("bgrid,bgjd->bgrij", a, b), 0)
         num, den = _recall(state, a)
         inv = _inverse(den + near.sum(-1))[..., None]
@@ -92,7 +93,8 @@ def _causal_backward(size: int, residuals, d_out):
     query, key, value, out, inv = residuals
     acc, lower = out.dtype, jnp.tri(size, dtype=bool)
     def parts(c):
-        a, b, v = linear_features(_chunk(query, c, size, acc)), linear_features(_chunk(key, c, size, acc)), _chunk(value, c, size, acc)
+        q, k, v = (_chunk(x, c, size, acc) for x in (query, key, value))
+        a, b = linear_features(q), linear_features(k)
         g = _chunk(d_out, c, size, acc) * _chunk(inv, c, size, acc)
         h = -(g * _chunk(out, c, size, acc)).sum(-1)             # what the denominator receives
         t = jnp.where(lower, jnp.einsum("bgrie,bgje->bgrij", g, v) + h[..., None], 0)
@@ -107,7 +109,8 @@ def _causal_backward(size: int, residuals, d_out):
         near = jnp.where(lower, jnp.einsum("bgrid,bgjd->bgrij", a, b), 0)
         db = jnp.einsum("bgrij,bgrid->bgjd", t, a) + jnp.einsum("bgje,bgde->bgjd", v, state.values) + state.weights[:, :, None]
         dv = jnp.einsum("bgrij,bgrie->bgje", near, g) + jnp.einsum("bgjd,bgde->bgje", b, state.values)
-        state = LinearState(state.values + jnp.einsum("bgrid,bgrie->bgde", a, g), state.weights + jnp.einsum("bgri,bgrid->bgd", h, a))
+        state = LinearState(state.values + jnp.einsum("bgrid,bgrie->bgde", a, g),
+                            state.weights + jnp.einsum("bgri,bgrid->bgd", h, a))
         return state, ((db * _feature_slope(b)).astype(key.dtype), dv.astype(value.dtype))
     start, chunks = vary_like(_start(query, key, value, acc), d_out), jnp.arange(key.shape[2] // size)
     _, dq = lax.scan(along, start, chunks)
@@ -140,8 +143,8 @@ def key_padding_mask(
     if mask is None: return None
     shape = jnp.shape(mask)
     if len(shape) != 4 or shape[1:] != (1, 1, dims.k) or shape[0] not in (1, dims.b):
-        raise ValueError(f"`mask` of `{kernel}` must be a key-padding mask of shape (batch, 1, 1, k) = ({dims.b}, 1, 1, {dims.k}) or "
-                         f"(1, 1, 1, {dims.k}), got {shape}; for others use a softmax kernel")
+        raise ValueError(f"`mask` of `{kernel}` must be a key-padding mask of shape (batch, 1, 1, k) = ({dims.b}, 1, 1, {dims.k}) "
+                         f"or (1, 1, 1, {dims.k}), got {shape}; for others use a softmax kernel")
     return check_mask(mask, dims)[:, 0, 0]
 
 # %% ../../nbs/25_kernels.linear.ipynb #refuse
@@ -151,8 +154,8 @@ def _refuse_linear(score_mod, dropout_rng, dropout_rate: float, deterministic: b
         raise NotImplementedError("`score_mod` needs scores, and `linear_attention` has none: use `memory_efficient_attention`, "
                                   "or causal=True where only causality is wanted")
     if dropout_seed(dropout_rng, dropout_rate, deterministic) is not None:
-        raise NotImplementedError("`dropout_rate` > 0 needs attention weights, and `linear_attention` has none: use dropout on its "
-                                  "output, or `memory_efficient_attention`")
+        raise NotImplementedError("`dropout_rate` > 0 needs attention weights, and `linear_attention` has none: use dropout on "
+                                  "its output, or `memory_efficient_attention`")
 
 # %% ../../nbs/25_kernels.linear.ipynb #linear-attention
 @declare_kernel("linear")
@@ -181,8 +184,8 @@ def linear_attention(
     _refuse_linear(score_mod, dropout_rng, dropout_rate, deterministic)
     if chunk_size < 1: raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}")
     if dims.q != dims.k or dims.k % chunk_size:
-        raise ValueError("`query` and `key` must have one length, divisible by chunk_size: pad them and hide the padding with `mask`; "
-                         f"got lengths {dims.q} and {dims.k} with chunk_size={chunk_size}")
+        raise ValueError("`query` and `key` must have one length, divisible by chunk_size: pad them and hide the padding with "
+                         f"`mask`; got lengths {dims.q} and {dims.k} with chunk_size={chunk_size}")
     seen = key_padding_mask(mask, dims, "linear_attention")
     if seen is not None:
         key, value = (jnp.where(seen[:, None, :, None], x, hidden) for x, hidden in ((key, -jnp.inf), (value, 0)))

@@ -45,7 +45,7 @@ def _read_pages(
 
 # %% ../../nbs/28_kernels.paged.ipynb #open-mod
 class _OpenMod:
-    """A mod, opened into a pure function of its captured arrays; equal for one mod, so that repeated calls compile once."""
+    """A mod as a pure function of the arrays that it captured; equal for one mod, so that repeated calls compile once."""
     def __init__(self, mod: ScoreMod, pure: Callable): self.mod, self.pure = mod, pure
     def __eq__(self, other) -> bool: return isinstance(other, _OpenMod) and self.mod is other.mod
     def __hash__(self) -> int: return id(self.mod)
@@ -242,7 +242,7 @@ def _check_own(
     if dims.k != dims.q: raise ValueError(f"`key` must be as long as `query`, got {key.shape} and {query.shape}")
     for name, x, pool in (("key", key, cache.key_pool), ("value", value, cache.value_pool)):
         if x.shape[1::2] != pool.shape[1::2]:
-            raise ValueError(f"`{name}` must have the cache's heads and width {pool.shape[1::2]}, got {x.shape[1::2]} in {x.shape}")
+            raise ValueError(f"`{name}` must have the cache's heads and width {pool.shape[1::2]}, got {x.shape[1::2]}")
     return (key, value), dims
 
 # %% ../../nbs/28_kernels.paged.ipynb #paged-attention
@@ -255,7 +255,7 @@ def paged_attention(
     cache: PagedKVCache | None = None,                    # The cache, unless it came in the place of `key`
     sequence_idx: int | Int[Array, "*b"] | None = None,   # Sequence of each row; all in order when None
     mask: Bool[Array, "#b #h #q #k"] | None = None,       # True = may attend; over own keys, or without them over the cache
-    score_mod: ScoreMod | None = None,                    # Sees positions in the sequence, and `b_idx` in the cache
+    score_mod: ScoreMod | None = None,                    # Pointwise, pure; sees positions in the sequence, `b_idx` in the cache
     dropout_rng: Array | None = None,                     # Key for dropout on the weights
     dropout_rate: float = 0.0,                            # Share of the weights to drop, 0 <= rate < 1
     deterministic: bool = True,                           # True: no dropout, whatever the rate

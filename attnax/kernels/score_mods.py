@@ -107,7 +107,8 @@ def _row(table: Array, b_idx: Int[Array, "b 1 1 1"], name: str) -> Int[Array, "b
     if table.shape[0] == 1: return jnp.zeros_like(b_idx)
     # JAX clamps a look-up out of bounds, which would quietly give the last sequence's row to the rest
     if b_idx.size > table.shape[0]:
-        raise ValueError(f"`{name}` has {table.shape[0]} rows for a batch of {b_idx.size}: give one row per sequence, or one for all")
+        raise ValueError(
+            f"`{name}` has {table.shape[0]} rows for a batch of {b_idx.size}: give one row per sequence, or one for all")
     return b_idx
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #document-mask-mod
@@ -154,7 +155,8 @@ def alibi_mod(
     """
     slopes = alibi_slopes(num_heads)
     def mod(scores, b_idx, h_idx, q_idx, kv_idx):
-        if h_idx.size > num_heads: raise ValueError(f"`alibi_mod` was made for num_heads={num_heads}, and attention has {h_idx.size}")
+        if h_idx.size > num_heads:
+            raise ValueError(f"`alibi_mod` was made for num_heads={num_heads}, and attention has {h_idx.size}")
         return scores - slopes[h_idx] * abs(q_idx - kv_idx).astype(slopes.dtype)
     return mod
 
@@ -173,7 +175,8 @@ def additive_bias_mod(
     table = bias.reshape((1,) * (4 - bias.ndim) + bias.shape)
     def mod(scores, b_idx, h_idx, q_idx, kv_idx):
         for axis, idx in enumerate((b_idx, h_idx)):
-            if 1 < table.shape[axis] < idx.size: raise ValueError(f"`bias` of shape {bias.shape} does not cover {idx.size} {('sequences', 'heads')[axis]}")
+            if 1 < table.shape[axis] < idx.size:
+                raise ValueError(f"`bias` of shape {bias.shape} does not cover {idx.size} {('sequences', 'heads')[axis]}")
         where = [jnp.zeros_like(i) if n == 1 else i for n, i in zip(table.shape, (b_idx, h_idx, q_idx, kv_idx))]
         return scores + table[tuple(where)]
     return mod
@@ -216,7 +219,8 @@ def relative_position_bias_mod(
     if table.ndim != 2 or table.shape[0] < least:
         raise ValueError(f"`table` must have shape (num_buckets >= {least}, num_heads), got {table.shape}")
     def mod(scores, b_idx, h_idx, q_idx, kv_idx):
-        if h_idx.size > table.shape[1]: raise ValueError(f"`table` has biases for {table.shape[1]} heads, and attention has {h_idx.size}")
+        if h_idx.size > table.shape[1]:
+            raise ValueError(f"`table` has biases for {table.shape[1]} heads, and attention has {h_idx.size}")
         bucket = relative_position_bucket(
             kv_idx - q_idx, num_buckets=table.shape[0], max_distance=max_distance, bidirectional=bidirectional)
         return scores + table[bucket, h_idx]

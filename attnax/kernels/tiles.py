@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from .score_mods import score_indices
 from ..typing import ScoreMod
 
 # %% ../../nbs/14_kernels.tiles.ipynb #dims
@@ -40,15 +39,17 @@ def check_qkv(
 
     Raises: `ValueError` that names the argument, the rule and the shapes.
     """
-    names = {"query": "(batch, heads, q, head_dim)", "key": "(batch, kv_heads, k, head_dim)", "value": "(batch, kv_heads, k, head_dim)"}
+    names = {"query": "(batch, heads, q, head_dim)"} | dict.fromkeys(("key", "value"), "(batch, kv_heads, k, head_dim)")
     for (name, shape), x in zip(names.items(), (query, key, value)):
         if x.ndim != 4: raise ValueError(f"`{name}` must have shape {shape}, got {x.shape}")
         if not jnp.issubdtype(x.dtype, jnp.floating): raise ValueError(f"`{name}` must be floating point, got {x.dtype}")
     shapes = f"got query {query.shape}, key {key.shape}, value {value.shape}"
-    if not query.shape[0] == key.shape[0] == value.shape[0]: raise ValueError(f"`query`, `key` and `value` must share the batch size: {shapes}")
+    if not query.shape[0] == key.shape[0] == value.shape[0]:
+        raise ValueError(f"`query`, `key` and `value` must share the batch size: {shapes}")
     if key.shape[1:3] != value.shape[1:3]: raise ValueError(f"`key` and `value` must share heads and length: {shapes}")
     if query.shape[3] != key.shape[3]: raise ValueError(f"`query` and `key` must share the head width: {shapes}")
-    if key.shape[1] == 0 or query.shape[1] % key.shape[1]: raise ValueError(f"the heads of `key` must divide the heads of `query`: {shapes}")
+    if key.shape[1] == 0 or query.shape[1] % key.shape[1]:
+        raise ValueError(f"the heads of `key` must divide the heads of `query`: {shapes}")
     return Dims(query.shape[0], query.shape[1], key.shape[1], query.shape[2], key.shape[2], query.shape[3], value.shape[3])
 
 # %% ../../nbs/14_kernels.tiles.ipynb #check-mask
@@ -62,7 +63,8 @@ def check_mask(
     """
     if mask is None: return None
     mask, want = jnp.asarray(mask), (dims.b, dims.h, dims.q, dims.k)
-    if mask.dtype != bool: raise ValueError(f"`mask` must be boolean, True = may attend, got {mask.dtype}; for biases use `additive_bias_mod`")
+    if mask.dtype != bool:
+        raise ValueError(f"`mask` must be boolean, True = may attend, got {mask.dtype}; for biases use `additive_bias_mod`")
     if mask.ndim > 4 or any(m not in (1, n) for m, n in zip(mask.shape[::-1], want[::-1])):
         raise ValueError(f"`mask` must broadcast to (batch, heads, q, k) = {want}, got {mask.shape}")
     return mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
@@ -163,7 +165,8 @@ def merge_attention(
     parts = list(parts)
     if not parts: raise ValueError("`parts` must hold at least one (output, lse) pair, got none")
     for out, lse in parts:
-        if out.shape[:-1] != lse.shape: raise ValueError(f"lse must have the shape of its output without the last axis, got {lse.shape} and {out.shape}")
+        if out.shape[:-1] != lse.shape:
+            raise ValueError(f"lse must have the shape of its output without the last axis, got {lse.shape} and {out.shape}")
     lses = jnp.stack([lse for _, lse in parts])
     top = _finite(lax.stop_gradient(lses.max(0)))
     shares = jnp.exp(lses - top)
@@ -218,7 +221,10 @@ def drop_weights(
     *,
     broadcast: bool = False           # True: all sequences and heads share one mask
 ) -> Float[Array, "b h q k"]:         # Dropped weights are 0, the others grow by `1/(1-rate)`
-    """Dropout on a tile of attention weights. Linear in the weights, so it is its own derivative. Source: Srivastava et al. 2014."""
+    """Dropout on a tile of attention weights. Linear in the weights, so it is its own derivative.
+
+    Source: Srivastava et al. 2014, Dropout.
+    """
     if seed is None: return weights
     b, h, q, k = indices
     if broadcast: b, h = jnp.zeros_like(b[:1]), jnp.zeros_like(h[:, :1])

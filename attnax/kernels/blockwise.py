@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float
 from .score_mods import score_indices
 from .tiles import (
     SoftmaxState, _finite, accumulator_dtype, apply_score_mod, check_mask, check_qkv, default_scale, drop_weights, dropout_seed,
-    softmax_finish, softmax_step, tile_scores, tile_values, unvary_like, vary_like)
+    mesh_axes, softmax_finish, softmax_step, tile_scores, tile_values, vary_like, vary_over)
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #block-sizes
@@ -66,10 +66,10 @@ _MOVING = frozenset(
     "reshape transpose concatenate slice dynamic_slice pad gather scatter scatter-add dynamic_update_slice".split())
 
 def _subjaxprs(eqn):
-    """The jaxprs that an equation calls with its own inputs: jit and custom derivatives."""
+    """The jaxprs that an equation calls with its own inputs, jit and custom derivatives, each with its constants."""
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         sub = eqn.params.get(name)
-        if sub is not None and eqn.primitive.name not in ("scan", "while", "cond"): yield getattr(sub, "jaxpr", sub)
+        if sub is not None and eqn.primitive.name not in ("scan", "while", "cond"): yield getattr(sub, "jaxpr", sub), getattr(sub, "consts", ())
 
 def _mixing_primitive(jaxpr, tainted: list[bool], refused: frozenset) -> str | None:
     """Name of the first refused operation on a value that depends on the tainted inputs; `None` where there is none."""
@@ -78,7 +78,7 @@ def _mixing_primitive(jaxpr, tainted: list[bool], refused: frozenset) -> str | N
         touched = [not isinstance(v, Literal) and v in seen for v in eqn.invars]
         if not any(touched): continue
         if eqn.primitive.name in refused and not _only_axes_of_one(eqn): return eqn.primitive.name
-        for sub in _subjaxprs(eqn):
+        for sub, _ in _subjaxprs(eqn):
             found = _mixing_primitive(sub, touched, refused)
             if found: return found
         seen.update(eqn.outvars)
@@ -95,7 +95,7 @@ def _shape_free(jaxpr) -> list:
     for eqn in jaxpr.eqns:
         literals = [float(v.val) for v in eqn.invars if isinstance(v, Literal) and jnp.ndim(v.val) == 0]
         made = tuple(eqn.params["shape"]) if eqn.primitive.name == "iota" else ()
-        out.append((eqn.primitive.name, literals, made, [_shape_free(sub) for sub in _subjaxprs(eqn)]))
+        out.append((eqn.primitive.name, literals, made, [_shape_free(sub) for sub, _ in _subjaxprs(eqn)]))
     return out
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #trace-mod
@@ -104,6 +104,45 @@ def _trace(score_mod: ScoreMod, scores_shape: tuple, idx_shapes: tuple, dtype) -
     def on_tile(scores, *idx): return apply_score_mod(score_mod, scores, idx)
     idx = [jax.ShapeDtypeStruct(s, jnp.int32) for s in idx_shapes]
     return jax.make_jaxpr(on_tile)(jax.ShapeDtypeStruct(scores_shape, dtype), *idx)
+
+def _carry_out(jaxpr, consts, args, axes: frozenset) -> list[Array]:
+    """Carry out a traced function under `shard_map`, every value varying over `axes`: traced primitives do not do it themselves."""
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), vary_over([*consts, *args], axes)))
+    read = lambda v: vary_over(jnp.asarray(v.val, v.aval.dtype), axes) if isinstance(v, Literal) else known[v]
+    for eqn in jaxpr.eqns:
+        inputs, inner = [read(v) for v in eqn.invars], next(_subjaxprs(eqn), None)
+        if eqn.primitive.name == "pvary": outs = inputs
+        elif inner is not None: outs = _carry_out(inner[0], inner[1], inputs, axes)
+        else:
+            outs = eqn.primitive.bind(*inputs, **eqn.params)
+            outs = vary_over(outs if eqn.primitive.multiple_results else [outs], axes)
+        known.update(zip(eqn.outvars, outs))
+    return [read(v) for v in jaxpr.outvars]
+
+def _pure(jaxpr) -> Callable:
+    """A traced mod as a pure function `(captures, scores, *indices) -> scores`."""
+    def pure(captures, *args):
+        axes = mesh_axes(captures, args)
+        return (_carry_out(jaxpr, captures, args, axes) if axes else jaxpr_as_fun(ClosedJaxpr(jaxpr, captures))(*args))[0]
+    return pure
+
+@functools.lru_cache(maxsize=256)
+def _shared(written: str) -> dict:
+    """Place for the function of a trace that is written like this."""
+    return {}
+
+def _same_function(jaxpr) -> Callable:
+    """The pure function of a trace: one and the same object for traces that do the same, so that they share a compilation."""
+    arrays_inside = any(isinstance(v, Literal) and jnp.ndim(v.val) for j in _all_jaxprs(jaxpr) for e in j.eqns for v in e.invars)
+    rules_inside = any(e.primitive.name.startswith("custom_") for j in _all_jaxprs(jaxpr) for e in j.eqns)
+    if arrays_inside or rules_inside: return _pure(jaxpr)  # what is written does not say everything
+    return _shared(str(jaxpr)).setdefault("pure", _pure(jaxpr))
+
+def _all_jaxprs(jaxpr):
+    """A jaxpr and those that it calls."""
+    yield jaxpr
+    for eqn in jaxpr.eqns:
+        for sub, _ in _subjaxprs(eqn): yield from _all_jaxprs(sub)
 
 def trace_score_mod(
     score_mod: ScoreMod,                # Mod to open up
@@ -129,8 +168,7 @@ def trace_score_mod(
     if not same:
         raise NotImplementedError("`score_mod` depends on the shape of the scores: look arrays up with the indices it is given, "
                                   "as in `bias[h_idx, q_idx, kv_idx]`, or use `standard_attention` for this mod")
-    def pure(captures, *args): return jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, captures))(*args)[0]
-    return pure, list(closed.consts)
+    return _same_function(closed.jaxpr), list(closed.consts)
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #plan
 class _Plan(NamedTuple):
@@ -143,11 +181,6 @@ class _Plan(NamedTuple):
     mod_rows: Callable | None     # Pure mod on a tile with rows of queries, for the forward pass
     mod_columns: Callable | None  # The same on a transposed tile, for the backward pass
 
-@functools.lru_cache(maxsize=256)
-def _opened(score_mod: ScoreMod, shapes: tuple, dtype) -> list:
-    """Place to keep an opened mod, per mod and shape; filled only with what outlives a trace."""
-    return []
-
 def _open_mod(
     score_mod: ScoreMod | None, dims, block_q: int, block_k: int, dtype
 ) -> tuple[Callable | None, Callable | None, list]:
@@ -156,14 +189,10 @@ def _open_mod(
     b, h, g = dims.b, dims.h, dims.g
     rows = ((b, h, block_q, block_k), ((b, 1, 1, 1), (1, h, 1, 1), (1, 1, block_q, 1), (1, 1, 1, block_k)))
     columns = ((b, g, block_k, block_q), ((b, 1, 1, 1), (1, g, 1, 1), (1, 1, 1, block_q), (1, 1, block_k, 1)))
-    try: place = _opened(score_mod, (rows, columns), jnp.dtype(dtype))
-    except TypeError: place = []  # a mod that is not hashable is opened anew
-    if place: return place[0]
     forward, captures = trace_score_mod(score_mod, *rows, dtype)
     backward, again = trace_score_mod(score_mod, *columns, dtype)
     if [jnp.shape(x) for x in captures] != [jnp.shape(x) for x in again]:
         raise NotImplementedError("`score_mod` captures different arrays each time it is called; capture them before the call")
-    if not any(isinstance(x, jax.core.Tracer) for x in captures): place.append((forward, backward, captures))
     return forward, backward, captures
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #slicing
@@ -309,13 +338,12 @@ def _blockwise_fwd(plan, *args):
 
 def _blockwise_bwd(plan, residuals, cotangents):
     *residuals, flags = residuals
-    query, key, value, _, _, captures, out, lse = residuals
+    out, lse = residuals[-2:]
     d_out, d_lse = (jnp.zeros_like(x) if isinstance(c, SymbolicZero) else c for c, x in zip(cotangents, (out, lse)))
     wanted = [f is not None for f in flags]
     dq, dk, dv, d_caps = _backward(plan, residuals, d_out, d_lse, wanted)
-    grads = [unvary_like(x, y) for x, y in zip((dq, dk, dv), (query, key, value))]
     rest = iter(d_caps)
-    return *grads, None, None, [unvary_like(next(rest), c) if w else None for c, w in zip(captures, wanted)]
+    return dq, dk, dv, None, None, [next(rest) if w else None for w in wanted]
 
 _blockwise.defvjp(_blockwise_fwd, _blockwise_bwd, symbolic_zeros=True)
 _blockwise_jit = jax.jit(_blockwise, static_argnums=0)
@@ -352,5 +380,7 @@ def memory_efficient_attention(
     rows, columns, captures = _open_mod(score_mod, dims, bq, bk, accumulator_dtype(query, key))
     rate = 0.0 if seed is None else float(dropout_rate)
     plan = _Plan(default_scale(scale, dims.d), rate, broadcast_dropout, bq, bk, rows, columns)
-    out, lse = _blockwise_jit(plan, query, key, value, mask, seed, captures)
+    # under shard_map all inputs vary alike before the kernel's own derivative begins: a shared capture's gradient is then summed once
+    args = query, key, value, mask, seed, captures
+    out, lse = _blockwise_jit(plan, *vary_like(args, args))
     return (out, lse) if return_lse else out

@@ -143,8 +143,8 @@ def key_padding_mask(
     if mask is None: return None
     shape = jnp.shape(mask)
     if len(shape) != 4 or shape[1:] != (1, 1, dims.k) or shape[0] not in (1, dims.b):
-        raise ValueError(f"`mask` of `{kernel}` must be a key-padding mask of shape (batch, 1, 1, k) = ({dims.b}, 1, 1, {dims.k}) "
-                         f"or (1, 1, 1, {dims.k}), got {shape}; for others use a softmax kernel")
+        raise ValueError(f"`mask` of `{kernel}` must be a key-padding mask of shape (batch, 1, 1, k) = "
+                         f"({dims.b}, 1, 1, {dims.k}) or (1, 1, 1, {dims.k}), got {shape}; for others use a softmax kernel")
     return check_mask(mask, dims)[:, 0, 0]
 
 # %% ../../nbs/25_kernels.linear.ipynb #refuse

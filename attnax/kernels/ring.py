@@ -12,16 +12,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Literal
 from jaxtyping import Array, Bool, Float
 
-from attnax.kernels.blockwise import (
-    _cut, _hidden, _mask_columns, _pad, _pad_mask, _Plan, _positions, _tile_backward, choose_blocks, memory_efficient_attention,
-    trace_score_mod)
+from .blockwise import (
+    _cut, _hidden, _mask_columns, _open_mod, _pad, _pad_mask, _Plan, _positions, _tile_backward, choose_blocks,
+    memory_efficient_attention)
 from .score_mods import score_indices
 from .tiles import (
     Dims, SoftmaxState, _finite, accumulator_dtype, apply_score_mod, check_mask, check_qkv, default_scale, drop_weights,
-    dropout_seed, softmax_finish, softmax_step, tile_scores, tile_values)
+    dropout_seed, mesh_axes, softmax_finish, softmax_step, tile_scores, tile_values, vary_over)
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-reference
@@ -68,45 +67,6 @@ def _nothing_seen(query: Float[Array, "b h q d"], value_dim: int, acc) -> Softma
     """State of queries before their first key."""
     return SoftmaxState(*(jnp.full((*query.shape[:3], m), x, acc) for m, x in ((1, -jnp.inf), (1, 0), (value_dim, 0))))
 
-# %% ../../nbs/26_kernels.ring.ipynb #vary
-def _mesh_axes(*trees) -> frozenset:
-    """Mesh axes over which any of the arrays varies; empty outside of `shard_map`."""
-    kinds = [jax.typeof(x) for x in jax.tree.leaves(trees)]
-    kinds = [getattr(kind, "manual_axis_type", kind) for kind in kinds]
-    return frozenset().union(*(getattr(kind, "varying", getattr(kind, "vma", ())) for kind in kinds))
-
-def _vary(tree, axes: frozenset):
-    """Make arrays vary over mesh axes; nothing changes where they already do."""
-    def vary(x): return lax.pcast(x, tuple(axes - _mesh_axes(x)), to="varying") if axes - _mesh_axes(x) else x
-    return jax.tree.map(vary, tree)
-
-# %% ../../nbs/26_kernels.ring.ipynb #carry-out
-def _carry_out(jaxpr, consts, args, axes: frozenset) -> list[Array]:
-    """Carry out a traced function, with every value varying over `axes`."""
-    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), _vary([*consts, *args], axes)))
-    read = lambda v: _vary(jnp.asarray(v.val, v.aval.dtype), axes) if isinstance(v, Literal) else known[v]
-    for eqn in jaxpr.eqns:
-        inputs = [read(v) for v in eqn.invars]
-        inner = next((eqn.params[p] for p in ("jaxpr", "call_jaxpr", "fun_jaxpr") if p in eqn.params), None)
-        if eqn.primitive.name == "pvary": outs = inputs
-        elif inner is not None: outs = _carry_out(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs, axes)
-        else:
-            outs = eqn.primitive.bind(*inputs, **eqn.params)
-            outs = _vary(outs if eqn.primitive.multiple_results else [outs], axes)
-        known.update(zip(eqn.outvars, outs))
-    return [read(v) for v in jaxpr.outvars]
-
-# %% ../../nbs/26_kernels.ring.ipynb #open-on-mesh
-def _open_on_mesh(score_mod: ScoreMod | None, scores_shape: tuple, idx_shapes: tuple, dtype):
-    """A mod as a pure function `(captures, scores, *indices)` of values that all vary alike, and its captures."""
-    if score_mod is None: return None, []
-    pure, captures = trace_score_mod(score_mod, scores_shape, idx_shapes, dtype)
-    tile = jax.ShapeDtypeStruct(scores_shape, dtype), *(jax.ShapeDtypeStruct(s, jnp.int32) for s in idx_shapes)
-    closed = jax.make_jaxpr(pure)(captures, *tile)
-    def on_mesh(captures, *tile):
-        return _carry_out(closed.jaxpr, closed.consts, [*captures, *tile], _mesh_axes(captures, tile))[0]
-    return on_mesh, captures
-
 # %% ../../nbs/26_kernels.ring.ipynb #ring-record
 class _Ring(NamedTuple):
     """What shapes the program of a call; hashable."""
@@ -151,7 +111,7 @@ def _ring_forward(ring: _Ring, query, key, value, mask, seed, captures) -> tuple
         arriving, owner = _pass_on(blocks, ring), (me - t) % ring.size
         seen = _keys_of(mask, owner, n_k, plan)
         return _visit(plan, state, q, *blocks, seen, seed, captures, (me * n_q, owner * n_k), (n_q, n_k)), arriving
-    state = _vary(_nothing_seen(q, value.shape[3], acc), _mesh_axes(query))
+    state = vary_over(_nothing_seen(q, value.shape[3], acc), mesh_axes(query))
     start = state, (_pad(key, 2, plan.block_k), _pad(value, 2, plan.block_k))
     out, lse = softmax_finish(lax.fori_loop(0, ring.size, step, start)[0])
     return out[:, :, :n_q].astype(query.dtype), lse[:, :, :n_q, 0]
@@ -159,7 +119,7 @@ def _ring_forward(ring: _Ring, query, key, value, mask, seed, captures) -> tuple
 # %% ../../nbs/26_kernels.ring.ipynb #visit-backward
 def _visit_backward(plan: _Plan, carry, rows, blocks, mask, seed, captures, wanted, starts, lengths):
     """Add to `(dq, dk, dv, d_captures)` what local queries and one device's keys contribute, tile by tile."""
-    (k, v), (q0, k0), (n_q, n_k), bq, bk, r = blocks, starts, lengths, plan.block_q, plan.block_k, rows[0].shape[2]
+    k, (q0, k0), (n_q, n_k), bq, bk, r = blocks[0], starts, lengths, plan.block_q, plan.block_k, rows[0].shape[2]
     (b, g), strips, columns = k.shape[:2], rows[0].shape[3] // bq, k.shape[2] // bk
     def tile(t, carry):
         dq, dk, dv, d_caps = carry
@@ -182,7 +142,7 @@ def _visit_backward(plan: _Plan, carry, rows, blocks, mask, seed, captures, want
 def _ring_backward(ring: _Ring, residuals, d_out, d_lse, wanted: list[bool]):
     """Gradients of local queries, keys and values, and this device's share of those of the captures."""
     query, key, value, mask, seed, captures, out, lse = residuals
-    plan, (b, h, n_q, d), (g, n_k, e), acc = ring.plan, query.shape, value.shape[1:], lse.dtype
+    plan, (b, h, n_q, d), (g, n_k), acc = ring.plan, query.shape, key.shape[1:3], lse.dtype
     me, delta = lax.axis_index(ring.axis), (out.astype(acc) * d_out.astype(acc)).sum(-1) - d_lse
     by_group = lambda x: (y := _pad(x, 2, plan.block_q)).reshape(b, g, h // g, *y.shape[2:])
     rows = [by_group(x) for x in (query, d_out, _finite(lse), delta)]
@@ -196,7 +156,7 @@ def _ring_backward(ring: _Ring, residuals, d_out, d_lse, wanted: list[bool]):
         return dq, d_caps, arriving, _pass_on((dk, dv), ring)
     zeros = (jnp.zeros((b, g, h // g, d, rows[0].shape[3]), acc), [jnp.zeros_like(c) for c, w in zip(captures, wanted) if w],
              tuple(jnp.zeros(x.shape, acc) for x in blocks))
-    dq, d_caps, d_blocks = _vary(zeros, _mesh_axes(query))
+    dq, d_caps, d_blocks = vary_over(zeros, mesh_axes(query))
     dq, d_caps, _, (dk, dv) = lax.fori_loop(0, ring.size, step, (dq, d_caps, blocks, d_blocks))
     dq = dq.swapaxes(3, 4).reshape(b, h, -1, d)[:, :, :n_q]
     return dq.astype(query.dtype), dk[:, :, :n_k].astype(key.dtype), dv[:, :, :n_k].astype(value.dtype), d_caps
@@ -238,8 +198,8 @@ def _check_ring_mask(mask, dims: Dims, n: int):
     Raises: `ValueError` if it does not cover all keys, is not boolean, or does not broadcast.
     """
     if mask is not None and n > 1 and jnp.ndim(mask) and jnp.shape(mask)[-1] == dims.k != 1:
-        raise ValueError(f"`mask` must cover the keys of all {n} devices, {n * dims.k} of them, got shape {jnp.shape(mask)}, which "
-                         "covers the keys of one: do not shard its last axis, or gather it with `jax.lax.all_gather`")
+        raise ValueError(f"`mask` must cover the keys of all {n} devices, {n * dims.k} of them, got shape {jnp.shape(mask)}, "
+                         "which covers the keys of one: do not shard its last axis, or gather it with `jax.lax.all_gather`")
     return check_mask(mask, dims._replace(k=n * dims.k))
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-attention
@@ -281,16 +241,12 @@ def ring_attention(
     plan, captures = _ring_plan(score_mod, dims, block_size, accumulator_dtype(query, key), default_scale(scale, dims.d),
                                 0.0 if seed is None else float(dropout_rate), broadcast_dropout)
     args = query, key, value, mask, seed, captures
-    out, lse = _ring(_Ring(axis_name, size, plan), *_vary(args, _mesh_axes(args, lax.axis_index(axis_name))))
+    out, lse = _ring(_Ring(axis_name, size, plan), *vary_over(args, mesh_axes(args, lax.axis_index(axis_name))))
     return (out, lse) if return_lse else out
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-plan
 def _ring_plan(score_mod, dims: Dims, block_size: int, dtype, scale: float, rate: float, broadcast: bool):
     """The plan: blocks of the local arrays, and the mod opened up on tiles of both orientations; and the mod's captures."""
-    b, h, g = dims.b, dims.h, dims.g
-    bq, bk = choose_blocks(b * h, dims.q, dims.k, block_size)
-    rows = (b, 1, 1, 1), (1, h, 1, 1), (1, 1, bq, 1), (1, 1, 1, bk)
-    columns = (b, 1, 1, 1), (1, g, 1, 1), (1, 1, 1, bq), (1, 1, bk, 1)
-    on_rows, captures = _open_on_mesh(score_mod, (b, h, bq, bk), rows, dtype)
-    on_columns, _ = _open_on_mesh(score_mod, (b, g, bk, bq), columns, dtype)
+    bq, bk = choose_blocks(dims.b * dims.h, dims.q, dims.k, block_size)
+    on_rows, on_columns, captures = _open_mod(score_mod, dims, bq, bk, dtype)
     return _Plan(scale, rate, broadcast, bq, bk, on_rows, on_columns), captures

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Dims', 'check_qkv', 'check_mask', 'accumulator_dtype', 'default_scale', 'tile_scores', 'tile_values',
            'apply_score_mod', 'SoftmaxState', 'softmax_step', 'softmax_finish', 'merge_attention', 'dropout_keep',
-           'dropout_seed', 'drop_weights', 'vary_like', 'unvary_like']
+           'dropout_seed', 'drop_weights', 'mesh_axes', 'vary_over', 'vary_like', 'unvary_like']
 
 # %% ../../nbs/14_kernels.tiles.ipynb #imports
 import math
@@ -230,24 +230,35 @@ def drop_weights(
     if broadcast: b, h = jnp.zeros_like(b[:1]), jnp.zeros_like(h[:, :1])
     return jnp.where(dropout_keep(seed, b, h, q, k, rate), weights / (1 - rate), jnp.zeros_like(weights))
 
+# %% ../../nbs/14_kernels.tiles.ipynb #mesh-axes
+def mesh_axes(
+    *trees       # Arrays, or trees of them
+) -> frozenset:  # Names of axes
+    """Mesh axes over which any of the arrays varies; empty outside of `shard_map`."""
+    kinds = [jax.typeof(x) for x in jax.tree.leaves(trees)]
+    kinds = [getattr(kind, "manual_axis_type", kind) for kind in kinds]  # JAX kept `varying` as `vma` on the type itself before
+    return frozenset().union(*(getattr(kind, "varying", getattr(kind, "vma", ())) for kind in kinds))
+
 # %% ../../nbs/14_kernels.tiles.ipynb #vary-like
-def _varying(x: Array) -> frozenset:
-    """Mesh axes over which `x` varies; empty outside `shard_map`."""
-    return frozenset(getattr(jax.typeof(x), "vma", ()))
+def vary_over(
+    tree,            # Arrays
+    axes: frozenset  # Mesh axes
+):                   # The arrays, varying over these axes too
+    """Declare arrays varying over mesh axes; changes nothing where they already are."""
+    def vary(x): return lax.pcast(x, tuple(axes - mesh_axes(x)), to="varying") if axes - mesh_axes(x) else x
+    return jax.tree.map(vary, tree)
 
 def vary_like(
-    tree,          # Arrays to start a loop from
-    *refs: Array   # What the loop will combine them with
-):                 # The arrays, varying over every mesh axis that a ref varies over
-    """Make the start of a loop vary like its inputs; changes nothing outside `shard_map`."""
-    axes = frozenset().union(*map(_varying, jax.tree.leaves(refs)))
-    def vary(x): return lax.pcast(x, tuple(axes - _varying(x)), to="varying") if axes - _varying(x) else x
-    return jax.tree.map(vary, tree)
+    tree,   # Arrays to start a loop from
+    *refs   # What the loop will combine them with
+):          # The arrays, varying over every mesh axis that a ref varies over
+    """Make the start of a loop vary like its inputs; changes nothing outside of `shard_map`."""
+    return vary_over(tree, mesh_axes(refs))
 
 def unvary_like(
     grad: Array, # Gradient of one device's share
     ref: Array   # The input that it belongs to
 ) -> Array:      # Summed over the mesh axes over which the input is replicated
     """Give a gradient the replication of its input: a replicated input's gradient is the sum over devices."""
-    axes = tuple(_varying(grad) - _varying(ref))
+    axes = tuple(mesh_axes(grad) - mesh_axes(ref))
     return lax.psum(grad, axes) if axes else grad

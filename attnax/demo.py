@@ -9,7 +9,6 @@ __all__ = ['held_out_loss', 'UserError', 'DemoSettings', 'find_text', 'check_fol
 # %% ../nbs/64_demo.ipynb #imports
 import math
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx

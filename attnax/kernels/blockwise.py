@@ -69,7 +69,8 @@ def _subjaxprs(eqn):
     """The jaxprs that an equation calls with its own inputs, jit and custom derivatives, each with its constants."""
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         sub = eqn.params.get(name)
-        if sub is not None and eqn.primitive.name not in ("scan", "while", "cond"): yield getattr(sub, "jaxpr", sub), getattr(sub, "consts", ())
+        if sub is not None and eqn.primitive.name not in ("scan", "while", "cond"):
+            yield getattr(sub, "jaxpr", sub), getattr(sub, "consts", ())
 
 def _mixing_primitive(jaxpr, tainted: list[bool], refused: frozenset) -> str | None:
     """Name of the first refused operation on a value that depends on the tainted inputs; `None` where there is none."""
@@ -106,7 +107,7 @@ def _trace(score_mod: ScoreMod, scores_shape: tuple, idx_shapes: tuple, dtype) -
     return jax.make_jaxpr(on_tile)(jax.ShapeDtypeStruct(scores_shape, dtype), *idx)
 
 def _carry_out(jaxpr, consts, args, axes: frozenset) -> list[Array]:
-    """Carry out a traced function under `shard_map`, every value varying over `axes`: traced primitives do not do it themselves."""
+    """Carry out a traced function under `shard_map`, every value varying over `axes`: traced primitives do not see to it."""
     known = dict(zip((*jaxpr.constvars, *jaxpr.invars), vary_over([*consts, *args], axes)))
     read = lambda v: vary_over(jnp.asarray(v.val, v.aval.dtype), axes) if isinstance(v, Literal) else known[v]
     for eqn in jaxpr.eqns:
@@ -380,7 +381,8 @@ def memory_efficient_attention(
     rows, columns, captures = _open_mod(score_mod, dims, bq, bk, accumulator_dtype(query, key))
     rate = 0.0 if seed is None else float(dropout_rate)
     plan = _Plan(default_scale(scale, dims.d), rate, broadcast_dropout, bq, bk, rows, columns)
-    # under shard_map all inputs vary alike before the kernel's own derivative begins: a shared capture's gradient is then summed once
+    # under shard_map all inputs vary alike before the kernel's own derivative begins:
+    # a shared capture's gradient is then summed once
     args = query, key, value, mask, seed, captures
     out, lse = _blockwise_jit(plan, *vary_like(args, args))
     return (out, lse) if return_lse else out

@@ -19,6 +19,7 @@ from .kernels.blockwise import memory_efficient_attention
 from .kernels.flash import flash_attention, pallas_flash_attention
 from .kernels.linear import linear_attention
 from .kernels.lite import lite_attention
+from .kernels.ring import ring_position
 from .kernels.score_mods import causal_mod, check_window, compose_score_mods, in_window, shift_mod, sliding_window_mod
 from .kernels.standard import standard_attention
 from .masks import combine_masks
@@ -192,7 +193,7 @@ class MultiHeadAttention(nnx.Module):
             raise ValueError("`kv_cache` holds self-attention; cross-attention with `context` takes none")
         deterministic = self.dropout.deterministic if deterministic is None else deterministic
         query, key, value = self._project(x, x if context is None else context)
-        query, key = self._rotate(query, key, self._past(cache), position_ids_q, position_ids_kv, context is not None)
+        query, key = self._rotate(query, key, self._past(cache, x.shape[1]), position_ids_q, position_ids_kv, context is not None)
         past = 0
         if cache is not None:
             past, cache = cache.length, update_kv_layer_cache(cache, key, value, cache.length)
@@ -209,10 +210,12 @@ class MultiHeadAttention(nnx.Module):
         if self.query_norm is not None: query, key = self.query_norm(query), self.key_norm(key)
         return query, key, value
 
-    def _past(self, cache):
-        """Position of the first query: after a KV cache, after each row's pages, or 0."""
+    def _past(self, cache, length: int):
+        """Position of the first query: after a KV cache, after each row's pages, in a device's share of a ring, or 0."""
         pages = _bound(self.attention_fn, "cache") if self.kernel_kind == "paged" else None
-        return pages.seq_lengths[:, None] if pages is not None else 0 if cache is None else cache.length
+        if pages is not None: return pages.seq_lengths[:, None]
+        if cache is not None: return cache.length
+        return ring_position(_bound(self.attention_fn, "axis_name"), length)
 
     def _rotate(self, query, key, past, position_ids_q, position_ids_kv, cross: bool) -> tuple[Array, Array]:
         """Rotate queries and keys by their positions."""

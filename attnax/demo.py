@@ -24,8 +24,8 @@ from jaxtyping import Array, Float, Int
 from .config import TransformerConfig
 from .generate import generate
 from .text import (
-    CharTokenizer, cache_folder, fetch_plays, plays_from_archive, random_windows, read_text, side_by_side, split_text, the_tempest,
-    unigram_entropy)
+    CharTokenizer, cache_folder, fetch_plays, plays_from_archive, random_windows, read_text, side_by_side, split_text,
+    the_tempest, unigram_entropy)
 from .transformer import TransformerLM
 from .typing import optional_import
 from .weights import save_weights
@@ -41,7 +41,7 @@ class DemoSettings:
     steps: int = 300           # Optimizer steps
     seed: int = 0              # Of initial weights, batches and the sample
     out: str = "attnax-demo"   # Folder for `model.safetensors`, `loss.png` and `sample.txt`
-    offline: bool = False      # Whether to train on the text that ships with the package, without asking the package index
+    offline: bool = False      # Whether to use the text that ships with the package and ask no package index
     context: int = 128         # Tokens that the model sees
     batch: int = 32            # Windows in a batch
     sample_tokens: int = 500   # Characters to write at the end
@@ -92,8 +92,8 @@ def demo_config(
 ) -> TransformerConfig: # About 0.9 million parameters
     """A small Llama-like language model."""
     return TransformerConfig(
-        vocab_size=vocab_size, d_model=128, num_heads=4, num_kv_heads=2, num_layers=4, d_ff=352, dropout_rate=0.0, max_len=max(context, longest),
-        pos_emb_type="rope", norm_type="rms", ff_activation="swiglu", use_bias=False)
+        vocab_size=vocab_size, d_model=128, num_heads=4, num_kv_heads=2, num_layers=4, d_ff=352, max_len=max(context, longest),
+        dropout_rate=0.0, pos_emb_type="rope", norm_type="rms", ff_activation="swiglu", use_bias=False)
 
 # %% ../nbs/64_demo.ipynb #train
 def next_token_loss(
@@ -145,7 +145,9 @@ def _train(model, settings: DemoSettings, train_ids, progress: bool, stream) -> 
             windows = random_windows(train_ids, rng, batch=settings.batch, length=settings.context + 1)
             losses.append(float(train_step(model, optimizer, windows)))
             if step == 0: start = time.perf_counter()   # the first step compiles
-            else: bar.set_postfix_str(f"loss {losses[-1]:.3f}, {step * per_step / (time.perf_counter() - start):,.0f} tokens/s", refresh=False)
+            else:
+                rate = step * per_step / (time.perf_counter() - start)
+                bar.set_postfix_str(f"loss {losses[-1]:.3f}, {rate:,.0f} tokens/s", refresh=False)
             bar.update()
     return losses
 
@@ -166,7 +168,8 @@ def run_demo(
     tokenizer = CharTokenizer(text)
     train_ids, held_out_ids = split_text(tokenizer.encode(text))
     if len(held_out_ids) < 2 * (settings.context + 1):
-        raise UserError(f"the text is too short: {len(text):,} characters, and a context of {settings.context} needs at least {20 * (settings.context + 1):,}")
+        raise UserError(f"the text is too short: {len(text):,} characters, and a context of {settings.context} needs "
+                        f"at least {20 * (settings.context + 1):,}")
     folder = check_folder(settings.out)
     config = demo_config(tokenizer.vocab_size, context=settings.context, longest=settings.context + settings.sample_tokens)
     model = TransformerLM(nnx.Rngs(settings.seed), config)

@@ -79,5 +79,6 @@ def combine_masks(
         if m.ndim != 4 or m.dtype != bool:
             raise ValueError(f"mask {i} must be boolean of rank 4 (batch, heads, q, k), got {m.dtype} of shape {m.shape}")
         try: out = m if out is None else out & m
-        except (TypeError, ValueError) as e: raise ValueError(f"mask {i} of shape {m.shape} does not broadcast with {out.shape}") from e
+        except (TypeError, ValueError) as e:
+            raise ValueError(f"mask {i} of shape {m.shape} does not broadcast with {out.shape}") from e
     return out

@@ -32,10 +32,13 @@ float_re = re.compile(r"[-+]?\d+\.\d*(?:e[-+]?\d+)?|[-+]?\d+e[-+]?\d+")
 
 # ---- Running
 
-def execute(nb: Path, folder: Path) -> tuple[int, str, float, Path]:
+def execute(nb: Path, folder: Path, compiled: Path) -> tuple[int, str, float, Path]:
     """Run one notebook: exit code, what it wrote to the terminal, seconds, and the notebook with fresh outputs."""
     out, start = folder / nb.name, time.monotonic()
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg"}
+    # most of the time goes into compiling small programs, many of them the same in several notebooks and in the next run
+    env |= {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0"}
     cmd = [sys.executable, str(root / "tools" / "exec_nbs.py"), "--one", str(nb), str(out)]
     try: r = subprocess.run(cmd, cwd=root, env=env, capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired: return 1, f"still running after {TIMEOUT} seconds", TIMEOUT, out
@@ -46,8 +49,8 @@ def execute(nb: Path, folder: Path) -> tuple[int, str, float, Path]:
 def runs(request, tmp_path_factory):
     """All chosen notebooks, two at a time: much of a run is one thread that traces and compiles."""
     chosen = [i.callspec.params["nb"] for i in request.session.items if getattr(i, "originalname", "") == "test_notebook"]
-    folder, pool = tmp_path_factory.mktemp("nbs"), ThreadPoolExecutor(2)
-    yield {nb: pool.submit(execute, nb, folder) for nb in chosen}
+    folder, compiled, pool = tmp_path_factory.mktemp("nbs"), request.config.cache.mkdir("xla"), ThreadPoolExecutor(2)
+    yield {nb: pool.submit(execute, nb, folder, compiled) for nb in chosen}
     pool.shutdown(cancel_futures=True)
 
 

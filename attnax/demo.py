@@ -49,7 +49,8 @@ class DemoSettings:
     def __post_init__(self):
         """Raises: `UserError` for a count below 1."""
         for name in ("steps", "context", "batch", "sample_tokens"):
-            if getattr(self, name) < 1: raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value < 1: raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
 
 # %% ../nbs/64_demo.ipynb #find-text
 def find_text(

@@ -53,13 +53,16 @@ class VisionTransformerConfig:
             check_choice(name, getattr(self, name), choices)
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.type in (int, int | None) and value is not None and value < 1: raise ValueError(f"`{f.name}` must be at least 1, got {value}")
+            if f.type in (int, int | None) and value is not None and value < 1:
+                raise ValueError(f"`{f.name}` must be at least 1, got {value}")
         image, patch = as_pair(self.image_size, "image_size"), as_pair(self.patch_size, "patch_size")
-        if any(i % p for i, p in zip(image, patch)): raise ValueError(f"`image_size` must be divisible by `patch_size`, got {image} and {patch}")
+        if any(i % p for i, p in zip(image, patch)):
+            raise ValueError(f"`image_size` must be divisible by `patch_size`, got {image} and {patch}")
         if not 0 <= self.dropout_rate < 1: raise ValueError(f"`dropout_rate` must satisfy 0 <= rate < 1, got {self.dropout_rate}")
         if self.norm_eps is not None and self.norm_eps <= 0: raise ValueError(f"`norm_eps` must be positive, got {self.norm_eps}")
         check_heads(self.d_model, self.num_heads, self.num_kv_heads, self.head_dim)
-        if self.pool == "cls" and not self.use_cls_token: raise ValueError("`pool`='cls' needs a class token: set use_cls_token=True or pool='mean'")
+        if self.pool == "cls" and not self.use_cls_token:
+            raise ValueError("`pool`='cls' needs a class token: set use_cls_token=True or pool='mean'")
 
 # %% ../nbs/52_vision.ipynb #vision-transformer
 class VisionTransformer(nnx.Module):
@@ -76,9 +79,11 @@ class VisionTransformer(nnx.Module):
         config: VisionTransformerConfig # Every choice
     ):
         self.config, c = config, config
-        self.patch_embed = PatchEmbedding(rngs, image_size=c.image_size, patch_size=c.patch_size, num_channels=c.num_channels, d_model=c.d_model)
+        self.patch_embed = PatchEmbedding(
+            rngs, image_size=c.image_size, patch_size=c.patch_size, num_channels=c.num_channels, d_model=c.d_model)
         self.cls_token = nnx.Param(jnp.zeros((1, 1, c.d_model))) if c.use_cls_token else None
-        self.pos_embed = LearnedPositionalEmbedding(rngs, num_positions=c.use_cls_token + self.patch_embed.num_patches, d_model=c.d_model)
+        num_tokens = self.patch_embed.num_patches + c.use_cls_token
+        self.pos_embed = LearnedPositionalEmbedding(rngs, num_positions=num_tokens, d_model=c.d_model)
         self.layers = nnx.List([EncoderBlock(
             rngs, c.d_model, c.num_heads, c.d_ff, c.dropout_rate, c.use_pre_norm, c.attention_type, c.attention_block_size,
             c.linear_attention_chunk_size, c.norm_type, c.ff_activation, c.num_kv_heads, head_dim=c.head_dim, use_bias=c.use_bias,
@@ -92,7 +97,7 @@ class VisionTransformer(nnx.Module):
         images: Float[Array, "b height width channels"], # Pictures, channels last, in the scale you train with
         *,
         deterministic: bool | None = None                # True: no dropout; None: as train() or eval() set it
-    ) -> Float[Array, "b classes"]:                      # Logits; tokens `(b, n, m)`, the class token first, where there is no head
+    ) -> Float[Array, "b classes"]:                      # Logits; without a head the tokens `(b, n, m)`, class token first
         """Classify pictures, or encode them where `num_classes` is None.
 
         Raises: `ValueError` if the pictures have another shape, or are not floating point.

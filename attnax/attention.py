@@ -33,13 +33,13 @@ def split_heads(
     num_heads: int            # Heads to split the last axis into
 ) -> Float[Array, "b h s d"]: # One sequence per head
     """Move heads in front of the sequence."""
-    return x.reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2)
+    return x.reshape(*x.shape[:2], num_heads, x.shape[2] // num_heads).swapaxes(1, 2)
 
 def merge_heads(
     x: Float[Array, "b h s d"] # One sequence per head
 ) -> Float[Array, "b s m"]:    # Heads side by side
     """Undo `split_heads`."""
-    return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)
+    return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], x.shape[1] * x.shape[3])
 
 # %% ../nbs/42_attention.ipynb #kernels
 _KERNELS = {AttentionType.STANDARD: standard_attention, AttentionType.MEMORY_EFFICIENT: memory_efficient_attention,

@@ -62,7 +62,7 @@ class EncoderBlock(nnx.Module):
             dropout_rate=dropout_rate, attention_type=attention_type, attention_block_size=attention_block_size,
             attention_fn=attention_fn, linear_attention_chunk_size=linear_attention_chunk_size, use_bias=use_bias,
             dtype=dtype, param_dtype=param_dtype)
-        norm = functools.partial(create_norm, norm_type, d_model, rngs, epsilon=norm_eps)
+        norm = functools.partial(create_norm, norm_type, d_model, rngs, epsilon=norm_eps, dtype=dtype, param_dtype=param_dtype)
         self.self_attn = attention(score_mod=score_mod, attention_window=attention_window, causal=causal,
                                    use_rope=use_rope, rope_base=rope_base, rope_max_positions=rope_max_positions)
         self.ffn = FeedForward(rngs, d_model, d_ff, dropout_rate, ff_activation, use_bias=use_bias,

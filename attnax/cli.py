@@ -20,7 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="train a small language model on the plays of Shakespeare, and let it write")
     demo.add_argument("--text", metavar="FILE", help="a UTF-8 text file to train on instead")
-    demo.add_argument("--steps", type=int, default=300, help="optimizer steps (default: %(default)s)")
+    demo.add_argument("--steps", type=int, default=250, help="optimizer steps (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="of weights, batches and the sample (default: %(default)s)")
     demo.add_argument("--out", metavar="FOLDER", default="attnax-demo", help="for the results (default: %(default)s)")
     demo.add_argument("--offline", action="store_true", help="train on the play that ships with attnax; ask no package index")

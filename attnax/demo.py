@@ -38,7 +38,7 @@ class UserError(Exception):
 class DemoSettings:
     """What the demo trains, on what, and where it leaves the result."""
     text: str | None = None    # File to train on; the plays of Shakespeare when None
-    steps: int = 300           # Optimizer steps
+    steps: int = 250           # Optimizer steps
     seed: int = 0              # Of initial weights, batches and the sample
     out: str = "attnax-demo"   # Folder for `model.safetensors`, `loss.png` and `sample.txt`
     offline: bool = False      # Whether to use the text that ships with the package and ask no package index

@@ -82,7 +82,7 @@ def main(
         if "attnax[" not in str(e): raise   # only what an extra brings is the user's to mend
         return _refuse(e)
     except KeyboardInterrupt:
-        print("\nattnax: interrupted, nothing was saved", file=sys.stderr)
+        print("\nattnax: interrupted", file=sys.stderr)
         return 130
     return 0
 

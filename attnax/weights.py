@@ -36,15 +36,14 @@ def save_weights(
 
     Raises: `ImportError` without safetensors; `OSError` when the place cannot be written.
     """
-    safetensors = optional_import("safetensors", extra="demo")
-    save_file = optional_import("safetensors.numpy", extra="demo").save_file
+    save = optional_import("safetensors.numpy", extra="demo").save
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     arrays = {name: np.ascontiguousarray(x) for name, x in named_parameters(module).items()}
     try:
-        save_file(arrays, beside, metadata={"format": "attnax", **(metadata or {})})
+        # by way of bytes, and not `save_file`: the file then has the permissions that the user's other files have
+        beside.write_bytes(save(arrays, metadata={"format": "attnax", **(metadata or {})}))
         os.replace(beside, path)
-    except safetensors.SafetensorError as e: raise OSError(f"cannot write {path}: {e}") from e
     finally: beside.unlink(missing_ok=True)
 
 # %% ../nbs/60_weights.ipynb #load-weights

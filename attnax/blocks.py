@@ -102,15 +102,18 @@ class EncoderBlock(nnx.Module):
         self_attn_kv_cache: KVLayerCache | None = None    # Keys and values of earlier calls; makes the block causal
     ) -> Float[Array, "b s m"]:                           # Hidden states; a pair `(states, cache)` where a cache was given
         """Run both sub-layers."""
-        cache = self_attn_kv_cache
+        x, cache = self._attend(x, mask, deterministic, position_ids, self_attn_kv_cache)
+        x = self._residual(x, self.ln2, lambda y: self.ffn(y, deterministic=deterministic), deterministic)
+        return x if self_attn_kv_cache is None else (x, cache)
+
+    def _attend(self, x, mask, deterministic, position_ids, cache):
+        """The self-attention sub-layer; new states, and the new cache where there is one."""
         def attend(y):
             nonlocal cache
             out = self.self_attn(y, mask=mask, deterministic=deterministic, position_ids_q=position_ids, kv_cache=cache)
             if cache is not None: out, cache = out
             return out
-        x = self._residual(x, self.ln1, attend, deterministic)
-        x = self._residual(x, self.ln2, lambda y: self.ffn(y, deterministic=deterministic), deterministic)
-        return x if self_attn_kv_cache is None else (x, cache)
+        return self._residual(x, self.ln1, attend, deterministic), cache
 
     def _residual(self, x, norm, sublayer, deterministic):
         """One sub-layer with its norm, dropout and residual."""
@@ -157,15 +160,9 @@ class DecoderBlock(EncoderBlock):
         if encoder_output is None:
             raise ValueError(
                 "`encoder_output` is what a decoder block attends to; for a decoder alone use EncoderBlock(..., causal=True)")
-        cache = self_attn_kv_cache
-        def attend(y):
-            nonlocal cache
-            out = self.self_attn(y, mask=self_mask, deterministic=deterministic, position_ids_q=position_ids_self, kv_cache=cache)
-            if cache is not None: out, cache = out
-            return out
         def cross(y): return self.cross_attn(y, context=encoder_output, mask=cross_mask, deterministic=deterministic,
                                              position_ids_q=position_ids_cross_q, position_ids_kv=position_ids_cross_kv)
-        x = self._residual(x, self.ln1, attend, deterministic)
+        x, cache = self._attend(x, self_mask, deterministic, position_ids_self, self_attn_kv_cache)
         x = self._residual(x, self.ln2, cross, deterministic)
         x = self._residual(x, self.ln3, lambda y: self.ffn(y, deterministic=deterministic), deterministic)
         return x if self_attn_kv_cache is None else (x, cache)

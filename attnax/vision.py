@@ -6,14 +6,14 @@
 __all__ = ['VisionTransformerConfig', 'VisionTransformer']
 
 # %% ../nbs/52_vision.ipynb #imports
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from .blocks import EncoderBlock
-from .config import AttentionType, FfActivation, NormKind, Pool, check_choice, check_heads
+from .config import AttentionType, FfActivation, NormKind, Pool, check_fields
 from .embeddings import LearnedPositionalEmbedding, PatchEmbedding, as_pair
 from .norms import create_norm
 
@@ -48,19 +48,10 @@ class VisionTransformerConfig:
 
     def __post_init__(self):
         """Check every field."""
-        object.__setattr__(self, "attention_type", check_choice("attention_type", self.attention_type, AttentionType))
-        for name, choices in (("ff_activation", FfActivation), ("norm_type", NormKind), ("pool", Pool)):
-            check_choice(name, getattr(self, name), choices)
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if f.type in (int, int | None) and value is not None and value < 1:
-                raise ValueError(f"`{f.name}` must be at least 1, got {value}")
+        check_fields(self)
         image, patch = as_pair(self.image_size, "image_size"), as_pair(self.patch_size, "patch_size")
         if any(i % p for i, p in zip(image, patch)):
             raise ValueError(f"`image_size` must be divisible by `patch_size`, got {image} and {patch}")
-        if not 0 <= self.dropout_rate < 1: raise ValueError(f"`dropout_rate` must satisfy 0 <= rate < 1, got {self.dropout_rate}")
-        if self.norm_eps is not None and self.norm_eps <= 0: raise ValueError(f"`norm_eps` must be positive, got {self.norm_eps}")
-        check_heads(self.d_model, self.num_heads, self.num_kv_heads, self.head_dim)
         if self.pool == "cls" and not self.use_cls_token:
             raise ValueError("`pool`='cls' needs a class token: set use_cls_token=True or pool='mean'")
 

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .attention import MultiHeadAttention
-from .cache import KVLayerCache
+from .cache import LayerCache
 from .config import AttentionType, FfActivation, NormKind, TransformerConfig
 from .feedforward import FeedForward
 from .norms import create_norm
@@ -99,7 +99,7 @@ class EncoderBlock(nnx.Module):
         mask: Bool[Array, "#b #h #q #k"] | None = None,   # True = may attend
         deterministic: bool | None = None,                # True: no dropout; None: as train() or eval() set it
         position_ids: Int[Array, "#b s"] | None = None,   # Positions for rotation; after the cache when None
-        self_attn_kv_cache: KVLayerCache | None = None    # Keys and values of earlier calls; makes the block causal
+        self_attn_kv_cache: LayerCache | None = None      # Memory of earlier calls; makes the block causal
     ) -> Float[Array, "b s m"]:                           # Hidden states; a pair `(states, cache)` where a cache was given
         """Run both sub-layers."""
         x, cache = self._attend(x, mask, deterministic, position_ids, self_attn_kv_cache)
@@ -151,7 +151,7 @@ class DecoderBlock(EncoderBlock):
         position_ids_self: Int[Array, "#b s"] | None = None,    # Positions of the target for rotation
         position_ids_cross_q: Int[Array, "#b s"] | None = None, # Positions of the target in cross-attention
         position_ids_cross_kv: Int[Array, "#b k"] | None = None,# Positions of the source in cross-attention
-        self_attn_kv_cache: KVLayerCache | None = None          # Keys and values of earlier calls
+        self_attn_kv_cache: LayerCache | None = None            # Memory of earlier calls
     ) -> Float[Array, "b s m"]:                                 # Hidden states; a pair `(states, cache)` where a cache was given
         """Run the three sub-layers.
 

@@ -37,31 +37,84 @@ def make_parser() -> argparse.ArgumentParser:
     decode.add_argument("--tokens", type=int, default=64, help="new tokens (default: %(default)s)")
     decode.add_argument("--repeats", type=int, default=5, help="interleaved runs of each (default: %(default)s)")
 
-    commands.add_parser("check", help="run the conformance kit on every softmax kernel, on this machine")
+    check = commands.add_parser("check", help="run the conformance kit on every softmax kernel, on this machine")
+    check.add_argument("kernels", nargs="*", metavar="KERNEL", help="kernels to check (default: all that compute a softmax)")
+    check.add_argument("--only", nargs="+", metavar="NAME", help="checks to run, by the names that the report shows in brackets")
     return parser
 
-# %% ../nbs/97_cli.ipynb #check
-def run_check() -> int: # 0 when every kernel keeps the contract
-    """Hold the exact kernels to the contract on the device at hand."""
+# %% ../nbs/97_cli.ipynb #check-kernels
+def _kernels() -> dict:
+    """For each exact kernel: how to call it, and the names of the checks that are not its business."""
     import functools
 
+    from attnax.kernels import (
+        flash_attention, memory_efficient_attention, pallas_flash_attention, ring_attention, standard_attention)
+    return {"standard_attention": (standard_attention, {"memory"}),
+            "memory_efficient_attention": (functools.partial(memory_efficient_attention, block_size=32), set()),
+            "flash_attention": (functools.partial(flash_attention, block_size=32), set()),
+            "pallas_flash_attention": (functools.partial(pallas_flash_attention, on_fallback="silent"), set()),
+            "ring_attention": (functools.partial(ring_attention, block_size=32, axis_name=None), set())}
+
+# %% ../nbs/97_cli.ipynb #check-paths
+def _watch(flash):
+    """`flash_attention` with an attribute `paths`: how many of its calls took which."""
+    import collections
+    import functools
+    import inspect
+
+    from attnax.kernels import explain_attention
+    known = set(inspect.signature(explain_attention).parameters)
+    @functools.wraps(flash)
+    def watched(*args, **kwargs):
+        watched.paths[explain_attention(*args, **{k: v for k, v in kwargs.items() if k in known}).backend] += 1
+        return flash(*args, **kwargs)
+    watched.paths = collections.Counter()
+    return watched
+
+def _path(name: str, fn) -> str:
+    """What runs behind a kernel's name on this machine, for a plain call in float32."""
+    import jax.numpy as jnp
+
+    from attnax.kernels import explain_attention
+    x = jnp.zeros((1, 2, 8, 16))
+    if name == "flash_attention": return str(explain_attention(x, x, x))
+    if name == "pallas_flash_attention":
+        try: fn(x, x, x, on_fallback="error")
+        except NotImplementedError as e: return str(e)
+        return "Pallas"
+    return {"standard_attention": "JAX, all scores at once", "memory_efficient_attention": "JAX, block by block",
+            "ring_attention": "JAX, block by block, on one device: there is no ring without `axis_name`"}[name]
+
+# %% ../nbs/97_cli.ipynb #check
+def run_check(
+    names: Sequence[str] = (),         # Kernels; all of them when empty
+    only: Sequence[str] | None = None  # Checks; all of them when None
+) -> int:                              # 0 when every kernel keeps the contract, else 1
+    """Hold the exact kernels to the contract on the device at hand, and say which path each took.
+
+    Raises: `ValueError` for a kernel or a check that there is not.
+    """
     import jax
 
-    from attnax.kernels import flash_attention, memory_efficient_attention, pallas_flash_attention, standard_attention
-    from attnax.testing import contract_results
-    kernels = {"standard_attention": standard_attention,
-               "memory_efficient_attention": functools.partial(memory_efficient_attention, block_size=32),
-               "flash_attention": flash_attention,
-               "pallas_flash_attention": functools.partial(pallas_flash_attention, on_fallback="silent")}
-    print(f"jax {jax.__version__} on {jax.devices()[0].platform}: {jax.devices()[0].device_kind}")
-    broken = 0
-    for name, fn in kernels.items():
-        print(f"\n{name}", flush=True)
-        for r in contract_results(fn):
-            broken += bool(r.error)
-            print(f"  {'FAIL' if r.error else 'ok  '} {r.line}" + (f"\n       {r.error}" if r.error else ""), flush=True)
-    print(f"\n{len(kernels)} kernels, {broken} broken lines")
-    return int(broken > 0)
+    from attnax.testing import contract_names, contract_results, contract_summary
+    kernels, checks = _kernels(), contract_names() if only is None else frozenset(only)
+    if set(names) - set(kernels): raise ValueError(f"KERNEL may be {', '.join(kernels)}, got {', '.join(names)}")
+    if checks - contract_names():
+        raise ValueError(f"--only may name {', '.join(sorted(contract_names()))}, got {', '.join(only)}")
+    print(f"jax {jax.__version__} on {jax.devices()[0].platform}: {jax.devices()[0].device_kind}", flush=True)
+    broken = {}
+    for name in names or kernels:
+        fn, exempt = kernels[name]
+        print(f"\n{name}\n  path: " + _path(name, fn).replace("\n", "\n  "), flush=True)
+        if name == "flash_attention": fn = _watch(fn)
+        show = lambda result: print(f"  {result}".replace("\n", "\n  "), flush=True)
+        results = contract_results(fn, supports=checks - exempt, on_result=show)
+        if name == "flash_attention": print("  calls by path: " + ", ".join(f"{p} {n}" for p, n in sorted(fn.paths.items())))
+        print(f"  {contract_summary(results)}", flush=True)
+        broken[name] = [r.name for r in results if r.error]
+    failed = ", ".join(f"{name} ({' '.join(lines)})" for name, lines in broken.items() if lines)
+    print(f"\n{len(broken)} kernels checked; " + (f"the contract is not kept by {failed}" if failed else "all keep the contract"))
+    return int(bool(failed))
 
 # %% ../nbs/97_cli.ipynb #main
 def main(
@@ -70,7 +123,9 @@ def main(
     """Run a command."""
     args = make_parser().parse_args(argv)
     try:
-        if args.command == "check": return run_check()
+        if args.command == "check":
+            try: return run_check(args.kernels, args.only)
+            except ValueError as e: return _refuse(e)
         if args.command == "bench":
             from attnax.bench import bench_attention, bench_decode
             options = {k: v for k, v in vars(args).items() if k not in ("command", "what")}

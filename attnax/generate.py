@@ -118,7 +118,7 @@ def generate(
     stop_token: int | None = None,          # Token that ends a row; it is the row's last token
     pad_token_id: int | None = None,        # Fills a row after its end; `config.pad_token_id` when None
     rng: Array | int | None = None,         # Key or seed for sampling; needed when temperature > 0
-    cache_dtype: jnp.dtype = jnp.float32    # Of the KV caches
+    cache_dtype: jnp.dtype = jnp.float32    # Of the KV caches; the sums of LINEAR are float32 or wider
 ) -> Int[Array, "b n"]:                     # New tokens, `max_new_tokens` per row
     """Continue prompts. The same key gives the same text; a row does not depend on the rows beside it when greedy.
 

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .blocks import EncoderBlock
-from .cache import KVLayerCache
+from .cache import LayerCache
 from .config import TransformerConfig
 from .embeddings import LearnedPositionalEmbedding, PositionalEncoding, TokenEmbedding
 from .kernels.score_mods import alibi_mod
@@ -68,7 +68,7 @@ class TransformerEncoder(nnx.Module):
         padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None, # True at real tokens; may cover the prompt only
         deterministic: bool | None = None,                                       # True: no dropout; None: train() or eval() says
         position_ids: Int[Array, "#b s"] | None = None,                          # Positions; after the cache when None
-        layer_kv_caches: Sequence[KVLayerCache] | None = None                    # One cache per layer; makes the model causal
+        layer_kv_caches: Sequence[LayerCache] | None = None                      # One cache per layer; makes the model causal
     ) -> Float[Array, "b s m"]:                                                  # Hidden states; `(states, caches)` with caches
         """Embed and run all blocks.
 
@@ -115,7 +115,7 @@ class TransformerLM(nnx.Module):
         padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None, # True at real tokens
         deterministic: bool | None = None,                                       # True: no dropout
         position_ids: Int[Array, "#b s"] | None = None,                          # Positions; after the cache when None
-        layer_kv_caches: Sequence[KVLayerCache] | None = None,                   # One cache per layer
+        layer_kv_caches: Sequence[LayerCache] | None = None,                     # One cache per layer
         last_only: bool = False                                                  # True: logits of the last position only
     ) -> Float[Array, "b s v"]:                                                  # Logits; a pair `(logits, caches)` with caches
         """Logits of the next token at each position."""

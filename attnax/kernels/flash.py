@@ -13,8 +13,11 @@ from typing import NamedTuple
 import jax
 from jaxtyping import Array, Bool, Float
 
-from .blockwise import memory_efficient_attention
-from .tiles import Dims, check_mask, check_qkv, dropout_seed
+from .blockwise import _blocks_for, memory_efficient_attention
+from .score_mods import causal_mod, score_indices
+from .sparsity import BlockMask, find_blocks
+from .tiles import Dims, accumulator_dtype, check_mask, check_qkv, check_sinks, dropout_seed
+from .tracing import hoist, plan_score_mod
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/24_kernels.flash.ipynb #facts
@@ -25,9 +28,10 @@ class _Call(NamedTuple):
     dims: Dims                 # The eight letters
     dtypes: tuple[str, ...]    # Of query, key and value
     mask: bool                 # Whether there is one
-    score_mod: bool            # Whether there is one
+    score_mod: str             # "" without one, "causal" where it is that and nothing else, "a mod" for others
     dropout: bool              # Whether weights are dropped
     return_lse: bool           # Whether the lse is wanted
+    sinks: bool                # Whether there are any
     mesh_axes: tuple[str, ...] # Axes of the `shard_map` around the call
 
 # %% ../../nbs/24_kernels.flash.ipynb #device
@@ -44,8 +48,17 @@ def _platform(device) -> tuple[str, tuple[int, ...]]:
     if "cuda" not in device.client.platform_version.lower(): return "rocm", ()
     return "cuda", tuple(int(n) for n in device.compute_capability.split("."))
 
+# %% ../../nbs/24_kernels.flash.ipynb #recognise
+def _recognise(score_mod: ScoreMod | None, dims: Dims, dtype) -> str:
+    """What a mod is: "", "causal" or "a mod". Raises: `NotImplementedError` if it is not pointwise."""
+    if score_mod is None: return ""
+    if 0 in dims: return "a mod"
+    plans = [plan_score_mod(mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k, dtype=dtype)[0]
+             for mod in (score_mod, causal_mod())]
+    return "causal" if plans[0] == plans[1] else "a mod"
+
 # %% ../../nbs/24_kernels.flash.ipynb #gather
-def _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, platform=None) -> _Call:
+def _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, sinks, platform=None) -> _Call:
     """The facts of a call, checked. `platform` pretends another machine: one that is new enough for everything."""
     dims = check_qkv(query, key, value)
     check_mask(mask, dims)
@@ -53,7 +66,8 @@ def _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deter
     dropout = dropout_seed(dropout_rng, dropout_rate, deterministic) is not None
     axes = tuple(sorted(map(str, jax.sharding.get_abstract_mesh().manual_axes)))
     dtypes = tuple(str(x.dtype) for x in (query, key, value))
-    return _Call(*machine, dims, dtypes, mask is not None, score_mod is not None, dropout, return_lse, axes)
+    what = _recognise(score_mod, dims, accumulator_dtype(query, key))
+    return _Call(*machine, dims, dtypes, mask is not None, what, dropout, return_lse, check_sinks(sinks, dims) is not None, axes)
 
 # %% ../../nbs/24_kernels.flash.ipynb #rules
 class _Rule(NamedTuple):
@@ -74,12 +88,14 @@ _CUDNN = (
           lambda c: f"{c.dims.d} for keys and {c.dims.e} for values"),
     _Rule("query, key, value", "no empty axis",
           lambda c: min(c.dims) > 0, lambda c: f"(b, h, g, q, k, d, e) = {tuple(c.dims)}"),
-    _Rule("score_mod", "none: it runs inside of the kernel, and cuDNN's is closed",
-          lambda c: not c.score_mod, lambda c: "a score mod"),
+    _Rule("score_mod", "none, or plain causality over as many queries as keys: others run inside of the kernel, and cuDNN's is closed",
+          lambda c: not c.score_mod or c.score_mod == "causal" and c.dims.q == c.dims.k,
+          lambda c: f"{c.score_mod} over {c.dims.q} queries and {c.dims.k} keys"),
     _Rule("mask", "none: cuDNN gives an average to a query that sees nothing", lambda c: not c.mask, lambda c: "a mask"),
     _Rule("dropout_rate", "no dropout: cuDNN drops other weights than the other kernels",
           lambda c: not c.dropout, lambda c: "dropout"),
     _Rule("return_lse", "False: cuDNN's lse is rounded to 16 bits", lambda c: not c.return_lse, lambda c: "True"),
+    _Rule("sinks", "none", lambda c: not c.sinks, lambda c: "sinks"),
     _Rule("platform", "no `shard_map` around the call",
           lambda c: not c.mesh_axes, lambda c: f"one over {', '.join(c.mesh_axes)}"))
 _PALLAS = (_Rule("platform", "the Pallas kernels, which are not part of this release",
@@ -91,9 +107,11 @@ class AttentionChoice(NamedTuple):
     """Which kernel takes a call, and why those before it did not."""
     backend: str                         # "cudnn", "pallas" or "blockwise"
     refused: dict[str, tuple[str, ...]]  # For each kernel that was passed over: the rules that the call does not keep
+    blocks: BlockMask | None = None      # What is computed, where the kernel goes by blocks
 
     def __repr__(self) -> str:
         lines = [f"flash_attention would take: {self.backend}"]
+        if self.blocks is not None: lines.append(f"  {self.blocks!r}")
         for name, reasons in self.refused.items(): lines += [f"  {name} refused:"] + [f"    {reason}" for reason in reasons]
         return "\n".join(lines)
 
@@ -117,15 +135,30 @@ def explain_attention(
     dropout_rate: float = 0.0,                      # As for `flash_attention`
     deterministic: bool = True,                     # As for `flash_attention`
     return_lse: bool = False,                       # As for `flash_attention`
+    sinks: Float[Array, " h"] | None = None,        # As for `flash_attention`
+    block_size: int = 512,                          # As for `flash_attention`
     platform: str | None = None                     # "cpu", "cuda", "rocm" or "tpu"; the machine at hand when None
 ) -> AttentionChoice:                               # The kernel's name and the reasons; prints as text
-    """Say which kernel `flash_attention` would take for a call, and why each one before it was refused.
+    """Say which kernel `flash_attention` would take for a call, why each one before it was refused, and which blocks of
+    scores are computed.
 
-    Raises: `ValueError` for what `flash_attention` would not accept either, or an unknown platform.
+    Raises: `ValueError` and `NotImplementedError` for what `flash_attention` would not accept either; `ValueError` for an
+    unknown platform.
     """
     if platform not in (None, "cpu", "cuda", "rocm", "tpu"):
         raise ValueError(f"`platform` must be 'cpu', 'cuda', 'rocm' or 'tpu', got {platform!r}")
-    return _choose(_gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, platform))
+    call = _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, sinks, platform)
+    choice = _choose(call)
+    if choice.backend != "blockwise" or 0 in call.dims: return choice
+    return choice._replace(blocks=_computed(score_mod, check_mask(mask, call.dims), call.dims, block_size))
+
+def _computed(score_mod: ScoreMod | None, mask, dims: Dims, block_size: int) -> BlockMask:
+    """The blocks that blockwise attention computes."""
+    blocks, plan, found = _blocks_for(dims, block_size), None, ([], [])
+    if score_mod is not None:
+        plan, captures = plan_score_mod(score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k)
+        found = hoist(plan, captures, score_indices(*plan.dims))
+    return find_blocks(plan, found, mask, (dims.q, dims.k), blocks)
 
 # %% ../../nbs/24_kernels.flash.ipynb #tell-once
 class FallbackWarning(UserWarning):
@@ -139,10 +172,10 @@ def _tell_once(message: str) -> None:
     _told.add(message)
 
 # %% ../../nbs/24_kernels.flash.ipynb #through-jax
-def _through_jax(query, key, value, scale: float | None, implementation: str) -> Float[Array, "b h q e"]:
+def _through_jax(query, key, value, scale: float | None, causal: bool, implementation: str) -> Float[Array, "b h q e"]:
     """JAX's own attention, on arrays in our layout."""
     q, k, v = (x.swapaxes(1, 2) for x in (query, key, value))
-    return jax.nn.dot_product_attention(q, k, v, scale=scale, implementation=implementation).swapaxes(1, 2)
+    return jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal, implementation=implementation).swapaxes(1, 2)
 
 # %% ../../nbs/24_kernels.flash.ipynb #flash-attention
 @declare_kernel("softmax")
@@ -158,7 +191,9 @@ def flash_attention(
     deterministic: bool = True,                     # True: no dropout, whatever the rate
     broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
     scale: float | None = None,                     # Factor on the scores; 1/sqrt(d) when None
+    sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
     return_lse: bool = False,                       # True: also return the log of the softmax denominators
+    block_mask: BlockMask | None = None,            # From `make_block_mask` with the same mod and mask; for kernels that go by blocks
     block_size: int = 512                           # Most queries in a block, where the kernel has blocks
 ) -> Float[Array, "b h q e"]:                       # In the query's dtype; with `return_lse` a pair `(out, lse (b, h, q))`
     """Exact attention by the fastest kernel that honours every argument: cuDNN on NVIDIA GPUs where it can, else blockwise.
@@ -168,14 +203,15 @@ def flash_attention(
     Raises: `ValueError` for arrays, masks or rates that do not fit; `NotImplementedError` for a mod that is not
     pointwise. Source: Dao et al. 2022, FlashAttention.
     """
-    choice = _choose(_gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse))
+    choice = _choose(_gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse,
+                             sinks))
     if choice.backend == "cudnn":
-        try: return _through_jax(query, key, value, scale, "cudnn")
+        try: return _through_jax(query, key, value, scale, score_mod is not None, "cudnn")
         except (NotImplementedError, RuntimeError) as e: _tell_once(f"flash_attention runs blockwise, since cuDNN refused: {e}")
     return memory_efficient_attention(
         query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
-        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, return_lse=return_lse,
-        block_size=block_size)
+        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks,
+        return_lse=return_lse, block_mask=block_mask, block_size=block_size)
 
 # %% ../../nbs/24_kernels.flash.ipynb #pallas-flash-attention
 @declare_kernel("softmax")
@@ -191,6 +227,7 @@ def pallas_flash_attention(
     deterministic: bool = True,                     # True: no dropout, whatever the rate
     broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
     scale: float | None = None,                     # Factor on the scores; 1/sqrt(d) when None
+    sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
     return_lse: bool = False,                       # True: also return the log of the softmax denominators
     block_q: int = 128,                             # Queries per block of the Pallas kernel
     block_kv: int = 128,                            # Keys per block of the Pallas kernel
@@ -206,7 +243,7 @@ def pallas_flash_attention(
     if on_fallback not in ("warn", "error", "silent"):
         raise ValueError(f"`on_fallback` must be 'warn', 'error' or 'silent', got {on_fallback!r}")
     if block_q < 1 or block_kv < 1: raise ValueError(f"`block_q` and `block_kv` must be at least 1, got {block_q} and {block_kv}")
-    call = _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse)
+    call = _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, sinks)
     reasons = "; ".join(f"{r.about}: needs {r.needs}" for r in _PALLAS if not r.holds(call))
     if not force_fallback:
         asked = "pallas_flash_attention(interpret=True)" if interpret else "pallas_flash_attention"
@@ -215,4 +252,4 @@ def pallas_flash_attention(
         if on_fallback == "warn": _tell_once(f"{asked} runs blockwise attention instead ({reasons})")
     return memory_efficient_attention(
         query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
-        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, return_lse=return_lse)
+        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks, return_lse=return_lse)

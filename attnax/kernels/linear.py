@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .tiles import Dims, accumulator_dtype, check_mask, check_qkv, dropout_seed, unvary_like, vary_like
+from .tiles import Dims, accumulator_dtype, check_mask, check_qkv, dropout_seed
+from .tracing import unvary_like, vary_like
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/25_kernels.linear.ipynb #linear-features
@@ -68,67 +69,68 @@ def _join(chunks: Float[Array, "chunks *heads size e"]) -> Float[Array, "*heads 
     x = jnp.moveaxis(chunks, 0, -3)
     return x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1])
 
-def _start(query, key, value, acc) -> LinearState:
-    """Empty state for a scan, varying over a mesh as the arrays do."""
-    b, g, _, d = key.shape
-    return vary_like(init_linear_state(b, g, d, value.shape[-1], acc), query, key, value)
-
 # %% ../../nbs/25_kernels.linear.ipynb #causal-forward
-def _causal_forward(query, key, value, size: int):
-    """Output and inverse denominator `(..., 1)`, chunk by chunk, in the accumulator's dtype."""
-    acc, lower = accumulator_dtype(query, key, value), jnp.tri(size, dtype=bool)
+def _causal_forward(query, key, value, state: LinearState, size: int, keep: bool):
+    """Output and last state; with `keep` also inverse denominators `(..., 1)` and the state before each chunk."""
+    acc, lower = state.values.dtype, jnp.tri(size, dtype=bool)
     def step(state, c):
         q, k, v = (_chunk(x, c, size, acc) for x in (query, key, value))
         a, b = linear_features(q), linear_features(k)
         near = jnp.where(lower, jnp.einsum("bgrid,bgjd->bgrij", a, b), 0)
         num, den = _recall(state, a)
         inv = _inverse(den + near.sum(-1))[..., None]
-        return _remember(state, b, v), ((num + jnp.einsum("bgrij,bgje->bgrie", near, v)) * inv, inv)
-    _, (out, inv) = lax.scan(step, _start(query, key, value, acc), jnp.arange(key.shape[2] // size))
-    return _join(out), _join(inv)
+        out = (num + jnp.einsum("bgrij,bgje->bgrie", near, v)) * inv
+        return _remember(state, b, v), (out, inv, state) if keep else (out,)
+    last, (out, *kept) = lax.scan(step, vary_like(state, query, key, value), jnp.arange(key.shape[2] // size))
+    return (_join(out), last), (_join(kept[0]), kept[1]) if keep else ()
 
 # %% ../../nbs/25_kernels.linear.ipynb #causal-backward
-def _causal_backward(size: int, residuals, d_out):
-    """Gradients of queries, keys and values: one scan along the sequence, and one back."""
-    query, key, value, out, inv = residuals
-    acc, lower = out.dtype, jnp.tri(size, dtype=bool)
-    def parts(c):
-        q, k, v = (_chunk(x, c, size, acc) for x in (query, key, value))
-        a, b = linear_features(q), linear_features(k)
-        g = _chunk(d_out, c, size, acc) * _chunk(inv, c, size, acc)
-        h = -(g * _chunk(out, c, size, acc)).sum(-1)             # what the denominator receives
-        t = jnp.where(lower, jnp.einsum("bgrie,bgje->bgrij", g, v) + h[..., None], 0)
-        return a, b, v, g, h, t
-    def along(state, c):
-        a, b, v, g, h, t = parts(c)
-        da = jnp.einsum("bgrij,bgjd->bgrid", t, b) + jnp.einsum("bgrie,bgde->bgrid", g, state.values)
-        da += h[..., None] * state.weights[:, :, None, None]
-        return _remember(state, b, v), (da * _feature_slope(a)).astype(query.dtype)
-    def back(state, c):
-        a, b, v, g, h, t = parts(c)
+def _causal_backward(size: int, residuals, grads):
+    """Gradients of queries, keys, values and the first state: one scan, back from the last chunk."""
+    (query, key, value, first, out, inv, states), (d_out, d_last), lower = residuals, grads, jnp.tri(size, dtype=bool)
+    acc = out.dtype
+    def step(after, xs):
+        c, before = xs
+        q, k, v, o, g = (_chunk(x, c, size, acc) for x in (query, key, value, out, d_out))
+        a, b, g = linear_features(q), linear_features(k), g * _chunk(inv, c, size, acc)
+        h = -(g * o).sum(-1)                                     # what the denominator receives
         near = jnp.where(lower, jnp.einsum("bgrid,bgjd->bgrij", a, b), 0)
-        db = jnp.einsum("bgrij,bgrid->bgjd", t, a) + jnp.einsum("bgje,bgde->bgjd", v, state.values) + state.weights[:, :, None]
-        dv = jnp.einsum("bgrij,bgrie->bgje", near, g) + jnp.einsum("bgjd,bgde->bgje", b, state.values)
-        state = LinearState(state.values + jnp.einsum("bgrid,bgrie->bgde", a, g),
-                            state.weights + jnp.einsum("bgri,bgrid->bgd", h, a))
-        return state, ((db * _feature_slope(b)).astype(key.dtype), dv.astype(value.dtype))
-    start, chunks = vary_like(_start(query, key, value, acc), d_out), jnp.arange(key.shape[2] // size)
-    _, dq = lax.scan(along, start, chunks)
-    _, (dk, dv) = lax.scan(back, start, chunks, reverse=True)
-    return tuple(unvary_like(_join(x), ref) for x, ref in zip((dq, dk, dv), (query, key, value)))
+        t = jnp.where(lower, jnp.einsum("bgrie,bgje->bgrij", g, v) + h[..., None], 0)
+        da = jnp.einsum("bgrij,bgjd->bgrid", t, b) + jnp.einsum("bgrie,bgde->bgrid", g, before.values)
+        da += h[..., None] * before.weights[:, :, None, None]
+        db = jnp.einsum("bgrij,bgrid->bgjd", t, a) + jnp.einsum("bgje,bgde->bgjd", v, after.values) + after.weights[:, :, None]
+        dv = jnp.einsum("bgrij,bgrie->bgje", near, g) + jnp.einsum("bgjd,bgde->bgje", b, after.values)
+        after = LinearState(after.values + jnp.einsum("bgrid,bgrie->bgde", a, g),
+                            after.weights + jnp.einsum("bgri,bgrid->bgd", h, a))
+        d_in = (da * _feature_slope(a), db * _feature_slope(b), dv)
+        return after, tuple(d.astype(x.dtype) for d, x in zip(d_in, (query, key, value)))
+    start = vary_like(d_last, query, key, value, first, d_out)
+    d_first, d_in = lax.scan(step, start, (jnp.arange(key.shape[2] // size), states), reverse=True)
+    d_in = tuple(unvary_like(_join(x), ref) for x, ref in zip(d_in, (query, key, value)))
+    return *d_in, LinearState(*(unvary_like(x, ref) for x, ref in zip(d_first, first)))
 
 # %% ../../nbs/25_kernels.linear.ipynb #causal-vjp
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _causal(query, key, value, size: int):
-    """Causal linear attention on `(b, g, r, s, d)`, `(b, g, s, d)`, `(b, g, s, e)`."""
-    return _causal_forward(query, key, value, size)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _causal(query, key, value, state: LinearState, size: int):
+    """Causal linear attention on `(b, g, r, s, d)`, `(b, g, s, d)`, `(b, g, s, e)`, after a state: output, last state."""
+    return _causal_forward(query, key, value, state, size, keep=False)[0]
 
-def _causal_fwd(query, key, value, size):
-    out, inv = _causal_forward(query, key, value, size)
-    return out, (query, key, value, out, inv)
+def _causal_fwd(query, key, value, state, size):
+    (out, last), kept = _causal_forward(query, key, value, state, size, keep=True)
+    return (out, last), (query, key, value, state, out, *kept)
 
 _causal.defvjp(_causal_fwd, _causal_backward)
-_causal_jit = jax.jit(_causal, static_argnums=3)  # a scan outside of jit would compile at each call
+_causal_jit = jax.jit(_causal, static_argnums=4)  # a scan outside of jit would compile at each call
+
+# %% ../../nbs/25_kernels.linear.ipynb #whole-chunks
+def _causal_chunks(rows: Float[Array, "b g r s d"], key, value, state: LinearState, chunk_size: int):
+    """Causal attention in chunks that are long enough: output `(b, g, r, s, e)` and last state."""
+    s, width = key.shape[2], max(key.shape[-1], value.shape[-1], 1)
+    size = min(-(-width // chunk_size) * chunk_size, s)
+    fill = lambda x, hidden=0: jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, -s % size), (0, 0)], constant_values=hidden)
+    if s % size: rows, key, value = fill(rows), fill(key, -jnp.inf), fill(value)
+    out, last = _causal_jit(rows, key, value, state, size)
+    return out[..., :s, :], last
 
 # %% ../../nbs/25_kernels.linear.ipynb #key-padding-mask
 def key_padding_mask(
@@ -157,6 +159,28 @@ def _refuse_linear(score_mod, dropout_rng, dropout_rate: float, deterministic: b
         raise NotImplementedError("`dropout_rate` > 0 needs attention weights, and `linear_attention` has none: use dropout on "
                                   "its output, or `memory_efficient_attention`")
 
+# %% ../../nbs/25_kernels.linear.ipynb #check-state
+def _first_state(state: LinearState | None, query, key, value) -> LinearState:
+    """State to start from, in the accumulator's dtype: the caller's, or an empty one.
+
+    Raises: `ValueError` if it does not fit the heads.
+    """
+    (b, g, _, d), e = key.shape, value.shape[-1]
+    if state is None: return init_linear_state(b, g, d, e, accumulator_dtype(query, key, value))
+    if state.values.shape != (b, g, d, e) or state.weights.shape != (b, g, d):
+        raise ValueError(f"`state` must have values of shape {(b, g, d, e)} and weights of shape {(b, g, d)}, "
+                         f"got {state.values.shape} and {state.weights.shape}")
+    return _cast(state, accumulator_dtype(query, key, value, *state))
+
+def _cast(state: LinearState, dtype) -> LinearState:
+    """A state in another dtype."""
+    return LinearState(*(x.astype(dtype) for x in state))
+
+def _hide(key, value, seen: Bool[Array, "#b s"] | None):
+    """Keys with feature 0 and values 0 where they are not seen."""
+    if seen is None: return key, value
+    return tuple(jnp.where(seen[:, None, :, None], x, hidden) for x, hidden in ((key, -jnp.inf), (value, 0)))
+
 # %% ../../nbs/25_kernels.linear.ipynb #linear-attention
 @declare_kernel("linear")
 def linear_attention(
@@ -170,15 +194,19 @@ def linear_attention(
     dropout_rate: float = 0.0,                     # Must be 0 unless deterministic: there are no weights
     deterministic: bool = True,                    # True: no dropout, whatever the rate
     causal: bool = True,                           # True: a query sees itself and what came before; False: everything
-    chunk_size: int = 64,                          # Positions per chunk; must divide the length
-    return_state: bool = False                     # True: also return the state after the last key, to decode from
+    chunk_size: int = 64,                          # Positions per chunk; must divide the length, changes no result
+    state: LinearState | None = None,              # Sums of earlier keys, which every query sees; None: there are none
+    return_state: bool = False                     # True: also return the state after the last key, to continue from
 ) -> Float[Array, "b h s e"]:                      # In the query's dtype; with `return_state` a pair `(out, LinearState)`
     """Attention with `elu(x) + 1` features in place of the softmax: O(s) time and memory, forward and backward.
 
-    Sums are float32 or wider. Hidden keys have no influence; a query that sees no key gives 0.
+    Sums are float32 or wider. Hidden keys have no influence, nor do they enter the state; a query that sees no key gives 0.
+    Chunks shorter than a head is wide are joined: the chunk size changes nothing but the order of additions. States are
+    differentiable, the given one and the returned one; a given state keeps its dtype.
 
-    Raises: `ValueError` if lengths differ or `chunk_size` does not divide them, or for a mask that is not about keys
-    alone; `NotImplementedError` for a score mod or dropout. Source: Katharopoulos et al. 2020, Transformers are RNNs.
+    Raises: `ValueError` if lengths differ or `chunk_size` does not divide them, for a state that does not fit, or a mask
+    that is not about keys alone; `NotImplementedError` for a score mod or dropout.
+    Source: Katharopoulos et al. 2020, Transformers are RNNs.
     """
     dims = check_qkv(query, key, value)
     _refuse_linear(score_mod, dropout_rng, dropout_rate, deterministic)
@@ -186,36 +214,38 @@ def linear_attention(
     if dims.q != dims.k or dims.k % chunk_size:
         raise ValueError("`query` and `key` must have one length, divisible by chunk_size: pad them and hide the padding with "
                          f"`mask`; got lengths {dims.q} and {dims.k} with chunk_size={chunk_size}")
-    seen = key_padding_mask(mask, dims, "linear_attention")
-    if seen is not None:
-        key, value = (jnp.where(seen[:, None, :, None], x, hidden) for x, hidden in ((key, -jnp.inf), (value, 0)))
-    rows, acc = query.reshape(dims.b, dims.g, dims.h // dims.g, dims.q, dims.d), accumulator_dtype(query, key, value)
-    whole = lambda: _remember(_start(query, key, value, acc), linear_features(key.astype(acc)), value.astype(acc))
-    out = _causal_jit(rows, key, value, chunk_size) if causal and dims.k else _at_once(rows, whole(), acc)
+    key, value = _hide(key, value, key_padding_mask(mask, dims, "linear_attention"))
+    rows, first = query.reshape(dims.b, dims.g, dims.h // dims.g, dims.q, dims.d), _first_state(state, query, key, value)
+    run = functools.partial(_causal_chunks, chunk_size=chunk_size) if causal and dims.k else _at_once
+    out, last = run(rows, key, value, first)
     out = out.reshape(dims.b, dims.h, dims.q, dims.e).astype(query.dtype)
-    return (out, whole()) if return_state else out
+    return (out, last if state is None else _cast(last, state.values.dtype)) if return_state else out
 
-def _at_once(rows: Float[Array, "b g r s d"], state: LinearState, acc) -> Float[Array, "b g r s e"]:
-    """Output of queries that all see the same keys."""
+def _at_once(rows: Float[Array, "b g r s d"], key, value, state: LinearState):
+    """Queries that all see the same: every key of the call and of the state. Output and that state."""
+    acc = state.values.dtype
+    state = _remember(state, linear_features(key.astype(acc)), value.astype(acc))
     num, den = _recall(state, linear_features(rows.astype(acc)))
-    return num * _inverse(den)[..., None]
+    return num * _inverse(den)[..., None], state
 
 # %% ../../nbs/25_kernels.linear.ipynb #linear-step
 def linear_attention_step(
     query: Float[Array, "b h 1 d"], # Query of the new token
     key: Float[Array, "b g 1 d"],   # Its key
     value: Float[Array, "b g 1 e"], # Its value
-    state: LinearState              # Of all tokens before
+    state: LinearState,             # Of all tokens before
+    *,
+    mask: Bool[Array, "#b 1 1 1"] | None = None # False where the token is padding, and must not be remembered
 ) -> tuple[Float[Array, "b h 1 e"], LinearState]: # Output in the query's dtype, and the state including this token
     """One token of causal linear attention: equal to the last position of `linear_attention`, at a cost that never grows.
 
-    Raises: `ValueError` if there is more than one token, or the state is not of this shape.
+    The state keeps its dtype, so that it can be a loop's carry.
+
+    Raises: `ValueError` if there is more than one token, or the state or the mask is not of this shape.
     """
     dims = check_qkv(query, key, value)
     if dims.q != 1 or dims.k != 1: raise ValueError(f"`query` and `key` must hold one token, got lengths {dims.q} and {dims.k}")
-    if state.values.shape != (dims.b, dims.g, dims.d, dims.e):
-        raise ValueError(f"`state` must have values of shape {(dims.b, dims.g, dims.d, dims.e)}, got {state.values.shape}")
-    acc = state.values.dtype
-    state = _remember(state, linear_features(key.astype(acc)), value.astype(acc))
-    out = _at_once(query.reshape(dims.b, dims.g, dims.h // dims.g, 1, dims.d), state, acc)
-    return out.reshape(dims.b, dims.h, 1, dims.e).astype(query.dtype), state
+    key, value = _hide(key, value, key_padding_mask(mask, dims, "linear_attention_step"))
+    rows = query.reshape(dims.b, dims.g, dims.h // dims.g, 1, dims.d)
+    out, last = _at_once(rows, key, value, _first_state(state, query, key, value))
+    return out.reshape(dims.b, dims.h, 1, dims.e).astype(query.dtype), _cast(last, state.values.dtype)

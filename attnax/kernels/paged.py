@@ -6,7 +6,6 @@
 __all__ = ['paged_attention']
 
 # %% ../../nbs/28_kernels.paged.ipynb #imports
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import jax
@@ -15,10 +14,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from .blockwise import trace_score_mod
 from .tiles import (
     Dims, SoftmaxState, accumulator_dtype, check_mask, check_qkv, default_scale, drop_weights, dropout_seed,
-    softmax_finish, softmax_step, tile_scores, tile_values, vary_like)
+    softmax_finish, softmax_step, tile_scores, tile_values)
+from .tracing import OpenScoreMod, open_score_mod, vary_like
 from ..paged_cache import PagedKVCache
 from ..typing import ScoreMod, declare_kernel
 
@@ -43,25 +42,6 @@ def _read_pages(
     value = tile(cache.value_pool)
     return tile(cache.key_pool), jnp.where(valid[:, None], value, jnp.zeros_like(value)), position, valid
 
-# %% ../../nbs/28_kernels.paged.ipynb #open-mod
-class _OpenMod:
-    """A mod as a pure function of the arrays that it captured; equal for one mod, so that repeated calls compile once."""
-    def __init__(self, mod: ScoreMod, pure: Callable): self.mod, self.pure = mod, pure
-    def __eq__(self, other) -> bool: return isinstance(other, _OpenMod) and self.mod is other.mod
-    def __hash__(self) -> int: return id(self.mod)
-
-def _open(
-    score_mod: ScoreMod | None,     # Mod to open
-    h: int,                         # Query heads
-    q: int,                         # Queries
-    t: int,                         # Keys of a tile
-    dtype                           # Of the scores
-) -> tuple[_OpenMod | None, list[Array]]: # The opened mod, and the arrays that it captured
-    """Open a mod for tiles of one shape. Raises: `NotImplementedError` if it is not pointwise."""
-    if score_mod is None: return None, []
-    pure, captures = trace_score_mod(score_mod, (1, h, q, t), ((1, 1, 1, 1), (1, h, 1, 1), (1, 1, q, 1), (1, 1, 1, t)), dtype)
-    return _OpenMod(score_mod, pure), captures
-
 # %% ../../nbs/28_kernels.paged.ipynb #call-rules
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -69,14 +49,13 @@ class _Call:
     """What a call does to every tile: scale, mod, mask, causality, softmax, dropout."""
     scale: float                                    # Factor on the scores
     seed: UInt[Array, " 2"] | None                  # Of the dropout
-    captures: tuple[list[Array], list[Array]]       # Arrays that the mod captured, on pages and on own keys
-    mods: tuple = field(metadata={"static": True})  # The mod, opened for a tile of pages and for one of own keys
+    captures: list[Array]                           # Arrays that the mod captured
+    mod: OpenScoreMod | None = field(metadata={"static": True})
     rate: float = field(metadata={"static": True})  # Of the dropout
     broadcast: bool = field(metadata={"static": True})
 
     def step(
         self,
-        kind: int,                      # 0 for a tile of pages, 1 for one of own keys
         state: SoftmaxState,            # Of the tiles so far
         query: Float[Array, "1 h q d"], # Queries
         key: Float[Array, "1 g t d"],   # Keys of the tile
@@ -91,7 +70,7 @@ class _Call:
         where = (row.reshape(1, 1, 1, 1), jnp.arange(h, dtype=jnp.int32).reshape(1, h, 1, 1),
                  (first + jnp.arange(q, dtype=jnp.int32)).reshape(1, 1, q, 1), position.reshape(1, 1, 1, -1))
         scores = tile_scores(query, key, self.scale).astype(state.maximum.dtype)
-        if self.mods[kind] is not None: scores = self.mods[kind].pure(self.captures[kind], scores, *where)
+        if self.mod is not None: scores = self.mod(self.captures, scores, *where)
         scores = jnp.where(seen & (where[3] <= where[2]), scores, -jnp.inf)
         drop = lambda p: drop_weights(p, where, self.seed, self.rate, broadcast=self.broadcast)
         return softmax_step(state, scores, lambda p: tile_values(p, value), drop)
@@ -99,10 +78,8 @@ class _Call:
 # %% ../../nbs/28_kernels.paged.ipynb #make-call
 def _make_call(score_mod, scale, seed, rate, broadcast, query, own, cache) -> _Call:
     """Open the mod for the tiles of a call, and put its rules together."""
-    h, q, acc = *query.shape[1:3], accumulator_dtype(query, cache.key_pool)
-    pages = _open(score_mod, h, q, _group(cache) * cache.block_size, acc)
-    after = (None, []) if own is None else _open(score_mod, h, q, min(q, _OWN_TILE), acc)
-    return _Call(scale, seed, (pages[1], after[1]), (pages[0], after[0]), 0.0 if seed is None else float(rate), broadcast)
+    mod, captures = open_score_mod(score_mod, batch=1, num_heads=query.shape[1], dtype=accumulator_dtype(query, cache.key_pool))
+    return _Call(scale, seed, captures, mod, 0.0 if seed is None else float(rate), broadcast)
 
 # %% ../../nbs/28_kernels.paged.ipynb #mask-tile
 def _mask_tile(
@@ -131,7 +108,7 @@ def _attend_row(
     def visit_pages(i, state):
         key, value, position, valid = _read_pages(cache, row, i)
         seen = valid & _mask_tile(mask, i * tile, tile) if own is None else valid
-        return call.step(0, state, query, key, value, row, first, position, seen)
+        return call.step(state, query, key, value, row, first, position, seen)
 
     acc = accumulator_dtype(query, cache.key_pool)
     rows = lambda fill, width: jnp.full((1, h, q, width), fill, acc)
@@ -162,7 +139,7 @@ def _visit_own(
         key, value = (lax.dynamic_slice_in_dim(x, at, tile, axis=1)[None] for x in own)
         index = at + jnp.arange(tile, dtype=jnp.int32)
         seen = (index >= i * tile) & _mask_tile(mask, at, tile)
-        return call.step(1, state, query, key, value, row, first, first + index, seen)
+        return call.step(state, query, key, value, row, first, first + index, seen)
     return lax.fori_loop(0, -(-n // tile), visit, state) if n else state
 
 # %% ../../nbs/28_kernels.paged.ipynb #attend-rows

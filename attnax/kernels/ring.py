@@ -15,12 +15,13 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .blockwise import (
-    _cut, _hidden, _mask_columns, _open_mod, _pad, _pad_mask, _Plan, _positions, _tile_backward, choose_blocks,
-    memory_efficient_attention)
+    _backward, _filled_mask, _forward, _hoisted, _Program, _runs, _Settings, _Shared, memory_efficient_attention)
 from .score_mods import score_indices
+from .sparsity import BlockMask, choose_blocks, find_blocks
 from .tiles import (
-    Dims, SoftmaxState, _finite, accumulator_dtype, apply_score_mod, check_mask, check_qkv, default_scale, drop_weights,
-    dropout_seed, mesh_axes, softmax_finish, softmax_step, tile_scores, tile_values, vary_over)
+    Dims, SoftmaxState, accumulator_dtype, apply_score_mod, apply_sinks, check_mask, check_qkv, check_sinks, default_scale,
+    drop_weights, dropout_seed, hide_padding, merge_attention, softmax_finish, softmax_step, tile_scores, tile_values)
+from .tracing import mesh_axes, plan_score_mod, vary_over
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-reference
@@ -70,96 +71,71 @@ def _nothing_seen(query: Float[Array, "b h q d"], value_dim: int, acc) -> Softma
 # %% ../../nbs/26_kernels.ring.ipynb #ring-record
 class _Ring(NamedTuple):
     """What shapes the program of a call; hashable."""
-    axis: str   # Mesh axis that the sequence is cut along
-    size: int   # Devices on it
-    plan: _Plan # Blocks, scale, dropout and mod
+    axis: str           # Mesh axis that the sequence is cut along
+    size: int           # Devices on it
+    settings: _Settings # Blocks, scale, dropout and mod
 
 def _pass_on(blocks, ring: _Ring):
     """Hand arrays to the next device, and take those of the one before."""
     return lax.ppermute(blocks, ring.axis, [(i, (i + 1) % ring.size) for i in range(ring.size)])
 
-def _keys_of(mask, owner, n_k: int, plan: _Plan):
-    """The part of a mask that is about one device's keys, filled up to whole blocks."""
-    return None if mask is None else _pad_mask(_cut(mask, 3, owner * n_k, n_k), plan.block_q, plan.block_k)
+class _Visit(NamedTuple):
+    """What the loops of a visit need."""
+    program: _Program
+    shared: _Shared
+    block_mask: BlockMask
+    seen: Array | None  # The part of the mask that is about the keys that are visited
 
-# %% ../../nbs/26_kernels.ring.ipynb #visit
-def _visit(plan: _Plan, state: SoftmaxState, q, k, v, mask, seed, captures, starts, lengths) -> SoftmaxState:
-    """Take one device's keys into the softmax of all local queries. `starts` and `lengths` are of queries and keys."""
-    (b, h), (q0, k0), (n_q, n_k), bq, bk = q.shape[:2], starts, lengths, plan.block_q, plan.block_k
-    columns = k.shape[2] // bk
-    def tile(t, state):
-        i, j = t // columns * bq, t % columns * bk
-        k_t, v_t = (lax.dynamic_slice_in_dim(x, j, bk, 2) for x in (k, v))
-        where = _positions(b, h, bq, bk, q0 + i, k0 + j, q0 + n_q, k0 + n_k)
-        s = tile_scores(lax.dynamic_slice_in_dim(q, i, bq, 2), k_t, plan.scale)
-        if plan.mod_rows is not None: s = plan.mod_rows(captures, s, *where)
-        seen = None if mask is None else _cut(_cut(mask, 2, i, bq), 3, j, bk)
-        s = _hidden(s, seen, j + jnp.arange(bk), n_k, k.shape[2])
-        drop = lambda p: drop_weights(p, where, seed, plan.rate, broadcast=plan.broadcast_dropout)
-        rows = SoftmaxState(*(lax.dynamic_slice_in_dim(x, i, bq, 2) for x in state))
-        rows = softmax_step(rows, s, lambda p: tile_values(p, v_t), drop)
-        return SoftmaxState(*(lax.dynamic_update_slice_in_dim(x, y, i, 2) for x, y in zip(state, rows)))
-    return lax.fori_loop(0, q.shape[2] // bq * columns, tile, state)
+def _prepare(ring: _Ring, dims: Dims, owner, mask, seed, captures) -> _Visit:
+    """Positions, hoisted values and blocks of a visit to the keys of one device."""
+    settings, (bq, bk) = ring.settings, ring.settings[3:5]
+    starts = lax.axis_index(ring.axis) * dims.q, owner * dims.k
+    seen = mask if mask is None or mask.shape[3] == 1 else lax.dynamic_slice_in_dim(mask, owner * dims.k, dims.k, 3)
+    parts, tables, found = _hoisted(settings.plan, captures, dims, (bq, bk), starts)
+    block_mask = find_blocks(settings.plan, found, seen, (dims.q, dims.k), (bq, bk), starts)
+    shared = _Shared(seed, parts, tables, _filled_mask(seen, dims, bq, bk), starts)
+    return _Visit(_Program(*settings, _runs(block_mask)), shared, block_mask, seen)
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-forward
 def _ring_forward(ring: _Ring, query, key, value, mask, seed, captures) -> tuple[Array, Array]:
     """Local output and lse after one trip of the keys around the ring."""
-    plan, (n_q, n_k), acc = ring.plan, (query.shape[2], key.shape[2]), accumulator_dtype(query, key, value)
-    me, q = lax.axis_index(ring.axis), _pad(query, 2, plan.block_q)
+    dims, acc, me = check_qkv(query, key, value), accumulator_dtype(query, key, value), lax.axis_index(ring.axis)
     def step(t, carry):
-        state, blocks = carry
+        *before, blocks = carry
         arriving, owner = _pass_on(blocks, ring), (me - t) % ring.size
-        seen = _keys_of(mask, owner, n_k, plan)
-        return _visit(plan, state, q, *blocks, seen, seed, captures, (me * n_q, owner * n_k), (n_q, n_k)), arriving
-    state = vary_over(_nothing_seen(q, value.shape[3], acc), mesh_axes(query))
-    start = state, (_pad(key, 2, plan.block_k), _pad(value, 2, plan.block_k))
-    out, lse = softmax_finish(lax.fori_loop(0, ring.size, step, start)[0])
-    return out[:, :, :n_q].astype(query.dtype), lse[:, :, :n_q, 0]
-
-# %% ../../nbs/26_kernels.ring.ipynb #visit-backward
-def _visit_backward(plan: _Plan, carry, rows, blocks, mask, seed, captures, wanted, starts, lengths):
-    """Add to `(dq, dk, dv, d_captures)` what local queries and one device's keys contribute, tile by tile."""
-    k, (q0, k0), (n_q, n_k), bq, bk, r = blocks[0], starts, lengths, plan.block_q, plan.block_k, rows[0].shape[2]
-    (b, g), strips, columns = k.shape[:2], rows[0].shape[3] // bq, k.shape[2] // bk
-    def tile(t, carry):
-        dq, dk, dv, d_caps = carry
-        j, member, i = t // (r * strips) * bk, t // strips % r, t % strips * bq
-        q_t, do_t, lse_t, delta_t = (_cut(lax.dynamic_index_in_dim(x, member, 2, keepdims=False), 2, i, bq) for x in rows)
-        k_t, v_t = (lax.dynamic_slice_in_dim(x, j, bk, 2) for x in blocks)
-        b_idx, g_idx, q_idx, k_idx = _positions(b, g, bq, bk, q0 + i, k0 + j, q0 + n_q, k0 + n_k)
-        where = b_idx, g_idx * r + member, q_idx.swapaxes(2, 3), k_idx.swapaxes(2, 3)
-        def hidden(s):
-            seen = None if mask is None else _mask_columns(mask, g, member, i, bq, j, bk)
-            return _hidden(s, seen, (j + jnp.arange(bk))[:, None], n_k, k.shape[2])
-        tiles = q_t, k_t, v_t, do_t, lse_t, delta_t
-        dq_t, dk_t, dv_t, caps_t = _tile_backward(plan, tiles, captures, where, hidden, seed, wanted)
-        add = lambda x, y, at: lax.dynamic_update_slice(x, lax.dynamic_slice(x, at, y.shape) + y, at)
-        dq = add(dq, dq_t[:, :, None], (0, 0, member, 0, i))
-        return dq, add(dk, dk_t, (0, 0, j, 0)), add(dv, dv_t, (0, 0, j, 0)), [x + y for x, y in zip(d_caps, caps_t)]
-    return lax.fori_loop(0, columns * r * strips, tile, carry)
+        visit = _prepare(ring, dims, owner, mask, seed, captures)
+        part = _forward(visit.program, query, *hide_padding(visit.seen, *blocks), visit.shared, visit.block_mask.rows, acc)
+        return *merge_attention([tuple(before), part]), arriving
+    nothing = jnp.zeros((dims.b, dims.h, dims.q, dims.e), acc), jnp.full((dims.b, dims.h, dims.q), -jnp.inf, acc)
+    out, lse, _ = lax.fori_loop(0, ring.size, step, (*vary_over(nothing, mesh_axes(query)), (key, value)))
+    return out.astype(query.dtype), lse
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-backward
 def _ring_backward(ring: _Ring, residuals, d_out, d_lse, wanted: list[bool]):
-    """Gradients of local queries, keys and values, and this device's share of those of the captures."""
+    """Gradients of local queries, keys and values, and this device's share of those of the captures that are wanted."""
     query, key, value, mask, seed, captures, out, lse = residuals
-    plan, (b, h, n_q, d), (g, n_k), acc = ring.plan, query.shape, key.shape[1:3], lse.dtype
-    me, delta = lax.axis_index(ring.axis), (out.astype(acc) * d_out.astype(acc)).sum(-1) - d_lse
-    by_group = lambda x: (y := _pad(x, 2, plan.block_q)).reshape(b, g, h // g, *y.shape[2:])
-    rows = [by_group(x) for x in (query, d_out, _finite(lse), delta)]
-    blocks = _pad(key, 2, plan.block_k), _pad(value, 2, plan.block_k)
+    dims, acc, me = check_qkv(query, key, value), lse.dtype, lax.axis_index(ring.axis)
+    delta = (out.astype(acc) * d_out.astype(acc)).sum(-1) - d_lse
+    chosen, floating = [c for c, w in zip(captures, wanted) if w], lambda x: jnp.issubdtype(x.dtype, jnp.floating)
     def step(t, carry):
-        dq, d_caps, blocks, d_blocks = carry
+        dq, d_chosen, blocks, d_blocks = carry
         arriving, owner = _pass_on(blocks, ring), (me - t) % ring.size
-        seen = _keys_of(mask, owner, n_k, plan)
-        dq, dk, dv, d_caps = _visit_backward(
-            plan, (dq, *d_blocks, d_caps), rows, blocks, seen, seed, captures, wanted, (me * n_q, owner * n_k), (n_q, n_k))
-        return dq, d_caps, arriving, _pass_on((dk, dv), ring)
-    zeros = (jnp.zeros((b, g, h // g, d, rows[0].shape[3]), acc), [jnp.zeros_like(c) for c, w in zip(captures, wanted) if w],
-             tuple(jnp.zeros(x.shape, acc) for x in blocks))
-    dq, d_caps, d_blocks = vary_over(zeros, mesh_axes(query))
-    dq, d_caps, _, (dk, dv) = lax.fori_loop(0, ring.size, step, (dq, d_caps, blocks, d_blocks))
-    dq = dq.swapaxes(3, 4).reshape(b, h, -1, d)[:, :, :n_q]
-    return dq.astype(query.dtype), dk[:, :, :n_k].astype(key.dtype), dv[:, :, :n_k].astype(value.dtype), d_caps
+        visit = _prepare(ring, dims, owner, mask, seed, captures)
+        needs = [floating(x) for x in (*visit.shared.parts, *visit.shared.tables)]
+        dq_t, dk_t, dv_t, d_given = _backward(
+            visit.program, query, *hide_padding(visit.seen, *blocks), visit.shared, visit.block_mask.columns, lse, delta, d_out, needs)
+        def hoisted(chosen):
+            rest = iter(chosen)
+            full = [next(rest) if w else c for c, w in zip(captures, wanted)]
+            shared = _prepare(ring, dims, owner, mask, seed, full).shared
+            return [x for x in (*shared.parts, *shared.tables) if floating(x)]
+        back, = jax.vjp(hoisted, chosen)[1](d_given)
+        d_blocks = [x + y for x, y in zip(d_blocks, (dk_t, dv_t))]
+        return dq + dq_t, [x + y for x, y in zip(d_chosen, back)], arriving, _pass_on(d_blocks, ring)
+    zeros = jnp.zeros(query.shape, acc), list(map(jnp.zeros_like, chosen)), [jnp.zeros(x.shape, acc) for x in (key, value)]
+    dq, d_chosen, d_blocks = vary_over(zeros, mesh_axes(query))
+    dq, d_chosen, _, d_blocks = lax.fori_loop(0, ring.size, step, (dq, d_chosen, (key, value), d_blocks))
+    return *(g.astype(x.dtype) for g, x in zip((dq, *d_blocks), (query, key, value))), d_chosen
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-vjp
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -173,8 +149,8 @@ def _ring_fwd(ring, *args):
 def _ring_bwd(ring, residuals, cotangents):
     # ids and other integers take no gradient; one that nobody asks for is removed by the compiler
     wanted = [jnp.issubdtype(c.dtype, jnp.floating) for c in residuals[5]]
-    *grads, d_caps = _ring_backward(ring, residuals, *cotangents, wanted)
-    rest = iter(d_caps)
+    *grads, d_chosen = _ring_backward(ring, residuals, *cotangents, wanted)
+    rest = iter(d_chosen)
     return *grads, None, None, [next(rest) if w else None for w in wanted]
 
 _ring.defvjp(_ring_fwd, _ring_bwd)
@@ -225,6 +201,7 @@ def ring_attention(
     axis_name: str | None = None,                   # Mesh axis that the sequence is cut along; None: there is no ring
     block_size: int = 512,                          # Most queries in a block
     scale: float | None = None,                     # Factor on the scores; 1/sqrt(d) when None
+    sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
     return_lse: bool = False                        # True: also return the log of the softmax denominators
 ) -> Float[Array, "b h q e"]:                       # Local rows, in the query's dtype; with `return_lse` `(out, lse (b, h, q))`
     """Attention over a sequence cut along a mesh axis, inside `shard_map`: exact, O(local length) memory on each device.
@@ -240,20 +217,21 @@ def ring_attention(
     if not size:
         return memory_efficient_attention(
             query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
-            deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, return_lse=return_lse,
+            deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks, return_lse=return_lse,
             block_size=block_size)
     dims = check_qkv(query, key, value)
     if block_size < 1: raise ValueError(f"`block_size` must be at least 1, got {block_size}")
     mask, seed = _check_ring_mask(mask, dims, size), dropout_seed(dropout_rng, dropout_rate, deterministic)
-    plan, captures = _ring_plan(score_mod, dims, block_size, accumulator_dtype(query, key), default_scale(scale, dims.d),
-                                0.0 if seed is None else float(dropout_rate), broadcast_dropout)
-    args = query, key, value, mask, seed, captures
-    out, lse = _ring(_Ring(axis_name, size, plan), *vary_over(args, mesh_axes(args, lax.axis_index(axis_name))))
+    if 0 in (dims.b, dims.q, dims.k):
+        out, lse = jnp.zeros((dims.b, dims.h, dims.q, dims.e), query.dtype), jnp.full((dims.b, dims.h, dims.q), -jnp.inf)
+    else:
+        plan, captures = None, []
+        if score_mod is not None:
+            plan, captures = plan_score_mod(score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k,
+                                            dtype=accumulator_dtype(query, key), moved=True)
+        settings = _Settings(float(default_scale(scale, dims.d)), 0.0 if seed is None else float(dropout_rate), broadcast_dropout,
+                             *choose_blocks(dims.q, dims.k, block_size), plan)
+        args = query, key, value, mask, seed, captures
+        out, lse = _ring(_Ring(axis_name, size, settings), *vary_over(args, mesh_axes(args, lax.axis_index(axis_name))))
+    out, lse = apply_sinks(out, lse, check_sinks(sinks, dims))
     return (out, lse) if return_lse else out
-
-# %% ../../nbs/26_kernels.ring.ipynb #ring-plan
-def _ring_plan(score_mod, dims: Dims, block_size: int, dtype, scale: float, rate: float, broadcast: bool):
-    """The plan: blocks of the local arrays, and the mod opened up on tiles of both orientations; and the mod's captures."""
-    bq, bk = choose_blocks(dims.b * dims.h, dims.q, dims.k, block_size)
-    on_rows, on_columns, captures = _open_mod(score_mod, dims, bq, bk, dtype)
-    return _Plan(scale, rate, broadcast, bq, bk, on_rows, on_columns), captures

@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float
 
 from .score_mods import score_indices
 from .tiles import (
-    _finite, apply_score_mod, check_mask, check_qkv, default_scale, drop_weights, dropout_seed, tile_scores, tile_values)
+    _finite, apply_score_mod, apply_sinks, check_mask, check_qkv, check_sinks, default_scale, drop_weights, dropout_seed,
+    hide_padding, tile_scores, tile_values)
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/20_kernels.standard.ipynb #standard-attention
@@ -29,6 +30,7 @@ def standard_attention(
     deterministic: bool = True,                     # True: no dropout, whatever the rate
     broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
     scale: float | None = None,                     # Factor on the scores; 1/sqrt(d) when None
+    sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
     return_lse: bool = False                        # True: also return the log of the softmax denominators
 ) -> Float[Array, "b h q e"]:                       # In the query's dtype; with `return_lse` a pair `(out, lse (b, h, q))`
     """Scaled dot-product attention, all scores at once: O(q·k) memory, any shapes, the oracle of the library.
@@ -39,6 +41,7 @@ def standard_attention(
     """
     dims = check_qkv(query, key, value)
     mask, seed = check_mask(mask, dims), dropout_seed(dropout_rng, dropout_rate, deterministic)
+    key, value = hide_padding(mask, key, value)
     where = score_indices(dims.b, dims.h, dims.q, dims.k)
     scores = apply_score_mod(score_mod, tile_scores(query, key, default_scale(scale, dims.d)), where)
     if mask is not None: scores = jnp.where(mask, scores, -jnp.inf)
@@ -47,5 +50,6 @@ def standard_attention(
     total = weights.sum(-1, keepdims=True)
     safe = jnp.where(total > 0, total, 1)
     weights = drop_weights(weights / safe, where, seed, dropout_rate, broadcast=broadcast_dropout)
-    out = tile_values(weights, value).astype(query.dtype)
-    return (out, jnp.where(total > 0, top + jnp.log(safe), -jnp.inf)[..., 0]) if return_lse else out
+    lse = jnp.where(total > 0, top + jnp.log(safe), -jnp.inf)[..., 0]
+    out, lse = apply_sinks(tile_values(weights, value).astype(query.dtype), lse, check_sinks(sinks, dims))
+    return (out, lse) if return_lse else out

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Dims', 'check_qkv', 'check_mask', 'accumulator_dtype', 'default_scale', 'tile_scores', 'tile_values',
-           'apply_score_mod', 'SoftmaxState', 'softmax_step', 'softmax_finish', 'merge_attention', 'dropout_keep',
-           'dropout_seed', 'drop_weights', 'mesh_axes', 'vary_over', 'vary_like', 'unvary_like']
+           'apply_score_mod', 'SoftmaxState', 'softmax_step', 'softmax_finish', 'merge_attention', 'check_sinks',
+           'apply_sinks', 'hide_padding', 'dropout_keep', 'dropout_seed', 'drop_weights']
 
 # %% ../../nbs/14_kernels.tiles.ipynb #imports
 import math
@@ -175,6 +175,40 @@ def merge_attention(
     out = sum((share / safe)[..., None] * o for share, (o, _) in zip(shares, parts))
     return out.astype(parts[0][0].dtype), jnp.where(total > 0, top + jnp.log(safe), -jnp.inf)
 
+# %% ../../nbs/14_kernels.tiles.ipynb #sinks
+def check_sinks(
+    sinks: Float[Array, " h"] | None, # One logit per query head
+    dims: Dims                        # Of the call
+) -> Float[Array, " h"] | None:       # The same
+    """Raises: `ValueError` if `sinks` is not one floating-point number per query head."""
+    if sinks is None: return None
+    if jnp.shape(sinks) != (dims.h,) or not jnp.issubdtype(jnp.result_type(sinks), jnp.floating):
+        raise ValueError(f"`sinks` must be floating point of shape (heads,) = ({dims.h},), got {jnp.result_type(sinks)} {jnp.shape(sinks)}")
+    return jnp.asarray(sinks)
+
+def apply_sinks(
+    out: Float[Array, "b h q e"],     # Output without sinks
+    lse: Float[Array, "b h q"],       # Its lse
+    sinks: Float[Array, " h"] | None  # One logit per head; `None` changes nothing
+) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]: # Output and lse with sinks
+    """Let one more logit per head, with value 0, join the softmax. Differentiable. Source: Xiao et al. 2023; OpenAI 2025, gpt-oss."""
+    if sinks is None: return out, lse
+    sink, seen = sinks.astype(lse.dtype)[:, None], lse > -jnp.inf
+    safe = jnp.where(seen, lse, 0)  # so that no gradient is -inf times 0
+    share = jnp.where(seen, jax.nn.sigmoid(safe - sink), 0)
+    joined = jnp.where(seen, jnp.logaddexp(safe, sink), jnp.broadcast_to(sink, lse.shape))
+    return (out * share[..., None]).astype(out.dtype), joined
+
+# %% ../../nbs/14_kernels.tiles.ipynb #hide-padding
+def hide_padding(
+    mask: Bool[Array, "#b #h #q #k"] | None, # From `check_mask`
+    *arrays: Float[Array, "b g k d"]         # Keys, values
+) -> list[Float[Array, "b g k d"]]:          # With 0 where a mask of padding's shape `(#b, 1, 1, k)` hides them from everybody
+    """Empty the positions that a padding mask hides; other masks change nothing."""
+    if mask is None or mask.shape[1:3] != (1, 1) or mask.shape[3] == 1: return list(arrays)
+    seen = mask.swapaxes(2, 3)
+    return [jnp.where(seen, x, jnp.zeros((), x.dtype)) for x in arrays]
+
 # %% ../../nbs/14_kernels.tiles.ipynb #hash-mix
 def _mix(x: UInt[Array, "*grid"]) -> UInt[Array, "*grid"]:
     """A 32-bit integer finaliser: each input bit changes each output bit about half the time. Source: Wellons 2018, lowbias32."""
@@ -229,36 +263,3 @@ def drop_weights(
     b, h, q, k = indices
     if broadcast: b, h = jnp.zeros_like(b[:1]), jnp.zeros_like(h[:, :1])
     return jnp.where(dropout_keep(seed, b, h, q, k, rate), weights / (1 - rate), jnp.zeros_like(weights))
-
-# %% ../../nbs/14_kernels.tiles.ipynb #mesh-axes
-def mesh_axes(
-    *trees       # Arrays, or trees of them
-) -> frozenset:  # Names of axes
-    """Mesh axes over which any of the arrays varies; empty outside of `shard_map`."""
-    kinds = [jax.typeof(x) for x in jax.tree.leaves(trees)]
-    kinds = [getattr(kind, "manual_axis_type", kind) for kind in kinds]  # JAX kept `varying` as `vma` on the type itself before
-    return frozenset().union(*(getattr(kind, "varying", getattr(kind, "vma", ())) for kind in kinds))
-
-# %% ../../nbs/14_kernels.tiles.ipynb #vary-like
-def vary_over(
-    tree,            # Arrays
-    axes: frozenset  # Mesh axes
-):                   # The arrays, varying over these axes too
-    """Declare arrays varying over mesh axes; changes nothing where they already are."""
-    def vary(x): return lax.pcast(x, tuple(axes - mesh_axes(x)), to="varying") if axes - mesh_axes(x) else x
-    return jax.tree.map(vary, tree)
-
-def vary_like(
-    tree,   # Arrays to start a loop from
-    *refs   # What the loop will combine them with
-):          # The arrays, varying over every mesh axis that a ref varies over
-    """Make the start of a loop vary like its inputs; changes nothing outside of `shard_map`."""
-    return vary_over(tree, mesh_axes(refs))
-
-def unvary_like(
-    grad: Array, # Gradient of one device's share
-    ref: Array   # The input that it belongs to
-) -> Array:      # Summed over the mesh axes over which the input is replicated
-    """Give a gradient the replication of its input: a replicated input's gradient is the sum over devices."""
-    axes = tuple(mesh_axes(grad) - mesh_axes(ref))
-    return lax.psum(grad, axes) if axes else grad

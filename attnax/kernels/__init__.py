@@ -31,7 +31,8 @@ from ..masks import combine_masks, make_causal_mask, make_document_mask, make_pa
 # %% ../../nbs/95_kernels_init.ipynb #all
 _all_ = ["memory_efficient_attention", "explain_attention", "flash_attention", "pallas_flash_attention", "linear_attention",
          "linear_attention_step", "lite_attention", "paged_attention", "ring_attention", "ring_attention_reference",
-         "standard_attention", "merge_attention", "BlockMask", "make_block_mask", "show_block_mask", "additive_bias_mod", "alibi_mod", "alibi_slopes", "causal_mod",
+         "standard_attention", "merge_attention", "BlockMask", "make_block_mask", "show_block_mask",
+         "additive_bias_mod", "alibi_mod", "alibi_slopes", "causal_mod",
          "compose_score_mods", "document_mask_mod", "mask_mod_to_boolean_mask", "mask_mod_to_score_mod", "prefix_lm_mod",
          "relative_position_bias_mod", "shift_mod", "sliding_window_mod", "softcap_mod", "combine_masks", "make_causal_mask",
          "make_document_mask", "make_padding_mask", "make_sliding_window_mask"]

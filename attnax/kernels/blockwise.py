@@ -18,10 +18,10 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
 from .score_mods import score_indices
-from .sparsity import BlockLists, BlockMask, choose_blocks, find_blocks
+from .sparsity import BlockLists, BlockMask, Blocks, find_blocks, fitting_blocks
 from .tiles import (
-    Dims, SoftmaxState, accumulator_dtype, apply_sinks, check_mask, check_qkv, check_sinks, default_scale, drop_weights, dropout_seed,
-    hide_padding, softmax_finish, softmax_step)
+    Dims, SoftmaxState, accumulator_dtype, apply_sinks, check_mask, check_qkv, check_sinks, default_scale, drop_weights,
+    dropout_seed, hide_padding, softmax_finish, softmax_step)
 from .tracing import ScoreModPlan, apply_plan, hoist, look_up, plan_score_mod, vary_like
 from ..typing import ScoreMod, declare_kernel
 
@@ -31,8 +31,7 @@ class _Program(NamedTuple):
     scale: float
     rate: float                 # Of dropout
     broadcast_dropout: bool
-    block_q: int
-    block_k: int
+    blocks: Blocks
     plan: ScoreModPlan | None   # Of the mod
     runs: tuple[bool, bool]     # Whether there may be clear blocks, and blocks to be masked
 
@@ -48,7 +47,8 @@ class _Shared(NamedTuple):
 def _units(program: _Program, dims: Dims, lists: BlockLists) -> tuple[int, int]:
     """Sequences and key/value heads per tile."""
     if program.plan is not None and program.plan.looked_up: return dims.b, dims.g  # look-ups are traced for all heads at once
-    room = max(2**20 // (program.block_q * program.block_k * (dims.h // dims.g)), 1)
+    blocks = program.blocks
+    room = max(2**20 // (blocks.q * blocks.k * blocks.span * (dims.h // dims.g)), 1)
     largest = lambda n, most: max(i for i in range(1, n + 1) if n % i == 0 and i <= max(most, 1))
     heads = largest(dims.g, room)
     own_lists = lists.clear_count.shape[0] > 1
@@ -100,8 +100,8 @@ class _Tile(NamedTuple):
 # %% ../../nbs/21_kernels.blockwise.ipynb #modded
 _TURNED = (0, 1, 4, 2, 3)  # axes (b, g, r, q, k) of a tile as the backward pass holds them: (b, g, k, r, q)
 
-class _Mod(NamedTuple):
-    """What happens to the scores of one tile, `(b, g, r, q, k)` or turned, before the softmax."""
+class _Visit(NamedTuple):
+    """What happens in one tile between its scores, `(b, g, r, q, k)` or turned, and its weights."""
     program: _Program
     tile: _Tile
     shared: _Shared
@@ -111,18 +111,25 @@ class _Mod(NamedTuple):
 
     def turn(self, x: Array) -> Array: return x.transpose(_TURNED) if self.turned else x
 
-    def __call__(self, scores: Array, where: tuple[Array, ...], parts: Sequence[Array], tables: Sequence[Array]) -> Array:
+    def positions(self) -> tuple[Array, ...]: return self.tile.positions(self.shared, self.limits)
+
+    def drop(self, weights: Array, where: tuple[Array, ...]) -> Array:
+        """Dropout on the weights of the tile."""
+        where, program = tuple(map(self.turn, where)), self.program
+        return drop_weights(weights, where, self.shared.seed, program.rate, broadcast=program.broadcast_dropout)
+
+    def modded(self, scores: Array, where: tuple[Array, ...], parts: Sequence[Array], tables: Sequence[Array]) -> Array:
         """Mod, then mask, then the end of the keys."""
-        scores = self._modded(scores, where, parts, tables)
+        scores = self._run_plan(scores, where, parts, tables)
         if self.clear: return scores
         if self.shared.mask is not None: scores = jnp.where(self.turn(self.tile.part(self.shared.mask)), scores, -jnp.inf)
         bk, n_k = self.tile.sizes[4], self.limits[1]
-        if not n_k % bk: return scores
+        if n_k % self.program.blocks.k == 0: return scores
         real = (self.tile.starts[3] + jnp.arange(bk) < n_k).reshape(1, 1, 1, 1, bk)
         return jnp.where(self.turn(real), scores, -jnp.inf)
 
-    def _modded(self, scores, where, parts, tables) -> Array:
-        plan, (b, g, r, q, k) = self.program.plan, self.tile.sizes
+    def _run_plan(self, scores, where, parts, tables) -> Array:
+        plan, (_, g, r, _, _) = self.program.plan, self.tile.sizes
         if plan is None: return scores
         found = []
         if plan.looked_up:
@@ -137,14 +144,13 @@ def _by_group(x: Array, g: int, r: int) -> Array:
 # %% ../../nbs/21_kernels.blockwise.ipynb #forward-tile
 def _dot(spec: str, a: Array, b: Array, acc) -> Array: return jnp.einsum(spec, a, b, preferred_element_type=acc)
 
-def _visit(program: _Program, tile: _Tile, state: SoftmaxState, q_t, k_t, v_t, shared: _Shared, limits, clear: bool) -> SoftmaxState:
+def _take_in(visit: _Visit, state: SoftmaxState, q_t: Array, k_t: Array, v_t: Array) -> SoftmaxState:
     """Take one tile into the softmax of its queries."""
-    acc, shape = state.total.dtype, tile.sizes
+    acc, shape, where = state.total.dtype, visit.tile.sizes, visit.positions()
     s = _dot("bgxd,bgkd->bgxk", q_t, k_t, acc).reshape(shape)
-    if q_t.dtype != acc: s = s * jnp.asarray(program.scale, acc)
-    where = tile.positions(shared, limits)
-    s = _Mod(program, tile, shared, limits, clear, turned=False)(s, where, list(map(tile.part, shared.parts)), shared.tables)
-    def drop(p): return drop_weights(p.reshape(shape), where, shared.seed, program.rate, broadcast=program.broadcast_dropout).reshape(p.shape)
+    if q_t.dtype != acc: s = s * jnp.asarray(visit.program.scale, acc)
+    s = visit.modded(s, where, list(map(visit.tile.part, visit.shared.parts)), visit.shared.tables)
+    def drop(p): return visit.drop(p.reshape(shape), where).reshape(p.shape)
     flat = s.reshape(*shape[:2], shape[2] * shape[3], shape[4])
     return softmax_step(state, flat, lambda p: _dot("bgxk,bgke->bgxe", p, v_t, acc), drop)
 
@@ -152,8 +158,9 @@ def _visit(program: _Program, tile: _Tile, state: SoftmaxState, q_t, k_t, v_t, s
 def _forward(program: _Program, query, key, value, shared: _Shared, lists: BlockLists, out_dtype) -> tuple[Array, Array]:
     """Output and lse, row block by row block."""
     dims, acc = check_qkv(query, key, value), accumulator_dtype(query, key, value)
-    (b, h, g, n_q, n_k, d, e), r, bq, bk = dims, dims.h // dims.g, program.block_q, program.block_k
-    q, k, v, lists = _pad(query, 2, bq), _pad(key, 2, bk), _pad(value, 2, bk), BlockLists(*map(jnp.asarray, lists))
+    (b, h, g, n_q, n_k, d, e), r, (bq, step, span) = dims, dims.h // dims.g, program.blocks
+    q, k, v, lists = _pad(query, 2, bq), _pad(key, 2, step), _pad(value, 2, step), BlockLists(*map(jnp.asarray, lists))
+    bk = step * span  # keys of a tile
     (ub, ug), rows = _units(program, dims, lists), q.shape[2] // bq
 
     def row_block(t, done):
@@ -162,11 +169,12 @@ def _forward(program: _Program, query, key, value, shared: _Shared, lists: Block
         q_t = _cut(q, (b0, g0 * r, q0, 0), (ub, ug * r, bq, d)).reshape(ub, ug, r * bq, d)
         if q_t.dtype == acc: q_t = q_t * jnp.asarray(program.scale, acc)
         def run(state, count, index, clear):
-            def visit(n, state):
-                k0 = index[row, i, n] * bk
+            def visit_block(n, state):
+                k0 = index[row, i, n] * step
                 k_t, v_t = (_cut(x, (b0, g0, k0, 0), (ub, ug, bk, x.shape[3])) for x in (k, v))
-                return _visit(program, _Tile((b0, g0, q0, k0), (ub, ug, r, bq, bk)), state, q_t, k_t, v_t, shared, (n_q, n_k), clear)
-            return _loop(count[row, i], visit, state)
+                tile = _Tile((b0, g0, q0, k0), (ub, ug, r, bq, bk))
+                return _take_in(_Visit(program, tile, shared, (n_q, n_k), clear, turned=False), state, q_t, k_t, v_t)
+            return _loop(count[row, i], visit_block, state)
         row = b0 if lists.clear_count.shape[0] > 1 else 0
         rows_of = (ub, ug, r * bq)
         state = SoftmaxState(jnp.full((*rows_of, 1), -jnp.inf, acc), jnp.zeros((*rows_of, 1), acc), jnp.zeros((*rows_of, e), acc))
@@ -184,24 +192,22 @@ def _forward(program: _Program, query, key, value, shared: _Shared, lists: Block
     return out[:, :, :n_q], lse[:, :, :n_q]
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #backward-tile
-def _visit_backward(program: _Program, tile: _Tile, rows, k_t, kT_t, v_t, shared: _Shared, limits, wanted, clear: bool):
+def _tile_backward(visit: _Visit, rows: Sequence[Array], k_t: Array, kT_t: Array, v_t: Array, wanted: list[bool]):
     """Gradients from one turned tile: of queries (turned), keys, values, and of the parts and tables that are wanted."""
-    (ub, ug, r, bq, bk), (q_t, do_t, lse_t, delta_t) = tile.sizes, rows
-    acc, shape = lse_t.dtype, (ub, ug, bk, r, bq)
+    (ub, ug, r, bq, bk), (q_t, do_t, lse_t, delta_t), shared = visit.tile.sizes, rows, visit.shared
+    acc, shape, clear = lse_t.dtype, (ub, ug, bk, r, bq), visit.clear
     raw = _dot("bgkd,bgxd->bgkx", k_t, q_t, acc).reshape(shape)
-    if q_t.dtype != acc: raw = raw * jnp.asarray(program.scale, acc)
-    where, given = tile.positions(shared, limits), [*map(tile.part, shared.parts), *shared.tables]
-    chosen, mod = [x for x, w in zip(given, wanted) if w], _Mod(program, tile, shared, limits, clear, turned=True)
+    if q_t.dtype != acc: raw = raw * jnp.asarray(visit.program.scale, acc)
+    where, given = visit.positions(), [*map(visit.tile.part, shared.parts), *shared.tables]
     def modded(raw, chosen):
         rest = iter(chosen)
         full = [next(rest) if w else x for x, w in zip(given, wanted)]
-        return mod(raw, where, full[:len(shared.parts)], full[len(shared.parts):])
-    s, pull = jax.vjp(modded, raw, chosen)
-    def drop(x): return drop_weights(x, tuple(map(mod.turn, where)), shared.seed, program.rate, broadcast=program.broadcast_dropout)
+        return visit.modded(raw, where, full[:len(shared.parts)], full[len(shared.parts):])
+    s, pull = jax.vjp(modded, raw, [x for x, w in zip(given, wanted) if w])
     flat = lambda x: x.reshape(ub, ug, bk, r * bq)
     p = jnp.exp(s - lse_t.reshape(ub, ug, 1, r, bq))
-    dv = _dot("bgkx,bgxe->bgke", flat(drop(p)), do_t, acc)
-    dp = drop(_dot("bgke,bgxe->bgkx", v_t, do_t, acc).reshape(shape))
+    dv = _dot("bgkx,bgxe->bgke", flat(visit.drop(p, where)), do_t, acc)
+    dp = visit.drop(_dot("bgke,bgxe->bgkx", v_t, do_t, acc).reshape(shape), where)
     ds = p * (dp - delta_t.reshape(ub, ug, 1, r, bq))
     draw, d_chosen = pull(ds if clear else jnp.where(p > 0, ds, 0))
     if not clear: draw = jnp.where(p > 0, draw, 0)  # a hidden score takes no gradient, whatever its mod's slope
@@ -215,12 +221,13 @@ def _backward(program: _Program, query, key, value, shared: _Shared, lists: Bloc
     In the accumulator's dtype: a ring adds several of them up.
     """
     dims, acc = check_qkv(query, key, value), lse.dtype
-    (b, h, g, n_q, n_k, d, e), r, bq, bk = dims, dims.h // dims.g, program.block_q, program.block_k
+    (b, h, g, n_q, n_k, d, e), r, (step, bk, span) = dims, dims.h // dims.g, program.blocks
+    bq = step * span  # queries of a tile
     scale, lists = jnp.asarray(program.scale, acc), BlockLists(*map(jnp.asarray, lists))
-    q, k, v, do = _pad(query, 2, bq), _pad(key, 2, bk), _pad(value, 2, bk), _pad(d_out, 2, bq)
+    q, k, v, do = _pad(query, 2, step), _pad(key, 2, bk), _pad(value, 2, bk), _pad(d_out, 2, step)
     if q.dtype == acc: q = q * scale
     # exp(s - inf) = 0: rows that saw nothing and rows that were filled in have no weights
-    lse, delta = _pad(jnp.where(jnp.isneginf(lse), jnp.inf, lse), 2, bq, jnp.inf), _pad(delta, 2, bq)
+    lse, delta = _pad(jnp.where(jnp.isneginf(lse), jnp.inf, lse), 2, step, jnp.inf), _pad(delta, 2, step)
     (ub, ug), columns = _units(program, dims, lists), k.shape[2] // bk
 
     def column_block(t, carry):
@@ -229,18 +236,18 @@ def _backward(program: _Program, query, key, value, shared: _Shared, lists: Bloc
         k_t, v_t = (_cut(x, (b0, g0, k0, 0), (ub, ug, bk, x.shape[3])) for x in (k, v))
         kT_t, row = k_t.swapaxes(2, 3), b0 if lists.clear_count.shape[0] > 1 else 0
         def run(carry, count, index, clear):
-            def visit(n, carry):
+            def visit_block(n, carry):
                 dq, dk, dv, d_given = carry
-                q0 = index[row, j, n] * bq
-                tile = _Tile((b0, g0, q0, k0), (ub, ug, r, bq, bk))
-                rows = [_cut(x, (b0, g0 * r, q0, 0)[:x.ndim], (ub, ug * r, bq, *x.shape[3:])).reshape(ub, ug, r * bq, *x.shape[3:])
-                        for x in (q, do, lse, delta)]
-                dq_t, dk_t, dv_t, given_t = _visit_backward(program, tile, rows, k_t, kT_t, v_t, shared, (n_q, n_k), wanted, clear)
+                q0 = index[row, j, n] * step
+                visit = _Visit(program, _Tile((b0, g0, q0, k0), (ub, ug, r, bq, bk)), shared, (n_q, n_k), clear, turned=True)
+                by_rows = lambda x: _cut(x, (b0, g0 * r, q0, 0)[:x.ndim], (ub, ug * r, bq, *x.shape[3:]))
+                rows = [by_rows(x).reshape(ub, ug, r * bq, *x.shape[3:]) for x in (q, do, lse, delta)]
+                dq_t, dk_t, dv_t, given_t = _tile_backward(visit, rows, k_t, kT_t, v_t, wanted)
                 dq = _add_at(dq, dq_t.reshape(ub, ug, d, r, bq), (b0, g0, 0, 0, q0))
                 at = [(b0, g0, 0, q0, k0) if i < len(shared.parts) else None for i, w in enumerate(wanted) if w]
                 d_given = [x + y if a is None else _add_at(x, y, a) for x, y, a in zip(d_given, given_t, at)]
                 return dq, dk + dk_t, dv + dv_t, d_given
-            return _loop(count[row, j], visit, carry)
+            return _loop(count[row, j], visit_block, carry)
         dq, dk, dv, d_given = carry
         zero = jnp.zeros((ub, ug, bk, d), acc), jnp.zeros((ub, ug, bk, e), acc)
         inner = dq, *vary_like(zero, query, key, value, d_out, shared, lists), d_given
@@ -251,7 +258,8 @@ def _backward(program: _Program, query, key, value, shared: _Shared, lists: Bloc
         return dq, *(_put(x, y, (b0, g0, k0, 0)) for x, y in ((dk, dk_t), (dv, dv_t))), d_given
 
     given = [x for x, w in zip([*shared.parts, *shared.tables], wanted) if w]
-    start = jnp.zeros((b, g, d, r, q.shape[2]), acc), jnp.zeros(k.shape, acc), jnp.zeros(v.shape, acc), list(map(jnp.zeros_like, given))
+    empty = lambda *shape: jnp.zeros(shape, acc)
+    start = empty(b, g, d, r, q.shape[2]), empty(*k.shape), empty(*v.shape), list(map(jnp.zeros_like, given))
     start = vary_like(start, query, key, value, d_out, shared, lists)
     dq, dk, dv, d_given = _loop(b // ub * (g // ug) * columns, column_block, start)
     dq = dq.transpose(0, 1, 3, 4, 2).reshape(b, h, -1, d)[:, :, :n_q] * scale
@@ -283,41 +291,37 @@ def _blockwise_bwd(program, residuals, cotangents):
 
 _blockwise.defvjp(_blockwise_fwd, _blockwise_bwd, symbolic_zeros=True)
 
-# %% ../../nbs/21_kernels.blockwise.ipynb #blocks-for
-def _blocks_for(dims: Dims, block_size: int) -> tuple[int, int]:
-    """Queries and keys per block: one block where all is short; long rows of keys where there are few queries, as in decoding."""
-    if dims.q <= block_size and dims.k <= block_size: return max(dims.q, 1), max(dims.k, 1)
-    return choose_blocks(dims.q, dims.k, block_size) if dims.q > 64 else (max(dims.q, 1), choose_blocks(1, dims.k, 4 * block_size)[1])
-
 # %% ../../nbs/21_kernels.blockwise.ipynb #attend
 class _Settings(NamedTuple):
     """The static part of a call."""
     scale: float
     rate: float
     broadcast_dropout: bool
-    block_q: int
-    block_k: int
+    blocks: Blocks
     plan: ScoreModPlan | None
 
-def _hoisted(plan: ScoreModPlan | None, captures: list, dims: Dims, blocks: tuple[int, int], starts: tuple):
+def _hoisted(plan: ScoreModPlan | None, captures: list, dims: Dims, blocks: Blocks, starts: tuple):
     """What the tiles share, filled up to whole blocks, and what the search for blocks needs."""
     if plan is None: return [], [], ([], [])
     where = score_indices(dims.b, dims.h, dims.q, dims.k, q_start=starts[0], k_start=starts[1])
     parts, tables = hoist(plan, captures, where)
     filled = [_by_group(x, dims.g, dims.h // dims.g) for x in parts]
-    for axis, size in zip((3, 4), blocks):
-        filled = [x if x.shape[axis] == 1 else _pad(x, axis, size) for x in filled]
-    return filled, tables, (parts, tables)
+    return [_filled(x, blocks) for x in filled], tables, (parts, tables)
+
+def _filled(x: Array, blocks: Blocks) -> Array:
+    """A value on the axes (b, g, r, q, k), filled up to whole blocks."""
+    for axis, size in ((3, blocks.q), (4, blocks.k)): x = x if x.shape[axis] == 1 else _pad(x, axis, size)
+    return x
 
 def _attend(settings: _Settings, query, key, value, mask, seed, captures, block_mask: BlockMask | None) -> tuple[Array, Array]:
     """Output and lse of a call."""
-    *_, bq, bk, plan = settings
+    *_, blocks, plan = settings
     dims, starts = check_qkv(query, key, value), (np.int32(0), np.int32(0))
     # arrays that a caller's own jit closed over are constants there, which XLA would spend seconds on while compiling
     mask, captures = lax.optimization_barrier((mask, captures))
-    parts, tables, found = _hoisted(plan, captures, dims, (bq, bk), starts)
-    if block_mask is None: block_mask = find_blocks(plan, found, mask, (dims.q, dims.k), (bq, bk))
-    shared = _Shared(seed, parts, tables, _filled_mask(mask, dims, bq, bk), starts)
+    parts, tables, found = _hoisted(plan, captures, dims, blocks, starts)
+    if block_mask is None: block_mask = find_blocks(plan, found, mask, (dims.q, dims.k), blocks)
+    shared = _Shared(seed, parts, tables, _grouped_mask(mask, dims, blocks), starts)
     return _blockwise(_Program(*settings, _runs(block_mask)), query, key, value, shared, block_mask)
 
 def _runs(block_mask: BlockMask) -> tuple[bool, bool]:
@@ -325,12 +329,9 @@ def _runs(block_mask: BlockMask) -> tuple[bool, bool]:
     possible = lambda count: isinstance(count, jax.Array) or bool(count.any())
     return possible(block_mask.rows.clear_count), possible(block_mask.rows.masked_count)
 
-def _filled_mask(mask: Array | None, dims: Dims, block_q: int, block_k: int) -> Array | None:
-    """A mask with its heads in groups, filled up to whole blocks."""
-    if mask is None: return None
-    mask = _by_group(mask, dims.g, dims.h // dims.g)
-    for axis, size in ((3, block_q), (4, block_k)): mask = mask if mask.shape[axis] == 1 else _pad(mask, axis, size)
-    return mask
+def _grouped_mask(mask: Array | None, dims: Dims, blocks: Blocks) -> Array | None:
+    """A mask with its heads in groups, filled up."""
+    return None if mask is None else _filled(_by_group(mask, dims.g, dims.h // dims.g), blocks)
 
 _attend_jit = jax.jit(_attend, static_argnums=0)
 
@@ -372,9 +373,10 @@ def memory_efficient_attention(
         plan, captures = None, []
         if score_mod is not None:
             plan, captures = plan_score_mod(score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k, dtype=acc)
-        blocks = _blocks_for(dims, block_size) if block_mask is None else _check_block_mask(block_mask, dims)
+        if block_mask is None: blocks = fitting_blocks(plan, mask, (dims.q, dims.k), block_size)
+        else: blocks = _check_block_mask(block_mask, dims)
         rate = 0.0 if seed is None else float(dropout_rate)
-        settings = _Settings(float(default_scale(scale, dims.d)), rate, broadcast_dropout, *blocks, plan)
+        settings = _Settings(float(default_scale(scale, dims.d)), rate, broadcast_dropout, blocks, plan)
         # under shard_map all inputs vary alike before the kernel's own derivative begins:
         # a shared capture's gradient is then summed once
         args = query, key, value, mask, seed, captures, block_mask
@@ -383,11 +385,11 @@ def memory_efficient_attention(
     return (out, lse) if return_lse else out
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #check-block-mask
-def _check_block_mask(block_mask: BlockMask, dims: Dims) -> tuple[int, int]:
+def _check_block_mask(block_mask: BlockMask, dims: Dims) -> Blocks:
     """Its block sizes. Raises: `ValueError` if it was made for another call."""
     if not isinstance(block_mask, BlockMask):
         raise ValueError(f"`block_mask` must come from `make_block_mask`, got {type(block_mask).__name__}")
     n, made, got = block_mask.rows.clear_count.shape[0], (block_mask.seq_q, block_mask.seq_kv), (dims.q, dims.k)
     if made != got: raise ValueError(f"`block_mask` was made for (q, k) = {made}, got a call with {got}")
     if n not in (1, dims.b): raise ValueError(f"`block_mask` has lists for {n} sequences, got a batch of {dims.b}")
-    return block_mask.block_q, block_mask.block_k
+    return block_mask.blocks

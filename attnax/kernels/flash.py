@@ -13,9 +13,9 @@ from typing import NamedTuple
 import jax
 from jaxtyping import Array, Bool, Float
 
-from .blockwise import _blocks_for, memory_efficient_attention
+from .blockwise import memory_efficient_attention
 from .score_mods import causal_mod, score_indices
-from .sparsity import BlockMask, find_blocks
+from .sparsity import BlockMask, find_blocks, fitting_blocks
 from .tiles import Dims, accumulator_dtype, check_mask, check_qkv, check_sinks, dropout_seed
 from .tracing import hoist, plan_score_mod
 from ..typing import ScoreMod, declare_kernel
@@ -58,7 +58,9 @@ def _recognise(score_mod: ScoreMod | None, dims: Dims, dtype) -> str:
     return "causal" if plans[0] == plans[1] else "a mod"
 
 # %% ../../nbs/24_kernels.flash.ipynb #gather
-def _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, sinks, platform=None) -> _Call:
+def _gather(
+    query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, sinks, platform=None
+) -> _Call:
     """The facts of a call, checked. `platform` pretends another machine: one that is new enough for everything."""
     dims = check_qkv(query, key, value)
     check_mask(mask, dims)
@@ -88,7 +90,8 @@ _CUDNN = (
           lambda c: f"{c.dims.d} for keys and {c.dims.e} for values"),
     _Rule("query, key, value", "no empty axis",
           lambda c: min(c.dims) > 0, lambda c: f"(b, h, g, q, k, d, e) = {tuple(c.dims)}"),
-    _Rule("score_mod", "none, or plain causality over as many queries as keys: others run inside of the kernel, and cuDNN's is closed",
+    _Rule("score_mod",
+          "none, or plain causality over as many queries as keys: others run inside the kernel, and cuDNN's is closed",
           lambda c: not c.score_mod or c.score_mod == "causal" and c.dims.q == c.dims.k,
           lambda c: f"{c.score_mod} over {c.dims.q} queries and {c.dims.k} keys"),
     _Rule("mask", "none: cuDNN gives an average to a query that sees nothing", lambda c: not c.mask, lambda c: "a mask"),
@@ -154,11 +157,12 @@ def explain_attention(
 
 def _computed(score_mod: ScoreMod | None, mask, dims: Dims, block_size: int) -> BlockMask:
     """The blocks that blockwise attention computes."""
-    blocks, plan, found = _blocks_for(dims, block_size), None, ([], [])
+    plan, found = None, ([], [])
     if score_mod is not None:
         plan, captures = plan_score_mod(score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k)
         found = hoist(plan, captures, score_indices(*plan.dims))
-    return find_blocks(plan, found, mask, (dims.q, dims.k), blocks)
+    size = dims.q, dims.k
+    return find_blocks(plan, found, mask, size, fitting_blocks(plan, mask, size, block_size))
 
 # %% ../../nbs/24_kernels.flash.ipynb #tell-once
 class FallbackWarning(UserWarning):
@@ -193,7 +197,7 @@ def flash_attention(
     scale: float | None = None,                     # Factor on the scores; 1/sqrt(d) when None
     sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
     return_lse: bool = False,                       # True: also return the log of the softmax denominators
-    block_mask: BlockMask | None = None,            # From `make_block_mask` with the same mod and mask; for kernels that go by blocks
+    block_mask: BlockMask | None = None,            # From `make_block_mask`, for kernels that go by blocks
     block_size: int = 512                           # Most queries in a block, where the kernel has blocks
 ) -> Float[Array, "b h q e"]:                       # In the query's dtype; with `return_lse` a pair `(out, lse (b, h, q))`
     """Exact attention by the fastest kernel that honours every argument: cuDNN on NVIDIA GPUs where it can, else blockwise.

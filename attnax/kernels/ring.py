@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .blockwise import (
-    _backward, _filled_mask, _forward, _hoisted, _Program, _runs, _Settings, _Shared, memory_efficient_attention)
+    _backward, _forward, _grouped_mask, _hoisted, _Program, _runs, _Settings, _Shared, memory_efficient_attention)
 from .score_mods import score_indices
 from .sparsity import BlockMask, choose_blocks, find_blocks
 from .tiles import (
@@ -88,12 +88,12 @@ class _Visit(NamedTuple):
 
 def _prepare(ring: _Ring, dims: Dims, owner, mask, seed, captures) -> _Visit:
     """Positions, hoisted values and blocks of a visit to the keys of one device."""
-    settings, (bq, bk) = ring.settings, ring.settings[3:5]
+    settings, blocks = ring.settings, ring.settings.blocks
     starts = lax.axis_index(ring.axis) * dims.q, owner * dims.k
     seen = mask if mask is None or mask.shape[3] == 1 else lax.dynamic_slice_in_dim(mask, owner * dims.k, dims.k, 3)
-    parts, tables, found = _hoisted(settings.plan, captures, dims, (bq, bk), starts)
-    block_mask = find_blocks(settings.plan, found, seen, (dims.q, dims.k), (bq, bk), starts)
-    shared = _Shared(seed, parts, tables, _filled_mask(seen, dims, bq, bk), starts)
+    parts, tables, found = _hoisted(settings.plan, captures, dims, blocks, starts)
+    block_mask = find_blocks(settings.plan, found, seen, (dims.q, dims.k), blocks, starts)
+    shared = _Shared(seed, parts, tables, _grouped_mask(seen, dims, blocks), starts)
     return _Visit(_Program(*settings, _runs(block_mask)), shared, block_mask, seen)
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-forward
@@ -122,8 +122,8 @@ def _ring_backward(ring: _Ring, residuals, d_out, d_lse, wanted: list[bool]):
         arriving, owner = _pass_on(blocks, ring), (me - t) % ring.size
         visit = _prepare(ring, dims, owner, mask, seed, captures)
         needs = [floating(x) for x in (*visit.shared.parts, *visit.shared.tables)]
-        dq_t, dk_t, dv_t, d_given = _backward(
-            visit.program, query, *hide_padding(visit.seen, *blocks), visit.shared, visit.block_mask.columns, lse, delta, d_out, needs)
+        held, lists = hide_padding(visit.seen, *blocks), visit.block_mask.columns
+        dq_t, dk_t, dv_t, d_given = _backward(visit.program, query, *held, visit.shared, lists, lse, delta, d_out, needs)
         def hoisted(chosen):
             rest = iter(chosen)
             full = [next(rest) if w else c for c, w in zip(captures, wanted)]
@@ -230,7 +230,7 @@ def ring_attention(
             plan, captures = plan_score_mod(score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k,
                                             dtype=accumulator_dtype(query, key), moved=True)
         settings = _Settings(float(default_scale(scale, dims.d)), 0.0 if seed is None else float(dropout_rate), broadcast_dropout,
-                             *choose_blocks(dims.q, dims.k, block_size), plan)
+                             choose_blocks(dims.q, dims.k, block_size), plan)
         args = query, key, value, mask, seed, captures
         out, lse = _ring(_Ring(axis_name, size, settings), *vary_over(args, mesh_axes(args, lax.axis_index(axis_name))))
     out, lse = apply_sinks(out, lse, check_sinks(sinks, dims))

@@ -183,7 +183,8 @@ def check_sinks(
     """Raises: `ValueError` if `sinks` is not one floating-point number per query head."""
     if sinks is None: return None
     if jnp.shape(sinks) != (dims.h,) or not jnp.issubdtype(jnp.result_type(sinks), jnp.floating):
-        raise ValueError(f"`sinks` must be floating point of shape (heads,) = ({dims.h},), got {jnp.result_type(sinks)} {jnp.shape(sinks)}")
+        got = f"{jnp.result_type(sinks)} {jnp.shape(sinks)}"
+        raise ValueError(f"`sinks` must be floating point of shape (heads,) = ({dims.h},), got {got}")
     return jnp.asarray(sinks)
 
 def apply_sinks(
@@ -191,7 +192,10 @@ def apply_sinks(
     lse: Float[Array, "b h q"],       # Its lse
     sinks: Float[Array, " h"] | None  # One logit per head; `None` changes nothing
 ) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]: # Output and lse with sinks
-    """Let one more logit per head, with value 0, join the softmax. Differentiable. Source: Xiao et al. 2023; OpenAI 2025, gpt-oss."""
+    """Let one more logit per head, with value 0, join the softmax. Differentiable.
+
+    Source: Xiao et al. 2023, StreamingLLM; OpenAI 2025, gpt-oss.
+    """
     if sinks is None: return out, lse
     sink, seen = sinks.astype(lse.dtype)[:, None], lse > -jnp.inf
     safe = jnp.where(seen, lse, 0)  # so that no gradient is -inf times 0

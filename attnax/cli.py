@@ -27,12 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="measure kernels and generation, beside named peers")
     kinds = bench.add_subparsers(dest="what", required=True, metavar="WHAT")
-    attention = kinds.add_parser("attention", help="attention kernels: time ratio, temporary memory, compile time")
-    attention.add_argument("--lengths", type=int, nargs="+", default=[512, 1024, 2048, 4096], metavar="S",
-                           help="sequence lengths (default: 512 1024 2048 4096)")
-    attention.add_argument("--heads", type=int, default=8, help="(default: %(default)s)")
-    attention.add_argument("--head-dim", type=int, default=64, help="(default: %(default)s)")
-    attention.add_argument("--repeats", type=int, default=5, help="interleaved runs of each (default: %(default)s)")
+    for add in (_add_bench_attention, _add_bench_linear): add(kinds)
     decode = kinds.add_parser("decode", help="tokens per second of generation, at batch 1 and 8")
     decode.add_argument("--tokens", type=int, default=64, help="new tokens (default: %(default)s)")
     decode.add_argument("--repeats", type=int, default=5, help="interleaved runs of each (default: %(default)s)")
@@ -41,6 +36,33 @@ def make_parser() -> argparse.ArgumentParser:
     check.add_argument("kernels", nargs="*", metavar="KERNEL", help="kernels to check (default: all that compute a softmax)")
     check.add_argument("--only", nargs="+", metavar="NAME", help="checks to run, by the names that the report shows in brackets")
     return parser
+
+# %% ../nbs/97_cli.ipynb #bench-options
+def _add_sizes(parser: argparse.ArgumentParser, lengths: Sequence[int]) -> None:
+    """Options that benchmarks of kernels share."""
+    shown = " ".join(map(str, lengths))
+    parser.add_argument("--lengths", type=int, nargs="+", default=list(lengths), metavar="S",
+                        help=f"sequence lengths (default: {shown})")
+    parser.add_argument("--heads", type=int, default=8, help="(default: %(default)s)")
+    parser.add_argument("--head-dim", type=int, default=64, help="(default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="interleaved runs of each, at least (default: %(default)s)")
+    parser.add_argument("--chart", metavar="FILE.png", help="draw the result into this file")
+
+def _add_bench_attention(kinds) -> None:
+    parser = kinds.add_parser("attention", help="softmax kernels: time ratio, temporary memory, compile time")
+    _add_sizes(parser, (512, 1024, 2048, 4096))
+    # the names are checked by the benchmark, which is imported only when it runs
+    parser.add_argument("--cases", nargs="+", metavar="CASE", help="of full causal window documents alibi prefix (default: all)")
+    parser.add_argument("--peers", nargs="+", metavar="PEER", help="of standard jax.nn sdpa flex (default: those installed)")
+    parser.add_argument("--forward-only", action="store_true", help="leave out forward + backward")
+    parser.add_argument("--window", type=int, default=256, help="keys of the case window (default: %(default)s)")
+    parser.add_argument("--documents", type=int, default=16, help="documents of the case documents (default: %(default)s)")
+    parser.add_argument("--max-mib", type=float, default=7168, help="skip programs that need more (default: %(default)s)")
+
+def _add_bench_linear(kinds) -> None:
+    parser = kinds.add_parser("linear", help="linear attention, beside a plain scan over chunks")
+    _add_sizes(parser, (2048, 4096, 8192))
+    parser.add_argument("--chunk-size", type=int, default=64, help="(default: %(default)s)")
 
 # %% ../nbs/97_cli.ipynb #check-kernels
 def _kernels() -> dict:
@@ -127,9 +149,11 @@ def main(
             try: return run_check(args.kernels, args.only)
             except ValueError as e: return _refuse(e)
         if args.command == "bench":
-            from attnax.bench import bench_attention, bench_decode
-            options = {k: v for k, v in vars(args).items() if k not in ("command", "what")}
-            return bench_attention(**options) if args.what == "attention" else bench_decode(**options)
+            from attnax.bench import bench_attention, bench_decode, bench_linear
+            options = {k: v for k, v in vars(args).items() if k not in ("command", "what") and v is not None}
+            try: {"attention": bench_attention, "linear": bench_linear, "decode": bench_decode}[args.what](**options)
+            except ValueError as e: return _refuse(e)
+            return 0
         from attnax.demo import DemoSettings, UserError, run_demo
         try: run_demo(DemoSettings(text=args.text, steps=args.steps, seed=args.seed, out=args.out, offline=args.offline))
         except UserError as e: return _refuse(e)

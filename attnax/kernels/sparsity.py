@@ -186,7 +186,7 @@ _RULES = {
     "sign": lambda a: Interval(*(_library(x).sign(x) for x in a)),
     "sin": lambda a: _float(*map(np.asarray, (np.full((1,) * 4, -1, np.float32), np.full((1,) * 4, 1, np.float32)))),
     **{name: _rising(name) for name in "exp exp2 expm1 log log1p tanh sqrt cbrt floor ceil sinh".split()},
-    **{name: lambda a: a for name in "broadcast_in_dim stop_gradient copy copy_p".split()},
+    **{name: lambda a: a for name in "broadcast_in_dim stop_gradient".split()},
     **{name: lambda a: a for name in _PASSING - {"optimization_barrier"}}}
 _RULES["cos"] = _RULES["sin"]
 
@@ -213,7 +213,7 @@ def _positions_of_blocks(dims: tuple[int, int, int, int], block_q: int, block_k:
 # %% ../../nbs/13_kernels.sparsity.ipynb #status
 def block_status(
     plan: ScoreModPlan,                 # From `plan_score_mod`
-    hoisted: Sequence[Array],           # From `hoist`
+    hoisted: Sequence[Array],           # From `hoist`; then the look-ups, if they are written out for the whole call
     tables: Sequence[Array],            # From `hoist`
     block_q: int,                       # Queries per block
     block_k: int,                       # Keys per block
@@ -222,9 +222,9 @@ def block_status(
     """Bound the scores of every block. numpy arrays where nothing was captured, else traced like the captures."""
     known = {0: Interval(*(np.full((1,) * 4, x, np.float32) for x in (-_SCORES, _SCORES)))}
     known |= dict(zip(range(1, 5), _positions_of_blocks(plan.dims, block_q, block_k, starts)))
-    known |= {i: _block_bounds(x, block_q, block_k) for i, x in zip(plan.hoisted, hoisted)}
+    known |= {i: _block_bounds(x, block_q, block_k) for i, x in zip((*plan.hoisted, *plan.looked_up), hoisted)}
     in_table = dict(zip(plan.tables, tables))
-    for i in plan.looked_up:
+    for i in set(plan.looked_up) - set(known):
         table = in_table.get(plan.made_by[i].inputs[0]) if plan.made_by[i].name == "gather" else None
         whole = table is not None and table.size and table.dtype != jnp.bool_
         known[i] = _block_bounds(table.reshape(1, 1, 1, -1), 1, table.size) if whole else _anything(plan.values[i].dtype)

@@ -7,6 +7,8 @@ __all__ = ['Value', 'Step', 'ScoreModPlan', 'mesh_axes', 'vary_over', 'vary_like
            'apply_plan', 'plan_score_mod', 'OpenScoreMod', 'open_score_mod']
 
 # %% ../../nbs/12_kernels.tracing.ipynb #imports
+import functools
+import types
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
@@ -66,11 +68,11 @@ def _runs_along(shapes: tuple) -> str:
 
 # %% ../../nbs/12_kernels.tracing.ipynb #allowed
 # These say where a value is, not what it is
-_PASSING = frozenset("pvary pcast reshard sharding_constraint mesh_cast optimization_barrier".split())
+_PASSING = frozenset("pvary pcast reshard sharding_constraint mesh_cast optimization_barrier copy copy_p".split())
 _POINTWISE = frozenset(
     "add sub mul div rem neg abs sign max min pow integer_pow exp exp2 log log1p expm1 tanh logistic sqrt rsqrt cbrt square "
     "floor ceil round clamp lt le gt ge eq ne and or xor not select_n convert_element_type is_finite shift_left "
-    "shift_right_logical shift_right_arithmetic stop_gradient copy copy_p sin cos tan asin acos atan atan2 sinh cosh asinh acosh "
+    "shift_right_logical shift_right_arithmetic stop_gradient sin cos tan asin acos atan atan2 sinh cosh asinh acosh "
     "atanh erf erfc erf_inv lgamma digamma nextafter reduce_precision population_count clz custom_jvp_call".split()) | _PASSING
 _ARRANGING = frozenset("broadcast_in_dim reshape squeeze expand_dims concatenate gather transpose".split())
 _CALLS = frozenset("jit pjit closed_call core_call remat checkpoint".split())
@@ -160,6 +162,12 @@ def _plain(params) -> bool:
     if isinstance(params, tuple): return all(map(_plain, params))
     return params is None or isinstance(params, (bool, int, float, str, np.dtype, Enum))
 
+def _primitives(jaxpr) -> set[str]:
+    """Names of all primitives in a jaxpr, in what it calls too."""
+    inner = [e.params.get("jaxpr", e.params.get("call_jaxpr")) for e in jaxpr.eqns]
+    called = [_primitives(getattr(j, "jaxpr", j)) for j in inner if j is not None]
+    return {e.primitive.name for e in jaxpr.eqns}.union(*called) - _CALLS
+
 class ScoreModPlan:
     """A score mod taken apart. Static: hashable, equal to the plan of any mod that does the same."""
     def __init__(self, reader: _Reader, dims: tuple[int, int, int, int], moved: bool):
@@ -176,6 +184,11 @@ class ScoreModPlan:
 
     def __hash__(self): return hash(self.signature)
     def __eq__(self, other): return isinstance(other, ScoreModPlan) and self.signature == other.signature
+
+    def operations(self) -> frozenset[str]: # Names of primitives
+        """What a tile has to be able to do."""
+        inner = [_primitives(s.params[0]["call_jaxpr"].jaxpr) for s in self.tile_steps if s.name == "custom_jvp_call"]
+        return frozenset(s.name for s in self.tile_steps).union(*inner) - _PASSING - {"custom_jvp_call"}
 
     def _written(self) -> tuple:
         """All that shapes what the plan does. A parameter that its text does not settle, a function say, equals only itself."""
@@ -426,6 +439,23 @@ def apply_plan(
     out = read(plan.clear_out if clear else plan.out)
     return jnp.broadcast_to(out, scores.shape).astype(scores.dtype)
 
+# %% ../../nbs/12_kernels.tracing.ipynb #numpy-captures
+def _with_jax_arrays(x, known: dict):
+    """A function, or a container of functions, with what it captured from numpy as arrays of JAX."""
+    if isinstance(x, np.ndarray) and x.dtype != object: return jnp.asarray(x)
+    if isinstance(x, (list, tuple)) and type(x) in (list, tuple): return type(x)(_with_jax_arrays(i, known) for i in x)
+    if isinstance(x, functools.partial):
+        args, keywords = _with_jax_arrays(x.args, known), {k: _with_jax_arrays(v, known) for k, v in x.keywords.items()}
+        return functools.partial(_with_jax_arrays(x.func, known), *args, **keywords)
+    if not isinstance(x, types.FunctionType) or (x.__module__ or "").split(".")[0] in ("jax", "numpy"): return x
+    if id(x) in known: return known[id(x)]
+    variables, cells = dict(x.__globals__), tuple(types.CellType() for _ in x.__closure__ or ())
+    known[id(x)] = new = types.FunctionType(x.__code__, variables, x.__name__, x.__defaults__, cells or None)
+    new.__kwdefaults__ = x.__kwdefaults__
+    variables.update({n: _with_jax_arrays(variables[n], known) for n in x.__code__.co_names if n in variables})
+    for cell, old in zip(cells, x.__closure__ or ()): cell.cell_contents = _with_jax_arrays(old.cell_contents, known)
+    return new
+
 # %% ../../nbs/12_kernels.tracing.ipynb #plan-score-mod
 def plan_score_mod(
     score_mod: ScoreMod,     # Mod to take apart
@@ -441,15 +471,20 @@ def plan_score_mod(
 
     Raises: `NotImplementedError` if the mod is not pointwise, with the operation that shows it.
     """
+    run = score_mod
     def on_tile(scores, *positions):
-        out = score_mod(scores, *positions)
+        out = run(scores, *positions)
         try: return jnp.broadcast_to(out, scores.shape).astype(scores.dtype)
         except (ValueError, TypeError) as e:
             raise ValueError(f"`score_mod` must return scores of shape {scores.shape}, got {jnp.shape(out)}") from e
     def trace(n_q, n_k):
         positions = jax.eval_shape(lambda: score_indices(batch, num_heads, n_q, n_k))
         return jax.make_jaxpr(on_tile)(jax.ShapeDtypeStruct((batch, num_heads, n_q, n_k), dtype), *positions)
-    try: traces = tuple(trace(*size) for size in _SIZES)
+    try:
+        try: traces = tuple(trace(*size) for size in _SIZES)
+        except jax.errors.TracerArrayConversionError:
+            run = _with_jax_arrays(score_mod, {})
+            traces = tuple(trace(*size) for size in _SIZES)
     except (ValueError, TypeError, IndexError) as e:
         trace(seq_q, seq_kv)  # raises what is wrong with the mod in itself
         raise _depends_on_shape() from e

@@ -38,31 +38,41 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 # %% ../nbs/97_cli.ipynb #bench-options
-def _add_sizes(parser: argparse.ArgumentParser, lengths: Sequence[int]) -> None:
-    """Options that benchmarks of kernels share."""
-    shown = " ".join(map(str, lengths))
-    parser.add_argument("--lengths", type=int, nargs="+", default=list(lengths), metavar="S",
-                        help=f"sequence lengths (default: {shown})")
-    parser.add_argument("--heads", type=int, default=8, help="(default: %(default)s)")
-    parser.add_argument("--head-dim", type=int, default=64, help="(default: %(default)s)")
+def _add_sizes(parser: argparse.ArgumentParser, lengths: str, heads: str, head_dim: str) -> None:
+    """Options that benchmarks of kernels share. What is not given is left to the benchmark."""
+    parser.add_argument("--lengths", type=int, nargs="+", metavar="S", help=f"sequence lengths (default: {lengths})")
+    parser.add_argument("--heads", type=int, help=f"(default: {heads})")
+    parser.add_argument("--head-dim", type=int, help=f"(default: {head_dim})")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved runs of each, at least (default: %(default)s)")
     parser.add_argument("--chart", metavar="FILE.png", help="draw the result into this file")
 
 def _add_bench_attention(kinds) -> None:
-    parser = kinds.add_parser("attention", help="softmax kernels: time ratio, temporary memory, compile time")
-    _add_sizes(parser, (512, 1024, 2048, 4096))
+    parser = kinds.add_parser("attention", help="softmax kernels: time ratio, memory, compile time; on an accelerator TFLOP/s")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu: any accelerator (default: %(default)s)")
+    _add_sizes(parser, "512 1024 2048 4096; on a gpu 1024 to 32768", "8; 16", "64; 64 and 128")
     # the names are checked by the benchmark, which is imported only when it runs
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="of full causal window documents alibi prefix (default: all)")
-    parser.add_argument("--peers", nargs="+", metavar="PEER", help="of standard jax.nn sdpa flex (default: those installed)")
+    parser.add_argument("--peers", nargs="+", metavar="PEER", help="of standard jax.nn sdpa flex, on a gpu cudnn xla")
     parser.add_argument("--forward-only", action="store_true", help="leave out forward + backward")
-    parser.add_argument("--window", type=int, default=256, help="keys of the case window (default: %(default)s)")
+    parser.add_argument("--window", type=int, help="keys of the case window (default: 256; on a gpu 1024)")
     parser.add_argument("--documents", type=int, default=16, help="documents of the case documents (default: %(default)s)")
-    parser.add_argument("--max-mib", type=float, default=7168, help="skip programs that need more (default: %(default)s)")
+    parser.add_argument("--max-mib", type=float, help="skip programs that need more (default: 7168; on a gpu what it has)")
 
 def _add_bench_linear(kinds) -> None:
     parser = kinds.add_parser("linear", help="linear attention, beside a plain scan over chunks")
-    _add_sizes(parser, (2048, 4096, 8192))
+    _add_sizes(parser, "2048 4096 8192", "8", "64")
     parser.add_argument("--chunk-size", type=int, default=64, help="(default: %(default)s)")
+
+def _run_bench(what: str, options: dict) -> None:
+    """Run a benchmark with the options that were given."""
+    from attnax.bench import bench_attention, bench_decode, bench_linear
+    options = {name: value for name, value in options.items() if value is not None}
+    if options.pop("device", "cpu") == "cpu":
+        {"attention": bench_attention, "linear": bench_linear, "decode": bench_decode}[what](**options)
+        return
+    from attnax.bench_gpu import bench_accelerator
+    if "head_dim" in options: options["head_dims"] = (options.pop("head_dim"),)
+    bench_accelerator(**options)
 
 # %% ../nbs/97_cli.ipynb #check-kernels
 def _kernels() -> dict:
@@ -149,9 +159,7 @@ def main(
             try: return run_check(args.kernels, args.only)
             except ValueError as e: return _refuse(e)
         if args.command == "bench":
-            from attnax.bench import bench_attention, bench_decode, bench_linear
-            options = {k: v for k, v in vars(args).items() if k not in ("command", "what") and v is not None}
-            try: {"attention": bench_attention, "linear": bench_linear, "decode": bench_decode}[args.what](**options)
+            try: _run_bench(args.what, {k: v for k, v in vars(args).items() if k not in ("command", "what")})
             except ValueError as e: return _refuse(e)
             return 0
         from attnax.demo import DemoSettings, UserError, run_demo

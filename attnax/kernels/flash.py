@@ -6,18 +6,27 @@
 __all__ = ['AttentionChoice', 'explain_attention', 'FallbackWarning', 'flash_attention', 'pallas_flash_attention']
 
 # %% ../../nbs/24_kernels.flash.ipynb #imports
+import functools
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
-from .blockwise import memory_efficient_attention
+from .blockwise import _Settings, backward_from_parts, forward_from_parts, memory_efficient_attention
+from .pallas_gpu import (
+    GPU_MISSING, MOST_WRITTEN_OUT, GpuSizes, TileData, TileRules, gpu_backward, gpu_forward, gpu_sizes, prepare_tiles)
+from .pallas_tpu import (
+    MOST_LISTED, TpuSizes, tpu_backward, tpu_forward, tpu_lacks, tpu_listed, tpu_sizes)
 from .score_mods import causal_mod, score_indices
-from .sparsity import BlockMask, find_blocks, fitting_blocks
-from .tiles import Dims, accumulator_dtype, check_mask, check_qkv, check_sinks, dropout_seed
-from .tracing import hoist, plan_score_mod
+from .sparsity import BlockMask, choose_blocks, find_blocks, fitting_blocks
+from .tiles import (
+    Dims, accumulator_dtype, apply_sinks, check_mask, check_qkv, check_sinks, default_scale, dropout_seed, hide_padding)
+from .tracing import ScoreModPlan, hoist, plan_score_mod, vary_like
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/24_kernels.flash.ipynb #facts
@@ -32,30 +41,46 @@ class _Call(NamedTuple):
     dropout: bool              # Whether weights are dropped
     return_lse: bool           # Whether the lse is wanted
     sinks: bool                # Whether there are any
+    lacks: frozenset[str]      # What the mod wants in a tile and the platform's compiler of kernels does not know
+    written_out: int           # Numbers in look-ups of the mod that depend on queries and keys, written out
     mesh_axes: tuple[str, ...] # Axes of the `shard_map` around the call
 
 # %% ../../nbs/24_kernels.flash.ipynb #device
-def _device(*arrays):
-    """The device that a call will run on: that of its arrays, or while tracing the default one."""
+def _machine(*arrays) -> tuple[str, tuple[int, ...]]:
+    """Platform that a call will run on, with NVIDIA and AMD told apart, and a CUDA device's compute capability.
+
+    That of its arrays; while tracing, that of the abstract device of the mesh where there is one, else of the default device.
+    """
     for x in arrays:
-        if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer): return min(x.devices(), key=lambda d: d.id)
+        if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer): return _platform(min(x.devices(), key=lambda d: d.id))
+    abstract = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    if abstract is not None: return ("cuda", (99,)) if abstract.platform == "gpu" else (abstract.platform, ())
     chosen = jax.config.jax_default_device
-    return jax.devices(chosen)[0] if chosen is None or isinstance(chosen, str) else chosen
+    return _platform(jax.devices(chosen)[0] if chosen is None or isinstance(chosen, str) else chosen)
 
 def _platform(device) -> tuple[str, tuple[int, ...]]:
-    """Name of a device's platform, with NVIDIA and AMD told apart, and a CUDA device's compute capability."""
+    """Name of a device's platform and its compute capability."""
     if device.platform != "gpu": return device.platform, ()
     if "cuda" not in device.client.platform_version.lower(): return "rocm", ()
     return "cuda", tuple(int(n) for n in device.compute_capability.split("."))
 
 # %% ../../nbs/24_kernels.flash.ipynb #recognise
-def _recognise(score_mod: ScoreMod | None, dims: Dims, dtype) -> str:
-    """What a mod is: "", "causal" or "a mod". Raises: `NotImplementedError` if it is not pointwise."""
-    if score_mod is None: return ""
-    if 0 in dims: return "a mod"
-    plans = [plan_score_mod(mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k, dtype=dtype)[0]
-             for mod in (score_mod, causal_mod())]
-    return "causal" if plans[0] == plans[1] else "a mod"
+def _plan(score_mod: ScoreMod | None, dims: Dims, dtype) -> tuple[ScoreModPlan | None, list]:
+    """Plan of a mod and what it captured. Raises: `NotImplementedError` if it is not pointwise."""
+    if score_mod is None: return None, []
+    return plan_score_mod(score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k, dtype=dtype)
+
+def _recognise(plan: ScoreModPlan | None, dims: Dims, dtype) -> str:
+    """What a mod is: "", "causal" or "a mod"."""
+    return "" if plan is None else "causal" if plan == _causal_plan(dims, jnp.dtype(dtype)) else "a mod"
+
+@functools.lru_cache(maxsize=64)
+def _causal_plan(dims: Dims, dtype) -> ScoreModPlan: return _plan(causal_mod(), dims, dtype)[0]
+
+def _written_out(plan: ScoreModPlan | None) -> int:
+    """Numbers in the look-ups of a plan, for all queries and keys."""
+    heads = [plan.values[i].shapes[0][:2] for i in plan.looked_up] if plan is not None else []
+    return sum(b * h * plan.dims[2] * plan.dims[3] for b, h in heads)
 
 # %% ../../nbs/24_kernels.flash.ipynb #gather
 def _gather(
@@ -64,12 +89,18 @@ def _gather(
     """The facts of a call, checked. `platform` pretends another machine: one that is new enough for everything."""
     dims = check_qkv(query, key, value)
     check_mask(mask, dims)
-    machine = (platform, (99,) if platform == "cuda" else ()) if platform is not None else _platform(_device(query, key, value))
+    machine = (platform, (99,) if platform == "cuda" else ()) if platform is not None else _machine(query, key, value)
     dropout = dropout_seed(dropout_rng, dropout_rate, deterministic) is not None
     axes = tuple(sorted(map(str, jax.sharding.get_abstract_mesh().manual_axes)))
     dtypes = tuple(str(x.dtype) for x in (query, key, value))
-    what = _recognise(score_mod, dims, accumulator_dtype(query, key))
-    return _Call(*machine, dims, dtypes, mask is not None, what, dropout, return_lse, check_sinks(sinks, dims) is not None, axes)
+    dtype, sinks = accumulator_dtype(query, key), check_sinks(sinks, dims)
+    plan, _ = _plan(score_mod, dims, dtype)
+    return _Call(*machine, dims, dtypes, mask is not None, _recognise(plan, dims, dtype), dropout, return_lse, sinks is not None,
+                 _lacks(plan, machine[0]), _written_out(plan), axes)
+
+def _lacks(plan: ScoreModPlan | None, platform: str) -> frozenset[str]:
+    """What a tile would have to do that the platform's compiler of kernels cannot."""
+    return tpu_lacks(plan) if platform == "tpu" else frozenset() if plan is None else plan.operations() & GPU_MISSING
 
 # %% ../../nbs/24_kernels.flash.ipynb #rules
 class _Rule(NamedTuple):
@@ -101,8 +132,23 @@ _CUDNN = (
     _Rule("sinks", "none", lambda c: not c.sinks, lambda c: "sinks"),
     _Rule("platform", "no `shard_map` around the call",
           lambda c: not c.mesh_axes, lambda c: f"one over {', '.join(c.mesh_axes)}"))
-_PALLAS = (_Rule("platform", "the Pallas kernels, which are not part of this release",
-                 lambda c: False, lambda c: "a release without them"),)
+_PALLAS = (
+    _Rule("platform", "an NVIDIA GPU of compute capability 8.0 or later, or a TPU",
+          lambda c: c.platform == "tpu" or c.platform == "cuda" and c.capability >= (8, 0),
+          lambda c: " ".join([c.platform, ".".join(map(str, c.capability))]).strip()),
+    _Rule("query, key, value", "one dtype: float32, bfloat16, or float16 on a GPU",
+          lambda c: len(set(c.dtypes)) == 1 and c.dtypes[0] in {"float32", "bfloat16", *["float16"] * (c.platform != "tpu")},
+          lambda c: ", ".join(c.dtypes)),
+    _Rule("query, key, value", "head widths of at most 256", lambda c: max(c.dims.d, c.dims.e) <= 256,
+          lambda c: f"{c.dims.d} for keys and {c.dims.e} for values"),
+    _Rule("query, key, value", "no empty axis",
+          lambda c: min(c.dims) > 0, lambda c: f"(b, h, g, q, k, d, e) = {tuple(c.dims)}"),
+    _Rule("score_mod", "operations and dtypes that the compiler of kernels knows", lambda c: not c.lacks,
+          lambda c: ", ".join(sorted(c.lacks))),
+    _Rule("score_mod", f"look-ups by query and key of at most {MOST_WRITTEN_OUT:,} numbers",
+          lambda c: c.written_out <= MOST_WRITTEN_OUT, lambda c: f"{c.written_out:,}"),
+    _Rule("query, key", f"on a TPU at most {MOST_LISTED:,} blocks of scores",
+          lambda c: c.platform != "tpu" or tpu_listed(c.dims) <= MOST_LISTED, lambda c: f"{tpu_listed(c.dims):,}"))
 _BACKENDS = {"cudnn": _CUDNN, "pallas": _PALLAS, "blockwise": ()}  # in order of preference; the last takes every call
 
 # %% ../../nbs/24_kernels.flash.ipynb #choice
@@ -118,10 +164,10 @@ class AttentionChoice(NamedTuple):
         for name, reasons in self.refused.items(): lines += [f"  {name} refused:"] + [f"    {reason}" for reason in reasons]
         return "\n".join(lines)
 
-def _choose(call: _Call) -> AttentionChoice:
+def _choose(call: _Call, without: tuple[str, ...] = ()) -> AttentionChoice:
     """The first kernel whose rules a call keeps."""
     broken = {name: tuple(f"{r.about}: needs {r.needs}; got {r.found(call)}" for r in rules if not r.holds(call))
-              for name, rules in _BACKENDS.items()}
+              for name, rules in _BACKENDS.items() if name not in without}
     backend = next(name for name, reasons in broken.items() if not reasons)
     before = list(broken)[:list(broken).index(backend)]
     return AttentionChoice(backend, {name: broken[name] for name in before})
@@ -170,9 +216,9 @@ class FallbackWarning(UserWarning):
 
 _told: set[str] = set()
 
-def _tell_once(message: str) -> None:
+def _tell_once(message: str, stacklevel: int = 3) -> None:
     """Warn, the first time that this is said."""
-    if message not in _told: warnings.warn(message, FallbackWarning, stacklevel=3)
+    if message not in _told: warnings.warn(message, FallbackWarning, stacklevel=stacklevel)
     _told.add(message)
 
 # %% ../../nbs/24_kernels.flash.ipynb #through-jax
@@ -200,22 +246,103 @@ def flash_attention(
     block_mask: BlockMask | None = None,            # From `make_block_mask`, for kernels that go by blocks
     block_size: int = 512                           # Most queries in a block, where the kernel has blocks
 ) -> Float[Array, "b h q e"]:                       # In the query's dtype; with `return_lse` a pair `(out, lse (b, h, q))`
-    """Exact attention by the fastest kernel that honours every argument: cuDNN on NVIDIA GPUs where it can, else blockwise.
+    """Exact attention by the fastest kernel that honours every argument: cuDNN on NVIDIA GPUs where it can, else Pallas on
+    GPUs and TPUs, else blockwise.
 
     The choice is made while tracing, from the arguments and the default device; `explain_attention` says what it is.
 
     Raises: `ValueError` for arrays, masks or rates that do not fit; `NotImplementedError` for a mod that is not
     pointwise. Source: Dao et al. 2022, FlashAttention.
     """
-    choice = _choose(_gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse,
-                             sinks))
-    if choice.backend == "cudnn":
+    call = _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, sinks)
+    backend = _choose(call).backend
+    if backend == "cudnn":
         try: return _through_jax(query, key, value, scale, score_mod is not None, "cudnn")
-        except (NotImplementedError, RuntimeError) as e: _tell_once(f"flash_attention runs blockwise, since cuDNN refused: {e}")
+        except (NotImplementedError, RuntimeError) as e:
+            backend = _choose(call, without=("cudnn",)).backend
+            _tell_once(f"flash_attention takes {backend}, since cuDNN refused: {e}")
+    if backend == "pallas":
+        seed = dropout_seed(dropout_rng, dropout_rate, deterministic)
+        out, lse = _run_flash(query, key, value, mask, score_mod, seed, dropout_rate, broadcast_dropout, scale, sinks)
+        return (out, lse) if return_lse else out
     return memory_efficient_attention(
         query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
         deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks,
         return_lse=return_lse, block_mask=block_mask, block_size=block_size)
+
+# %% ../../nbs/24_kernels.flash.ipynb #program
+class _Program(NamedTuple):
+    """The static part of a call; hashable."""
+    rules: TileRules
+    gpu: tuple[GpuSizes, GpuSizes]  # Forward, backward
+    tpu: tuple[TpuSizes, TpuSizes]
+    cpu: _Settings
+    interpret: str                  # "gpu" or "tpu": that kernel, interpreted, on any machine; "" otherwise
+
+def _where_it_runs(program: _Program, args: tuple, **machines: Callable):
+    """The function of the machine that the program will be lowered for."""
+    if program.interpret: return machines[program.interpret](*args, interpret=True)
+    return lax.platform_dependent(*args, cuda=machines["gpu"], tpu=machines["tpu"], default=machines["cpu"])
+
+def _forward(program: _Program, query, key, value, data: TileData) -> tuple[Array, Array]:
+    """Output and lse."""
+    rules = program.rules
+    def cpu(q, k, v, data): return forward_from_parts(program.cpu, q, k, v, data.parts, data.mask, data.seed)
+    return _where_it_runs(program, (query, key, value, data), cpu=cpu, gpu=functools.partial(gpu_forward, rules, program.gpu[0]),
+                          tpu=functools.partial(tpu_forward, rules, program.tpu[0]))
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _flash(program: _Program, query, key, value, data: TileData): return _forward(program, query, key, value, data)
+
+def _flash_fwd(program, *args):
+    values, parts = jax.tree.map(lambda x: x.value, args), args[3].parts
+    wanted = [x.perturbed and jnp.issubdtype(x.value.dtype, jnp.floating) for x in parts]
+    out, lse = _forward(program, *values)
+    # a static flag per part: an empty tuple for yes, None for no
+    return (out, lse), (values, out, lse, [() if w else None for w in wanted])
+
+def _flash_bwd(program, kept, cotangents):
+    (query, key, value, data), out, lse, flags = kept
+    d_out, d_lse = (jnp.zeros_like(x) if isinstance(c, SymbolicZero) else c for c, x in zip(cotangents, (out, lse)))
+    delta = (out.astype(lse.dtype) * d_out.astype(lse.dtype)).sum(-1) - d_lse
+    wanted = [f is not None for f in flags]
+    def cpu(q, k, v, data, lse, delta, d_out):
+        *grads, d_parts = backward_from_parts(
+            program.cpu, q, k, v, data.parts, data.mask, data.seed, lse, delta, d_out, wanted)
+        return *grads, d_parts
+    gpu = functools.partial(gpu_backward, program.rules, program.gpu[1], wanted=wanted)
+    tpu = functools.partial(tpu_backward, program.rules, program.tpu[1], wanted=wanted)
+    args = query, key, value, data, lse, delta, d_out
+    *grads, d_parts = _where_it_runs(program, args, cpu=cpu, gpu=gpu, tpu=tpu)
+    rest = iter(d_parts)
+    d_parts = [next(rest) if w else None for w in wanted]
+    return *(g.astype(x.dtype) for g, x in zip(grads, (query, key, value))), TileData(None, d_parts, None)
+
+_flash.defvjp(_flash_fwd, _flash_bwd, symbolic_zeros=True)
+
+# %% ../../nbs/24_kernels.flash.ipynb #run-flash
+@functools.partial(jax.jit, static_argnums=0)
+def _prepare_and_run(program: _Program, query, key, value, mask, seed, captures) -> tuple[Array, Array]:
+    """Compute what tiles share, and run. Compiled once for all mods that do the same."""
+    return _flash(program, query, key, value, prepare_tiles(program.rules.plan, captures, mask, seed))
+
+def _run_flash(
+    query, key, value, mask, score_mod, seed, rate, broadcast_dropout, scale, sinks, block_q=None, block_kv=None, interpret=""
+) -> tuple[Array, Array]:
+    """Output and lse of a call that keeps all rules."""
+    dims, dtype = check_qkv(query, key, value), accumulator_dtype(query, key)
+    mask = check_mask(mask, dims)
+    key, value = hide_padding(mask, key, value)
+    plan, captures = _plan(score_mod, dims, dtype)
+    scale, size = float(default_scale(scale, dims.d)), (dims.q, dims.k)
+    rate = 0.0 if seed is None else float(rate)
+    rules = TileRules(scale, rate, broadcast_dropout, plan, size)
+    asked = dict(block_q=block_q, block_k=block_kv)
+    gpu, tpu = (tuple(sizes(dims, backward=back, **asked) for back in (False, True)) for sizes in (gpu_sizes, tpu_sizes))
+    cpu = _Settings(scale, rate, broadcast_dropout, choose_blocks(*size), plan)
+    args = query, key, value, mask, seed, captures
+    out, lse = _prepare_and_run(_Program(rules, gpu, tpu, cpu, interpret), *vary_like(args, args))
+    return apply_sinks(out, lse, check_sinks(sinks, dims))
 
 # %% ../../nbs/24_kernels.flash.ipynb #pallas-flash-attention
 @declare_kernel("softmax")
@@ -233,13 +360,15 @@ def pallas_flash_attention(
     scale: float | None = None,                     # Factor on the scores; 1/sqrt(d) when None
     sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
     return_lse: bool = False,                       # True: also return the log of the softmax denominators
-    block_q: int = 128,                             # Queries per block of the Pallas kernel
-    block_kv: int = 128,                            # Keys per block of the Pallas kernel
+    block_q: int = 128,                             # Most queries per block of the Pallas kernel
+    block_kv: int = 128,                            # Most keys per block of the Pallas kernel
     force_fallback: bool = False,                   # True: run blockwise without asking
-    interpret: bool = False,                        # True: run the Pallas kernel interpreted, on any machine
+    interpret: bool = False,                        # True: run the GPU kernel interpreted, on any machine
     on_fallback: str = "warn"                       # "warn" once per reason, "error", or "silent"
 ) -> Float[Array, "b h q e"]:                       # In the query's dtype; with `return_lse` a pair `(out, lse (b, h, q))`
-    """Exact attention by a Pallas kernel, any lengths; blockwise where there is none, which is everywhere for now.
+    """Exact attention by a Pallas kernel for GPU or TPU, any lengths; blockwise where none can run.
+
+    Blocks are never larger than what fits the registers at this head width, whatever `block_q` and `block_kv` allow.
 
     Raises: `ValueError` for arguments that do not fit; `NotImplementedError` for a mod that is not pointwise, and with
     on_fallback="error" when another kernel would have to run.
@@ -247,13 +376,21 @@ def pallas_flash_attention(
     if on_fallback not in ("warn", "error", "silent"):
         raise ValueError(f"`on_fallback` must be 'warn', 'error' or 'silent', got {on_fallback!r}")
     if block_q < 1 or block_kv < 1: raise ValueError(f"`block_q` and `block_kv` must be at least 1, got {block_q} and {block_kv}")
-    call = _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, sinks)
-    reasons = "; ".join(f"{r.about}: needs {r.needs}" for r in _PALLAS if not r.holds(call))
-    if not force_fallback:
-        asked = "pallas_flash_attention(interpret=True)" if interpret else "pallas_flash_attention"
-        if on_fallback == "error":
-            raise NotImplementedError(f"`{asked}` cannot run here ({reasons}): use `memory_efficient_attention`")
-        if on_fallback == "warn": _tell_once(f"{asked} runs blockwise attention instead ({reasons})")
+    pretended = "cuda" if interpret else None
+    call = _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, sinks, pretended)
+    broken = [f"{r.about}: needs {r.needs}; got {r.found(call)}" for r in _PALLAS if not r.holds(call)]
+    if not broken and not force_fallback:
+        seed = dropout_seed(dropout_rng, dropout_rate, deterministic)
+        out, lse = _run_flash(query, key, value, mask, score_mod, seed, dropout_rate, broadcast_dropout, scale, sinks,
+                              block_q, block_kv, "gpu" if interpret else "")
+        return (out, lse) if return_lse else out
+    if not force_fallback: _fall_back("pallas_flash_attention", "; ".join(broken), on_fallback)
     return memory_efficient_attention(
         query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
         deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks, return_lse=return_lse)
+
+def _fall_back(name: str, reasons: str, on_fallback: str) -> None:
+    """Say, as the caller wants it, that another kernel runs."""
+    if on_fallback == "error":
+        raise NotImplementedError(f"`{name}` cannot run here ({reasons}): use `memory_efficient_attention`")
+    if on_fallback == "warn": _tell_once(f"{name} runs blockwise attention instead ({reasons})", stacklevel=4)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float
 from .score_mods import score_indices
 from .sparsity import BlockLists, Blocks, find_blocks
 from .tiles import Dims, SoftmaxState, check_qkv, drop_weights, softmax_finish, softmax_step
-from .tracing import ScoreModPlan, apply_plan, hoist, look_up
+from .tracing import ScoreModPlan, apply_plan, hoist, look_up, struct_like, vary_like
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #rules
 class TileRules(NamedTuple):
@@ -164,10 +164,12 @@ def _launch(
     if not interpret:
         from jax.experimental.pallas import triton as plt  # explicit parameters: without them JAX would choose another compiler
         params = {"compiler_params": plt.CompilerParams(num_warps=sizes.warps, num_stages=sizes.stages)}
+    arrays = [x for x, _ in inputs]
+    arrays = vary_like(arrays, *arrays)  # under `shard_map` everything that a kernel meets varies alike
     return pl.pallas_call(
         kernel, grid=grid, in_specs=[spec for _, spec in inputs], out_specs=[spec for *_, spec in outputs],
-        out_shape=[jax.ShapeDtypeStruct(shape, dtype) for shape, dtype, _ in outputs], interpret=interpret, name=name,
-        input_output_aliases=aliases or {}, **params)(*[x for x, _ in inputs])
+        out_shape=[struct_like(shape, dtype, arrays[0]) for shape, dtype, _ in outputs], interpret=interpret, name=name,
+        input_output_aliases=aliases or {}, **params)(*arrays)
 
 def _list_inputs(lists: BlockLists) -> list[tuple]:
     """The lists of blocks, with the block of a program that owns the row of a list."""
@@ -241,7 +243,7 @@ def gpu_forward(
     return out[:, :, :dims.q, :dims.e], lse[:, :, :dims.q, 0]
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #tile-backward
-def _tile_backward(tile: Tile, rows: Sequence, k_t, v_t, given: Sequence, mask, seed, wanted: Sequence[int], *, clear: bool):
+def _tile_backward(tile: Tile, rows: Sequence, k_t, v_t, given: Sequence, mask, seed, wanted: Sequence[int], clear: bool):
     """Dropped weights, gradient of the raw scores, and of the wanted parts, in one tile."""
     q_t, do_t, lse_t, delta_t = rows
     def modded(s, chosen):

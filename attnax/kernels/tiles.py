@@ -265,5 +265,5 @@ def drop_weights(
     """
     if seed is None: return weights
     b, h, q, k = indices
-    if broadcast: b, h = jnp.zeros_like(b[:1]), jnp.zeros_like(h[:, :1])
+    if broadcast: b = h = jnp.zeros((), jnp.int32)
     return jnp.where(dropout_keep(seed, b, h, q, k, rate), weights / (1 - rate), jnp.zeros_like(weights))

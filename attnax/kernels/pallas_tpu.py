@@ -375,8 +375,8 @@ def tpu_backward(
     return dq[:, :, :dims.q], dk[:, :, :dims.k], dv[:, :, :dims.k], [_fit_part(found[n], data.parts[n]) for n in chosen]
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #missing
-TPU_MISSING = frozenset(  # of the operations that a mod may use; as of JAX 0.10
-    "acos acosh asin asinh atan atanh cbrt cosh digamma erfc expm1 lgamma reduce_precision sinh".split())
+TPU_MISSING = frozenset(  # of the operations that a mod may use, in JAX 0.10 or in 0.12
+    "acos acosh asin asinh atan atanh cbrt cosh digamma erf erfc expm1 lgamma reduce_precision sinh".split())
 _TPU_DTYPES = frozenset("bool int8 uint8 int16 uint16 int32 uint32 bfloat16 float32".split())
 
 def tpu_lacks(

@@ -22,11 +22,11 @@ from .pallas_gpu import (
     GPU_MISSING, MOST_WRITTEN_OUT, GpuSizes, TileData, TileRules, gpu_backward, gpu_forward, gpu_sizes, prepare_tiles)
 from .pallas_tpu import (
     MOST_LISTED, TpuSizes, tpu_backward, tpu_forward, tpu_lacks, tpu_listed, tpu_sizes)
-from .score_mods import causal_mod, score_indices
-from .sparsity import BlockMask, choose_blocks, find_blocks, fitting_blocks
+from .score_mods import causal_mod
+from .sparsity import BlockMask, choose_blocks, make_block_mask
 from .tiles import (
     Dims, accumulator_dtype, apply_sinks, check_mask, check_qkv, check_sinks, default_scale, dropout_seed, hide_padding)
-from .tracing import ScoreModPlan, hoist, plan_score_mod, vary_like
+from .tracing import ScoreModPlan, plan_score_mod, vary_like
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/24_kernels.flash.ipynb #facts
@@ -197,18 +197,10 @@ def explain_attention(
     if platform not in (None, "cpu", "cuda", "rocm", "tpu"):
         raise ValueError(f"`platform` must be 'cpu', 'cuda', 'rocm' or 'tpu', got {platform!r}")
     call = _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, sinks, platform)
-    choice = _choose(call)
-    if choice.backend != "blockwise" or 0 in call.dims: return choice
-    return choice._replace(blocks=_computed(score_mod, check_mask(mask, call.dims), call.dims, block_size))
-
-def _computed(score_mod: ScoreMod | None, mask, dims: Dims, block_size: int) -> BlockMask:
-    """The blocks that blockwise attention computes."""
-    plan, found = None, ([], [])
-    if score_mod is not None:
-        plan, captures = plan_score_mod(score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k)
-        found = hoist(plan, captures, score_indices(*plan.dims))
-    size = dims.q, dims.k
-    return find_blocks(plan, found, mask, size, fitting_blocks(plan, mask, size, block_size))
+    choice, dims = _choose(call), call.dims
+    if choice.backend != "blockwise" or 0 in dims: return choice
+    return choice._replace(blocks=make_block_mask(
+        score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k, mask=mask, block_size=block_size))
 
 # %% ../../nbs/24_kernels.flash.ipynb #tell-once
 class FallbackWarning(UserWarning):

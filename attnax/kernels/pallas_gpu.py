@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GPU_MISSING', 'MOST_WRITTEN_OUT', 'TileRules', 'TileData', 'prepare_tiles', 'Tile', 'matmul', 'round_up', 'Part',
-           'make_part', 'make_parts', 'GpuSizes', 'gpu_sizes', 'gpu_forward', 'gpu_backward']
+           'make_part', 'make_parts', 'GpuSizes', 'gpu_sizes', 'gpu_forward', 'gpu_backward', 'collect_gradients']
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -389,15 +389,26 @@ def gpu_backward(
     parts, mask = make_parts(data, sizes.blocks)
     call = _Backward(rules, sizes, dims, (q, k, v, do, lse, delta), parts, mask, data, interpret)
     lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks)
+    dq, dk, dv, d_parts = collect_gradients(
+        data, wanted, lambda *parts: _queries_backward(call, lists.rows, *parts),
+        lambda parts: _keys_backward(call, lists.columns, parts))
+    return dq[:, :, :dims.q, :dims.d], dk[:, :, :dims.k, :dims.d], dv[:, :, :dims.k, :dims.e], d_parts
+
+def collect_gradients(
+    data: TileData,         # From `prepare_tiles`
+    wanted: Sequence[bool], # Which parts need a gradient
+    queries: Callable,      # Kernel for queries, given the parts that do not run along keys, and the dense ones
+    keys: Callable          # Kernel for keys, given the parts that run along keys alone
+) -> tuple[Array, Array, Array, list[Array]]: # Of queries, keys, values, and of the wanted parts
+    """Run both kernels of a backward pass, each with the parts whose gradients it collects."""
     long = lambda n: tuple(m > 1 for m in data.parts[n].shape[2:])
     chosen = [n for n, w in enumerate(wanted) if w]
     by_queries, dense = [n for n in chosen if not long(n)[1]], [n for n in chosen if long(n) == (True, True)]
     by_keys = [n for n in chosen if long(n) == (False, True)]
-    dq, d_queries, d_dense = _queries_backward(call, lists.rows, by_queries, dense)
-    dk, dv, d_keys = _keys_backward(call, lists.columns, by_keys)
+    dq, d_queries, d_dense = queries(by_queries, dense)
+    dk, dv, d_keys = keys(by_keys)
     found = dict(zip((*by_queries, *dense, *by_keys), (*d_queries, *d_dense, *d_keys)))
-    d_parts = [_fit_part(found[n], data.parts[n]) for n in chosen]
-    return dq[:, :, :dims.q, :dims.d], dk[:, :, :dims.k, :dims.d], dv[:, :, :dims.k, :dims.e], d_parts
+    return dq, dk, dv, [_fit_part(found[n], data.parts[n]) for n in chosen]
 
 def _fit_part(grad: Array, part: Array) -> Array:
     """A gradient collected per sequence, head and block, added up over the axes that its part does not have."""

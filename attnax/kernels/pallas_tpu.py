@@ -18,7 +18,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from .pallas_gpu import Tile, TileData, TileRules, _fit_part, _tile_backward, matmul, round_up
+from .pallas_gpu import Tile, TileData, TileRules, _tile_backward, collect_gradients, matmul, round_up
 from .sparsity import BlockLists, Blocks, find_blocks
 from .tiles import Dims, SoftmaxState, check_qkv, softmax_finish, softmax_step
 from .tracing import ScoreModPlan, struct_like, vary_like
@@ -365,14 +365,10 @@ def tpu_backward(
     parts = _share(data, sizes.blocks)
     call = _Backward(rules, sizes, dims, arrays, parts, data, interpret)
     lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks)
-    long = lambda n: tuple(m > 1 for m in data.parts[n].shape[2:])
-    chosen = [n for n, w in enumerate(wanted) if w]
-    by_queries, dense = [n for n in chosen if not long(n)[1]], [n for n in chosen if long(n) == (True, True)]
-    by_keys = [n for n in chosen if long(n) == (False, True)]
-    dq, d_queries, d_dense = _queries_backward(call, lists.rows, by_queries, dense)
-    dk, dv, d_keys = _keys_backward(call, lists.columns, by_keys)
-    found = dict(zip((*by_queries, *dense, *by_keys), (*d_queries, *d_dense, *d_keys)))
-    return dq[:, :, :dims.q], dk[:, :, :dims.k], dv[:, :, :dims.k], [_fit_part(found[n], data.parts[n]) for n in chosen]
+    dq, dk, dv, d_parts = collect_gradients(
+        data, wanted, lambda *parts: _queries_backward(call, lists.rows, *parts),
+        lambda parts: _keys_backward(call, lists.columns, parts))
+    return dq[:, :, :dims.q], dk[:, :, :dims.k], dv[:, :, :dims.k], d_parts
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #missing
 TPU_MISSING = frozenset(  # of the operations that a mod may use, in JAX 0.10 or in 0.12

@@ -15,10 +15,10 @@ __all__ = ['MultiHeadAttention', 'DecoderBlock', 'EncoderBlock', 'KVLayerCache',
            'standard_attention', 'merge_attention', 'BlockMask', 'make_block_mask', 'show_block_mask', 'combine_masks',
            'make_causal_mask', 'make_document_mask', 'make_padding_mask', 'make_sliding_window_mask',
            'MixtureOfExperts', 'RMSNorm', 'create_norm', 'PagedKVCache', 'allocate_blocks', 'append_kv',
-           'append_kv_batched', 'free_blocks', 'gather_kv', 'init_paged_kv_cache', 'RotaryEmbedding', 'apply_rope',
-           'rope_cos_sin_from_positions', 'rope_cos_sin_table', 'rope_inv_freq', 'TransformerDecoder',
-           'TransformerEncoder', 'TransformerLM', 'AttentionFn', 'MaskMod', 'ScoreMod', 'VisionTransformer',
-           'VisionTransformerConfig', 'load_weights', 'save_weights']
+           'append_kv_batched', 'free_blocks', 'gather_kv', 'init_paged_kv_cache', 'RopeScaling', 'RotaryEmbedding',
+           'apply_rope', 'rope_cos_sin_from_positions', 'rope_cos_sin_table', 'rope_inv_freq', 'TransformerDecoder',
+           'TransformerEncoder', 'TransformerLM', 'EncoderDecoder', 'AttentionFn', 'MaskMod', 'ScoreMod',
+           'VisionTransformer', 'VisionTransformerConfig', 'load_weights', 'save_weights']
 
 # %% ../nbs/96_init.ipynb #kernels
 from .attention import MultiHeadAttention
@@ -28,6 +28,7 @@ from .cache import (
     init_linear_layer_cache, update_kv_layer_cache)
 from .config import AttentionType, FfActivation, NormKind, Pool, PosEmbType, TransformerConfig
 from .embeddings import LearnedPositionalEmbedding, PatchEmbedding, PositionalEncoding, TokenEmbedding
+from .encoder_decoder import EncoderDecoder
 from .feedforward import FeedForward
 from .generate import generate
 from .kernels.blockwise import memory_efficient_attention
@@ -47,7 +48,7 @@ from .moe import MixtureOfExperts
 from .norms import RMSNorm, create_norm
 from .paged_cache import (
     PagedKVCache, allocate_blocks, append_kv, append_kv_batched, free_blocks, gather_kv, init_paged_kv_cache)
-from .rope import RotaryEmbedding, apply_rope, rope_cos_sin_from_positions, rope_cos_sin_table, rope_inv_freq
+from .rope import RopeScaling, RotaryEmbedding, apply_rope, rope_cos_sin_from_positions, rope_cos_sin_table, rope_inv_freq
 from .transformer import TransformerDecoder, TransformerEncoder, TransformerLM
 from .typing import AttentionFn, MaskMod, ScoreMod
 from .vision import VisionTransformer, VisionTransformerConfig
@@ -67,6 +68,6 @@ _all_ = ["MultiHeadAttention", "DecoderBlock", "EncoderBlock", "KVLayerCache", "
          "show_block_mask", "combine_masks", "make_causal_mask", "make_document_mask",
          "make_padding_mask", "make_sliding_window_mask", "MixtureOfExperts", "RMSNorm", "create_norm", "PagedKVCache",
          "allocate_blocks", "append_kv", "append_kv_batched", "free_blocks", "gather_kv", "init_paged_kv_cache",
-         "RotaryEmbedding", "apply_rope", "rope_cos_sin_from_positions", "rope_cos_sin_table", "rope_inv_freq",
-         "TransformerDecoder", "TransformerEncoder", "TransformerLM", "AttentionFn", "MaskMod", "ScoreMod",
+         "RopeScaling", "RotaryEmbedding", "apply_rope", "rope_cos_sin_from_positions", "rope_cos_sin_table", "rope_inv_freq",
+         "TransformerDecoder", "TransformerEncoder", "TransformerLM", "EncoderDecoder", "AttentionFn", "MaskMod", "ScoreMod",
          "VisionTransformer", "VisionTransformerConfig", "load_weights", "save_weights"]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACCELERATOR_CASES', 'OURS', 'ACCELERATOR_PEERS', 'AcceleratorSetting', 'seen_pairs', 'useful_flops', 'peak_tflops',
-           'AcceleratorRow', 'measure_accelerator', 'accelerator_summary', 'accelerator_chart', 'bench_accelerator']
+           'measure_accelerator', 'accelerator_summary', 'accelerator_chart', 'bench_accelerator']
 
 # %% ../nbs/91_bench_gpu.ipynb #imports
 import functools
@@ -21,9 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .bench import CASES, Program, _captured, _check_chart, _document_ids, _figure, _known, _pass, _time, machine
+from .bench import CASES, _captured, _document_ids
 from .kernels.flash import pallas_flash_attention
 from .kernels.score_mods import alibi_slopes
+from .measure import (
+    Column, Program, Row, check_chart, check_sizes, check_words, draw_lines, finish, machine, markdown_table, notes_of, number,
+    pass_of, print_rows, ratio_of, time_columns, time_programs)
 from .typing import optional_import
 
 # %% ../nbs/91_bench_gpu.ipynb #setting
@@ -46,7 +49,7 @@ def seen_pairs(
 ) -> int:                       # Pairs of query and key that the mask of one head leaves
     """Count by arithmetic what a case leaves. Raises: `ValueError` for a case that is not counted."""
     s = setting
-    _known("case", [s.case], ACCELERATOR_CASES)
+    check_words("case", [s.case], ACCELERATOR_CASES)
     if s.case == "documents":  # each document sees itself
         ends = [-(-i * s.seq // s.documents) for i in range(s.documents + 1)]
         return sum((end - start)**2 for start, end in zip(ends, ends[1:]))
@@ -166,21 +169,6 @@ def _same_as(known: Program, other: Program) -> Program:
     told = ", ".join(f"{name} by {x:.1e}" for name, x in zip(names, off) if not x <= 2e-2)
     return other._replace(run=None, note=f"not timed: results differ, of the largest value {told}")
 
-# %% ../nbs/91_bench_gpu.ipynb #row
-class AcceleratorRow(NamedTuple):
-    """One line of the table: one function in one setting. The fields up to `note` are those of `attnax.bench.Row`."""
-    setting: AcceleratorSetting # What was computed
-    name: str         # Which function
-    median_ms: float  # Median time of a call; NaN where it was not timed
-    best_ms: float    # Fastest run
-    ratio: float      # Its median over ours: above 1, ours is faster
-    best_ratio: float # Its fastest run over our fastest
-    temp_mib: float   # Temporary memory of the compiled program; NaN where unknown
-    compile_s: float  # Seconds to lower and compile
-    note: str         # Why it was not timed
-    tflops: float     # Useful work per second, by the median, in TFLOP/s
-    of_peak: float    # That, as a share of the chip's peak; NaN where the peak is unknown
-
 # %% ../nbs/91_bench_gpu.ipynb #measure
 OURS, ACCELERATOR_PEERS = "pallas_flash_attention", {"cudnn": "jax.nn cudnn", "xla": "jax.nn xla"}
 
@@ -192,7 +180,7 @@ def measure_accelerator(
     run_s: float = 0.02,                       # Seconds that a run takes, at least
     max_mib: float | None = None,              # Programs that need more are not run; None: nine tenths of the device's
     interpret: bool = False                    # True: interpret our kernel, on any machine; its times mean nothing
-) -> list[AcceleratorRow]:                     # One row per function, ours first
+) -> list[Row]:                                # One row per function, ours first
     """Prepare every function, compare its results with ours, then time them in turns, on the default device.
 
     Where ours cannot run, its row says why, and the peers are compared with the first of them that can.
@@ -210,73 +198,50 @@ def measure_accelerator(
         programs[ACCELERATOR_PEERS[peer]] = _same_as(known, found) if known and found.run else found
     programs = {name: p._replace(sample=[]) for name, p in programs.items()}  # the device needs the room
     peak, work = peak_tflops(jax.devices()[0].device_kind), useful_flops(s) / 1e12
-    rates = [(r, 1e3 * work / r.median_ms) for r in _time(programs, s, repeats, 0.0)]
-    return [AcceleratorRow(*r, rate, rate / peak) for r, rate in rates]
+    rates = [(r, 1e3 * work / r.median_ms) for r in time_programs(programs, s, repeats, 0.0)]
+    return [r._replace(tflops=rate, of_peak=rate / peak) for r, rate in rates]
 
 # %% ../nbs/91_bench_gpu.ipynb #table
-def _head() -> None:
-    print(f"{'S':>6} {'D':>4} {'case':9} {'pass':18} {'function':24} {'median ms':>10} {'best ms':>10} {'TFLOP/s':>8} "
-          f"{'of peak':>8} {'ratio':>6} {'temp MiB':>9} {'compile s':>9}")
-
-def _print(rows: Sequence[AcceleratorRow]) -> None:
-    """Rows as they come."""
-    for r in rows:
-        s = r.setting
-        print(f"{s.seq:6} {s.head_dim:4} {s.case:9} {_pass(s):18} {r.name:24} {_figure(r.median_ms, 3):>10} "
-              f"{_figure(r.best_ms, 3):>10} {_figure(r.tflops, 1):>8} {_figure(r.of_peak, 2):>8} {_figure(r.ratio, 2):>6} "
-              f"{_figure(r.temp_mib, 1):>9} {_figure(r.compile_s, 2):>9} {r.note}".rstrip(), flush=True)
+_TIMES = time_columns(24, digits=3)
+_COLUMNS = (Column("S", 6, lambda r: r.setting.seq), Column("D", 4, lambda r: r.setting.head_dim),
+            Column("case", -9, lambda r: r.setting.case), *(_TIMES[n] for n in ("pass", "function", "median ms", "best ms")),
+            Column("TFLOP/s", 8, lambda r: number(r.tflops, 1)), Column("of peak", 8, lambda r: number(r.of_peak, 2)),
+            *(_TIMES[n] for n in ("ratio", "temp MiB", "compile s")))
 
 def accelerator_summary(
-    rows: Sequence[AcceleratorRow] # Of one benchmark
-) -> str:                          # Markdown
+    rows: Sequence[Row] # Of one benchmark
+) -> str:               # Markdown
     """A table per case and head width: TFLOP/s, our share of the peak, ratios; then who was not timed, and why."""
-    groups, notes = dict.fromkeys((r.setting.case, r.setting.head_dim) for r in rows), {}
+    groups = dict.fromkeys((r.setting.case, r.setting.head_dim) for r in rows)
     tables = [_group_table(*g, [r for r in rows if (r.setting.case, r.setting.head_dim) == g]) for g in groups]
-    for r in rows:
-        if r.note: notes.setdefault((r.name, r.note), []).append(r.setting)
-    for (name, note), where in notes.items():
-        places = "; ".join(f"{s.case}, D = {s.head_dim}, S = {s.seq}, {_pass(s)}" for s in where)
-        tables.append(f"`{name}`: {note} ({places})")
-    return "\n\n".join(tables)
+    def where(settings): return "; ".join(f"{s.case}, D = {s.head_dim}, S = {s.seq}" for s in settings)
+    return "\n\n".join(tables + notes_of(rows, where))
 
-def _group_table(case: str, head_dim: int, rows: Sequence[AcceleratorRow]) -> str:
+def _group_table(case: str, head_dim: int, rows: Sequence[Row]) -> str:
     """The table of one case and head width: one line per length and pass."""
     ours, *others = dict.fromkeys(r.name for r in rows)
     heads = [f"{case}, D = {head_dim}", "pass", "ours, ms", "ours, TFLOP/s", "of peak",
              *(x for n in others for x in (f"`{n}`, TFLOP/s", "ratio"))]
-    lines = [heads, ["--:", "---", *["--:"] * (len(heads) - 2)]]
+    lines = []
     for s in dict.fromkeys(r.setting for r in rows):
         at = {r.name: r for r in rows if r.setting == s}
-        ratios = {n: f"{at[n].ratio:,.2f} ({at[n].best_ratio:,.2f})" if at[n].ratio >= 0 else "-" for n in others}
         mine = at[ours]
-        lines.append([str(s.seq), _pass(s), _figure(mine.median_ms, 3), _figure(mine.tflops, 1), _figure(mine.of_peak, 2),
-                      *(x for n in others for x in (_figure(at[n].tflops, 1), ratios[n]))])
-    return "\n".join(f"| {' | '.join(x)} |" for x in lines)
+        lines.append([str(s.seq), pass_of(s), number(mine.median_ms, 3), number(mine.tflops, 1), number(mine.of_peak, 2),
+                      *(x for n in others for x in (number(at[n].tflops, 1), ratio_of(at[n])))])
+    return markdown_table(heads, lines)
 
 # %% ../nbs/91_bench_gpu.ipynb #chart
-_STYLES = {OURS: {"color": "#0072B2", "lw": 3.2, "ms": 5, "zorder": 3},
-           "jax.nn cudnn": {"color": "#E69F00", "lw": 1.3, "ms": 3.5},
-           "jax.nn xla": {"color": "#009E73", "lw": 1.3, "ms": 3.5}}
-
-def _panel(ax, rows: Sequence[AcceleratorRow], names: Sequence[str]) -> dict[str, Any]:
-    """Draw one case, pass and head width; the lines by name."""
-    lines = {}
-    for name in reversed(names):  # ours last, on top
-        there = [(r.setting.seq, r.tflops) for r in rows if r.name == name and r.tflops >= 0]
-        if there: lines[name], = ax.plot(*zip(*there), "o-", **_STYLES.get(name, {}))
-    ax.set_xscale("log", base=2); ax.margins(x=0.08, y=0.1); ax.grid(alpha=0.25)
-    ax.spines[["top", "right"]].set_visible(False); ax.tick_params(labelsize=7)
-    return lines
+_COLORS = {"jax.nn cudnn": "#E69F00", "jax.nn xla": "#009E73"}
 
 def accelerator_chart(
-    rows: Sequence[AcceleratorRow], # Of one benchmark
+    rows: Sequence[Row], # Of one benchmark
     title: str = ""                 # The machine, best
 ) -> Any:                           # A `matplotlib.figure.Figure`
     """TFLOP/s against length: cases side by side, a row of panels per pass and head width, ours thick.
 
     Raises: `ImportError` where matplotlib is missing.
     """
-    def kind(r): return r.setting.head_dim, _pass(r.setting)
+    def kind(r): return r.setting.head_dim, pass_of(r.setting)
     cases, kinds = list(dict.fromkeys(r.setting.case for r in rows)), sorted({kind(r) for r in rows})
     names, lengths, lines = list(dict.fromkeys(r.name for r in rows)), sorted({r.setting.seq for r in rows}), {}
     peak = next((r.tflops / r.of_peak for r in rows if r.of_peak > 0), nan)
@@ -285,7 +250,9 @@ def accelerator_chart(
     grid = figure.subplots(len(kinds), len(cases), squeeze=False, sharey="row")
     for axes, (head_dim, work) in zip(grid, kinds):
         for ax, case in zip(axes, cases):
-            lines |= _panel(ax, [r for r in rows if (r.setting.case, *kind(r)) == (case, head_dim, work)], names)
+            there = [r for r in rows if (r.setting.case, *kind(r)) == (case, head_dim, work)]
+            lines |= draw_lines(ax, there, names, lambda r: r.tflops, _COLORS)
+            ax.margins(x=0.08, y=0.1); ax.tick_params(labelsize=7)
             ax.set_xticks(lengths, [f"{n // 1024}k" if n % 1024 == 0 else str(n) for n in lengths]); ax.minorticks_off()
             ax.set_title(f"{case}, D = {head_dim}, {work}", fontsize=8)
         axes[0].set_ylim(bottom=0); axes[0].set_ylabel("useful TFLOP/s", fontsize=8)
@@ -321,7 +288,7 @@ def bench_accelerator(
     max_mib: float | None = None,  # Programs that need more are not run; None: nine tenths of the device's memory
     chart: str | os.PathLike | None = None, # A PNG file to write
     interpret: bool = False        # True: interpret our kernel, on any machine; for tests, its times mean nothing
-) -> list[AcceleratorRow]:         # Every row of the table
+) -> list[Row]:                    # Every row of the table
     """Print the table of attention on an accelerator, row by row as it is measured, then the summary; write the chart.
 
     bfloat16, as many keys as queries, as many kv heads as heads.
@@ -329,25 +296,20 @@ def bench_accelerator(
     Raises: `ValueError` where there is no accelerator, for a case or a peer that there is not, sizes below 1, or a chart
     that cannot be written.
     """
-    _known("cases", cases, ACCELERATOR_CASES); _known("peers", peers, list(ACCELERATOR_PEERS))
-    for name, sizes in {"lengths": lengths, "head_dims": head_dims, "heads": [heads], "tokens": [tokens], "window": [window],
-                        "documents": [documents], "repeats": [repeats]}.items():
-        if min(sizes, default=0) < 1: raise ValueError(f"`{name}` must be at least 1, got {sizes}")
-    _check_device(interpret); _check_chart(chart)
+    check_words("cases", cases, ACCELERATOR_CASES); check_words("peers", peers, list(ACCELERATOR_PEERS))
+    check_sizes(lengths=lengths, head_dims=head_dims, heads=[heads], tokens=[tokens], window=[window], documents=[documents],
+                repeats=[repeats])
+    _check_device(interpret); check_chart(chart)
     peak = peak_tflops(jax.devices()[0].device_kind)
     print(f"{machine()}\nbfloat16, {heads} heads, about {tokens:,} tokens; medians of {repeats} interleaved runs; "
-          f"ratio = time / time of {OURS}; peak {_figure(peak, 0)} TFLOP/s\n")
+          f"ratio = time / time of {OURS}; peak {number(peak, 0)} TFLOP/s\n")
     if interpret: print("interpreted: the times mean nothing\n")
-    _head()
+    print_rows(_COLUMNS)
     rows = []
     for case, head_dim, seq in ((c, d, n) for c in cases for d in head_dims for n in lengths):
         for backward in (False,) if forward_only else (False, True):
             s = AcceleratorSetting(case, seq, head_dim, backward, max(1, tokens // seq), heads, window, documents)
             rows += (fresh := measure_accelerator(
                 s, peers=peers, repeats=repeats, run_s=run_s, max_mib=max_mib, interpret=interpret))
-            _print(fresh)
-    print(f"\n{accelerator_summary(rows)}")
-    if chart is not None:
-        accelerator_chart(rows, machine()).savefig(chart)
-        print(f"\nchart: {chart}")
-    return rows
+            print_rows(_COLUMNS, fresh)
+    return finish(rows, accelerator_summary(rows), lambda: accelerator_chart(rows, machine()), chart)

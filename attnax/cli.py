@@ -27,7 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="measure kernels and generation, beside named peers")
     kinds = bench.add_subparsers(dest="what", required=True, metavar="WHAT")
-    for add in (_add_bench_attention, _add_bench_linear): add(kinds)
+    for add in (_add_bench_attention, _add_bench_linear, _add_bench_moe): add(kinds)
     decode = kinds.add_parser("decode", help="tokens per second of generation, at batch 1 and 8")
     decode.add_argument("--tokens", type=int, default=64, help="new tokens (default: %(default)s)")
     decode.add_argument("--repeats", type=int, default=5, help="interleaved runs of each (default: %(default)s)")
@@ -63,12 +63,21 @@ def _add_bench_linear(kinds) -> None:
     _add_sizes(parser, "2048 4096 8192", "8", "64")
     parser.add_argument("--chunk-size", type=int, default=64, help="(default: %(default)s)")
 
+def _add_bench_moe(kinds) -> None:
+    parser = kinds.add_parser("moe", help="mixture of experts, beside a dense einsum and ragged products")
+    for name, size, words in (("--tokens", 2048, "tokens"), ("--d-model", 256, "width of a token"),
+                              ("--d-ff", 1024, "width inside an expert"), ("--top-k", 2, "experts per token"),
+                              ("--repeats", 5, "interleaved runs of each, at least")):
+        parser.add_argument(name, type=int, default=size, help=f"{words} (default: %(default)s)")
+    parser.add_argument("--experts", type=int, nargs="+", metavar="E", default=[8, 32], help="numbers of experts (default: 8 32)")
+
 def _run_bench(what: str, options: dict) -> None:
     """Run a benchmark with the options that were given."""
     from attnax.bench import bench_attention, bench_decode, bench_linear
+    from attnax.bench_moe import bench_moe
     options = {name: value for name, value in options.items() if value is not None}
     if options.pop("device", "cpu") == "cpu":
-        {"attention": bench_attention, "linear": bench_linear, "decode": bench_decode}[what](**options)
+        {"attention": bench_attention, "linear": bench_linear, "moe": bench_moe, "decode": bench_decode}[what](**options)
         return
     from attnax.bench_gpu import bench_accelerator
     if "head_dim" in options: options["head_dims"] = (options.pop("head_dim"),)

@@ -39,14 +39,14 @@ class TokenEmbedding(nnx.Module):
         *,
         scale: float = 1.0,                  # Factor on the vectors looked up, not on `attend`
         init_std: float = 0.02,              # Standard deviation of the initial values
-        dtype: DTypeLike | None = None,      # Dtype of the result; that of the table when `None`
+        dtype: DTypeLike | None = None,      # Dtype of the result; that of the table, whatever it holds later, when `None`
         param_dtype: DTypeLike = jnp.float32 # Dtype of the table
     ):
         if vocab_size < 1 or d_model < 1:
             raise ValueError(f"`vocab_size` and `d_model` must be at least 1, got {vocab_size} and {d_model}")
         self.embed = nnx.Embed(vocab_size, d_model, dtype=dtype, param_dtype=param_dtype, rngs=rngs,
                                embedding_init=nnx.initializers.normal(init_std))
-        self.scale = scale
+        self.scale, self.dtype = scale, dtype
 
     def __call__(
         self,
@@ -62,7 +62,7 @@ class TokenEmbedding(nnx.Module):
             low, high = np.asarray(ids).min(), np.asarray(ids).max()
             if low < 0 or high >= n: raise ValueError(f"`ids` must lie in 0 .. {n - 1}, got {low if low < 0 else high}")
         rows = take_rows(self.embed.embedding[...], ids)
-        rows = rows if self.embed.dtype is None else rows.astype(self.embed.dtype)
+        rows = rows if self.dtype is None else rows.astype(self.dtype)
         return rows if self.scale == 1.0 else rows * jnp.asarray(self.scale, rows.dtype)
 
     def attend(
@@ -70,7 +70,9 @@ class TokenEmbedding(nnx.Module):
         x: Float[Array, "... m"]       # Hidden states
     ) -> Float[Array, "... vocab"]:    # Their dot product with every token's vector
         """Score every token: a language-model head that shares the table."""
-        return self.embed.attend(x)
+        table = self.embed.embedding[...]
+        dtype = jnp.result_type(x, table) if self.dtype is None else self.dtype
+        return jnp.matmul(x.astype(dtype), table.T.astype(dtype))
 
 # %% ../nbs/31_embeddings.ipynb #positions-for
 def positions_for(

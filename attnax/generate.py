@@ -7,6 +7,7 @@ __all__ = ['filter_logits', 'align_right', 'generate']
 
 # %% ../nbs/51_generate.ipynb #imports
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -54,16 +55,22 @@ def align_right(
 # %% ../nbs/51_generate.ipynb #program
 @functools.partial(jax.jit, static_argnames=(
     "graphdef", "max_new_tokens", "top_k", "greedy", "nucleus", "stop_token", "pad_token_id", "cache_dtype"))
-def _generate(graphdef, state, prompt, lengths, rng, temperature, top_p, *,
+def _generate(graphdef, state, prompt, lengths, source, source_mask, banned, rng, temperature, top_p, *,
               max_new_tokens, top_k, greedy, nucleus, stop_token, pad_token_id, cache_dtype):
     """Fill the caches with the prompt, then decode until every row has stopped."""
     model = nnx.merge(graphdef, state)
+    config = model.config
     (b, s), n = prompt.shape, max_new_tokens
-    caches = init_decoder_kv_caches_from_config(model.config, batch_size=b, max_len=s + n, dtype=cache_dtype)
+    if source is not None:
+        # The source is read once, and projected once for all cross-attentions
+        memory = model.remember(model.encode(source, source_mask=source_mask, deterministic=True))
+        model = functools.partial(model.decode, memory=memory, source_mask=source_mask)
+    caches = init_decoder_kv_caches_from_config(config, batch_size=b, max_len=s + n, dtype=cache_dtype)
     mask, positions = None, jnp.arange(s)
     if lengths is not None: prompt, mask, positions = align_right(prompt, lengths, pad_token_id)
 
     def choose(logits, t):
+        if banned is not None: logits = jnp.where(banned, -jnp.inf, logits)
         if greedy: return jnp.argmax(logits, -1)
         chosen = filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p if nucleus else None)
         return jax.random.categorical(jax.random.fold_in(rng, t), chosen)
@@ -112,10 +119,13 @@ def generate(
     *,
     max_new_tokens: int,                    # Most tokens to add
     prompt_lengths: Int[Array, " b"] | None = None, # Tokens of each prompt; all of them when None
+    source: Array | None = None,            # What an encoder–decoder model reads, such as token ids `(b, s)`
+    source_mask: Bool[Array, "b k"] | None = None, # True at real positions of the encoder's output
     temperature: float = 0.0,               # 0: greedy; above: sampling
     top_k: int | None = None,               # Sample from the `k` likeliest tokens
     top_p: float | None = None,             # Sample from the likeliest tokens up to this probability
     stop_token: int | None = None,          # Token that ends a row; it is the row's last token
+    suppress_tokens: Sequence[int] = (),    # Tokens that are never chosen
     pad_token_id: int | None = None,        # Fills a row after its end; `config.pad_token_id` when None
     rng: Array | int | None = None,         # Key or seed for sampling; needed when temperature > 0
     cache_dtype: jnp.dtype = jnp.float32    # Of the KV caches; the sums of LINEAR are float32 or wider
@@ -126,6 +136,9 @@ def generate(
     Ragged prompts need a position scheme that sees gaps only (rope, alibi, none) or takes positions per row
     (sinusoidal, learned), which is all of them.
 
+    A model with an encoder, such as [`EncoderDecoder`](53_encoder_decoder.ipynb), takes its `source` here: it is encoded once,
+    and keys and values of every cross-attention are computed once, before the first token.
+
     Raises: `ValueError` for arguments that do not fit.
     """
     prompt_ids = jnp.asarray(prompt_ids)
@@ -135,13 +148,22 @@ def generate(
     if temperature < 0: raise ValueError(f"`temperature` must not be negative, got {temperature}")
     if top_k is not None and top_k < 1: raise ValueError(f"`top_k` must be at least 1, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1: raise ValueError(f"`top_p` must satisfy 0 < top_p <= 1, got {top_p}")
+    if (source is None) == hasattr(model, "encode"):
+        raise ValueError(f"`source` is what an encoder reads: {type(model).__name__} "
+                         + ("has one and needs it" if source is None else "has none"))
+    if source is None and source_mask is not None: raise ValueError("`source_mask` says which positions of `source` are real; got no source")
+    if source is not None and source.shape[0] != prompt_ids.shape[0]:
+        raise ValueError(f"`source` must have one row per prompt, {prompt_ids.shape[0]}, got shape {source.shape}")
+    if len(suppress_tokens) and not all(0 <= t < config.vocab_size for t in suppress_tokens):
+        raise ValueError(f"`suppress_tokens` must lie in 0 .. {config.vocab_size - 1}, got {min(suppress_tokens)} .. {max(suppress_tokens)}")
+    banned = jnp.zeros(config.vocab_size, bool).at[jnp.array(suppress_tokens)].set(True) if len(suppress_tokens) else None
     greedy = temperature == 0
     if greedy and (top_k is not None or top_p is not None):
         raise ValueError("`top_k` and `top_p` choose what to sample from: set `temperature` above 0")
     if not greedy and rng is None: raise ValueError("`rng` is needed for sampling: a key of jax.random, or an integer seed")
     graphdef, state = nnx.split(model)
     return _generate(
-        graphdef, state, prompt_ids, prompt_lengths, jax.random.key(rng) if isinstance(rng, int) else rng,
+        graphdef, state, prompt_ids, prompt_lengths, source, source_mask, banned, jax.random.key(rng) if isinstance(rng, int) else rng,
         jnp.float32(temperature or 1), jnp.float32(1 if top_p is None else top_p),
         max_new_tokens=max_new_tokens, top_k=top_k, greedy=greedy, nucleus=top_p is not None, stop_token=stop_token,
         pad_token_id=config.pad_token_id if pad_token_id is None else pad_token_id, cache_dtype=cache_dtype)

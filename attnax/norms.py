@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 # %% ../nbs/32_norms.ipynb #rms-norm
 class RMSNorm(nnx.Module):
-    """Divides each vector by its root mean square, then scales each channel by the parameter `scale`.
+    """Divides each vector by its root mean square, then scales each channel by `scale_offset` plus the parameter `scale`.
 
     Raises: `ValueError` if `num_features` < 1 or `epsilon` is negative. Source: Zhang and Sennrich 2019, RMSNorm.
     """
@@ -24,13 +24,14 @@ class RMSNorm(nnx.Module):
         *,
         rngs: nnx.Rngs,                       # Not used: the scale starts at one. Here for the sake of a common signature
         epsilon: float = 1e-6,                # Added to the mean square
+        scale_offset: float = 0.0,            # Added to `scale`, which starts at one less; 1.0 in Gemma
         dtype: DTypeLike | None = None,       # Dtype of the result; that of the input when `None`
         param_dtype: DTypeLike = jnp.float32  # Dtype of the scale
     ):
         if num_features < 1: raise ValueError(f"`num_features` must be at least 1, got {num_features}")
         if not epsilon >= 0: raise ValueError(f"`epsilon` must not be negative, got {epsilon}")
-        self.num_features, self.epsilon, self.dtype = num_features, epsilon, dtype
-        self.scale = nnx.Param(jnp.ones((num_features,), param_dtype))
+        self.num_features, self.epsilon, self.scale_offset, self.dtype = num_features, epsilon, scale_offset, dtype
+        self.scale = nnx.Param(jnp.full((num_features,), 1 - scale_offset, param_dtype))
 
     def __call__(
         self,
@@ -44,7 +45,9 @@ class RMSNorm(nnx.Module):
             raise ValueError(f"`x` must have width {self.num_features}, got shape {x.shape}")
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         inv = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
-        return (wide * inv * self.scale[...]).astype(x.dtype if self.dtype is None else self.dtype)
+        scale = self.scale[...]
+        if self.scale_offset: scale = scale.astype(wide.dtype) + self.scale_offset
+        return (wide * inv * scale).astype(x.dtype if self.dtype is None else self.dtype)
 
 # %% ../nbs/32_norms.ipynb #create-norm
 def create_norm(
@@ -53,15 +56,18 @@ def create_norm(
     rngs: nnx.Rngs,                       # Passed on to the norm
     epsilon: float | None = None,         # Added to the variance or mean square; 1e-6 when `None`
     *,
+    scale_offset: float = 0.0,            # Of "rms": added to the scales; "layer" has none
     dtype: DTypeLike | None = None,       # Dtype of the result; when `None`, "rms" keeps that of its input and "layer" promotes
     param_dtype: DTypeLike = jnp.float32  # Dtype of the parameters
 ) -> nnx.LayerNorm | RMSNorm:             # The norm
     """Make a norm from its name.
 
-    Raises: `ValueError` if the name is unknown.
+    Raises: `ValueError` if the name is unknown, or an offset is given to "layer".
     """
     epsilon = 1e-6 if epsilon is None else epsilon
-    if norm_type == "rms": return RMSNorm(d_model, rngs=rngs, epsilon=epsilon, dtype=dtype, param_dtype=param_dtype)
+    if norm_type == "rms":
+        return RMSNorm(d_model, rngs=rngs, epsilon=epsilon, scale_offset=scale_offset, dtype=dtype, param_dtype=param_dtype)
+    if scale_offset: raise ValueError(f"`scale_offset` belongs to norm_type='rms', got {scale_offset} for {norm_type!r}")
     if norm_type == "layer":
         return nnx.LayerNorm(d_model, rngs=rngs, epsilon=epsilon, dtype=dtype, param_dtype=param_dtype, use_fast_variance=False)
     raise ValueError(f"`norm_type` must be 'layer' or 'rms', got {norm_type!r}")

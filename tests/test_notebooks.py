@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import conftest
+import exec_nbs
 import pytest
 from notebooks import code, notebooks, root
 
@@ -61,6 +62,7 @@ def skipped(nb: Path) -> Counter:
     found = Counter()
     for c in code(nb):
         d = c["directives"]
+        if "real_weights" in d and not exec_nbs.lacks_weights(d["real_weights"].split()): continue
         found.update(sorted(flags & d.keys())[:1] or (["eval: false"] if d.get("eval", "").strip().lower() == "false" else []))
     return found
 

@@ -14,11 +14,12 @@ __all__ = ['MultiHeadAttention', 'DecoderBlock', 'EncoderBlock', 'KVLayerCache',
            'prefix_lm_mod', 'relative_position_bias_mod', 'shift_mod', 'sliding_window_mod', 'softcap_mod',
            'standard_attention', 'merge_attention', 'BlockMask', 'make_block_mask', 'show_block_mask', 'combine_masks',
            'make_causal_mask', 'make_document_mask', 'make_padding_mask', 'make_sliding_window_mask',
-           'MixtureOfExperts', 'RMSNorm', 'create_norm', 'PagedKVCache', 'allocate_blocks', 'append_kv',
-           'append_kv_batched', 'free_blocks', 'gather_kv', 'init_paged_kv_cache', 'RopeScaling', 'RotaryEmbedding',
-           'apply_rope', 'rope_cos_sin_from_positions', 'rope_cos_sin_table', 'rope_inv_freq', 'TransformerDecoder',
-           'TransformerEncoder', 'TransformerLM', 'EncoderDecoder', 'AttentionFn', 'MaskMod', 'ScoreMod',
-           'VisionTransformer', 'VisionTransformerConfig', 'load_weights', 'save_weights']
+           'MixtureOfExperts', 'expert_parallel', 'expert_specs', 'RMSNorm', 'create_norm', 'PagedKVCache',
+           'allocate_blocks', 'append_kv', 'append_kv_batched', 'free_blocks', 'gather_kv', 'init_paged_kv_cache',
+           'RopeScaling', 'RotaryEmbedding', 'apply_rope', 'rope_cos_sin_from_positions', 'rope_cos_sin_table',
+           'rope_inv_freq', 'TransformerDecoder', 'TransformerEncoder', 'TransformerLM', 'EncoderDecoder',
+           'AttentionFn', 'MaskMod', 'ScoreMod', 'VisionTransformer', 'VisionTransformerConfig', 'load_weights',
+           'save_weights']
 
 # %% ../nbs/96_init.ipynb #kernels
 from .attention import MultiHeadAttention
@@ -44,7 +45,7 @@ from .kernels.sparsity import BlockMask, make_block_mask, show_block_mask
 from .kernels.standard import standard_attention
 from .kernels.tiles import merge_attention
 from .masks import combine_masks, make_causal_mask, make_document_mask, make_padding_mask, make_sliding_window_mask
-from .moe import MixtureOfExperts
+from .moe import MixtureOfExperts, expert_parallel, expert_specs
 from .norms import RMSNorm, create_norm
 from .paged_cache import (
     PagedKVCache, allocate_blocks, append_kv, append_kv_batched, free_blocks, gather_kv, init_paged_kv_cache)
@@ -66,7 +67,7 @@ _all_ = ["MultiHeadAttention", "DecoderBlock", "EncoderBlock", "KVLayerCache", "
          "mask_mod_to_score_mod", "prefix_lm_mod", "relative_position_bias_mod", "shift_mod", "sliding_window_mod",
          "softcap_mod", "standard_attention", "merge_attention", "BlockMask", "make_block_mask",
          "show_block_mask", "combine_masks", "make_causal_mask", "make_document_mask",
-         "make_padding_mask", "make_sliding_window_mask", "MixtureOfExperts", "RMSNorm", "create_norm", "PagedKVCache",
+         "make_padding_mask", "make_sliding_window_mask", "MixtureOfExperts", "expert_parallel", "expert_specs", "RMSNorm", "create_norm", "PagedKVCache",
          "allocate_blocks", "append_kv", "append_kv_batched", "free_blocks", "gather_kv", "init_paged_kv_cache",
          "RopeScaling", "RotaryEmbedding", "apply_rope", "rope_cos_sin_from_positions", "rope_cos_sin_table", "rope_inv_freq",
          "TransformerDecoder", "TransformerEncoder", "TransformerLM", "EncoderDecoder", "AttentionFn", "MaskMod", "ScoreMod",

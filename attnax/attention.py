@@ -183,7 +183,8 @@ class MultiHeadAttention(nnx.Module):
         norm = lambda: RMSNorm(self.head_dim, rngs=rngs, epsilon=norm_eps) if qk_norm else None
         self.query_norm, self.key_norm = norm(), norm()
         rope_dim = self.head_dim if rope_dim is None else rope_dim
-        if rope_dim > self.head_dim: raise ValueError(f"`rope_dim` must not exceed the head width {self.head_dim}, got {rope_dim}")
+        if rope_dim > self.head_dim:
+            raise ValueError(f"`rope_dim` must not exceed the head width {self.head_dim}, got {rope_dim}")
         self.rope = RotaryEmbedding(rope_dim, rope_max_positions, base=rope_base, scaling=rope_scaling) if use_rope else None
         self.dropout = nnx.Dropout(dropout_rate, rngs=rngs)  # holds the stream of keys and the train/eval switch
 

@@ -29,7 +29,10 @@ def make_parser() -> argparse.ArgumentParser:
     kinds = bench.add_subparsers(dest="what", required=True, metavar="WHAT")
     for add in (_add_bench_attention, _add_bench_linear, _add_bench_moe): add(kinds)
     decode = kinds.add_parser("decode", help="tokens per second of generation, at batch 1 and 8")
+    decode.add_argument("--model", default="small", help="small, smollm2, or a folder or file of weights (default: %(default)s)")
     decode.add_argument("--tokens", type=int, default=64, help="new tokens (default: %(default)s)")
+    decode.add_argument("--prompt", type=int, default=64, help="tokens of the prompt (default: %(default)s)")
+    decode.add_argument("--batches", type=int, nargs="+", default=[1, 8], metavar="B", help="rows (default: 1 8)")
     decode.add_argument("--repeats", type=int, default=5, help="interleaved runs of each (default: %(default)s)")
 
     check = commands.add_parser("check", help="run the conformance kit on every softmax kernel, on this machine")
@@ -73,7 +76,8 @@ def _add_bench_moe(kinds) -> None:
 
 def _run_bench(what: str, options: dict) -> None:
     """Run a benchmark with the options that were given."""
-    from attnax.bench import bench_attention, bench_decode, bench_linear
+    from attnax.bench import bench_attention, bench_linear
+    from attnax.bench_decode import bench_decode
     from attnax.bench_moe import bench_moe
     options = {name: value for name, value in options.items() if value is not None}
     if options.pop("device", "cpu") == "cpu":
@@ -169,7 +173,7 @@ def main(
             except ValueError as e: return _refuse(e)
         if args.command == "bench":
             try: _run_bench(args.what, {k: v for k, v in vars(args).items() if k not in ("command", "what")})
-            except ValueError as e: return _refuse(e)
+            except (ValueError, NotImplementedError, FileNotFoundError) as e: return _refuse(e)
             return 0
         from attnax.demo import DemoSettings, UserError, run_demo
         try: run_demo(DemoSettings(text=args.text, steps=args.steps, seed=args.seed, out=args.out, offline=args.offline))

@@ -138,7 +138,7 @@ class TransformerConfig:
     rope_base: float = 10000.0                   # Base of the rotary frequencies
     rope_max_positions: int | None = None        # Positions of the rotary table; enough for `max_len` and the cache when None
     num_kv_heads: int | None = None              # Key/value heads, `g`; `num_heads` when None
-    attention_window: int | tuple[int | None, ...] | None = None # Sliding window: keys on a side, itself included; or one per layer
+    attention_window: int | tuple[int | None, ...] | None = None # Sliding window: keys on a side, or one such per layer
     kv_cache_max_len: int | None = None          # Length of KV caches; `max_len` when None
     head_dim: int | None = None                  # Head width, `d`; `d_model // num_heads` when None
     use_bias: bool = True                        # Biases in projections and feed-forwards

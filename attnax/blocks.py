@@ -119,7 +119,8 @@ class EncoderBlock(ResidualBlock):
             attention_fn=attention_fn, linear_attention_chunk_size=linear_attention_chunk_size, qk_norm=qk_norm,
             norm_eps=1e-6 if norm_eps is None else norm_eps, scale=attention_scale, softcap=attention_softcap,
             use_bias=check_biases(attention_bias, use_bias), **dtypes)
-        norm = functools.partial(create_norm, norm_type, d_model, rngs, epsilon=norm_eps, scale_offset=norm_scale_offset, **dtypes)
+        norm = functools.partial(
+            create_norm, norm_type, d_model, rngs, epsilon=norm_eps, scale_offset=norm_scale_offset, **dtypes)
         self.self_attn = attention(
             score_mod=score_mod, attention_window=attention_window, causal=causal, use_rope=use_rope, rope_base=rope_base,
             rope_max_positions=rope_max_positions, rope_dim=rope_dim, rope_scaling=rope_scaling)
@@ -169,7 +170,7 @@ class EncoderBlock(ResidualBlock):
         self_attn_kv_cache: LayerCache | None = None,     # Memory of earlier calls; makes the block causal
         padding_mask: Bool[Array, "b s"] | None = None,   # True at real tokens; only experts ask for it
         return_aux: bool = False                          # Whether to return what experts say, zeros without experts
-    ) -> Float[Array, "b s m"]:                           # States; `(states, cache)` with a cache; the aux is the last of the tuple
+    ) -> Float[Array, "b s m"]:                           # States; `(states, cache)` with a cache; the aux comes last
         """Run both sub-layers."""
         after, cache = self._attend(x, mask, deterministic, position_ids, self_attn_kv_cache)
         y, aux = self._feed(after, 2, deterministic, padding_mask, x if self.parallel_residual else None)

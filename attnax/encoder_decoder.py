@@ -82,7 +82,8 @@ class EncoderDecoder(nnx.Module):
             raise ValueError("`encoder` and `encoder_config` say the same: give one of them")
         encoder_config = config if encoder_config is None else encoder_config
         if encoder_config.d_model != config.d_model:
-            raise ValueError(f"`encoder_config` must have d_model={config.d_model} as the decoder has, got {encoder_config.d_model}")
+            raise ValueError(
+                f"`encoder_config` must have d_model={config.d_model} as the decoder has, got {encoder_config.d_model}")
         self.config = config
         self.encoder = TransformerEncoder(rngs, encoder_config) if encoder is None else encoder
         self.decoder = CrossDecoder(rngs, config)
@@ -129,4 +130,5 @@ class EncoderDecoder(nnx.Module):
     ) -> Float[Array, "b s v"]:         # Logits
         """Logits of the next target token at each position, for training."""
         encoded = self.encode(source, source_mask=source_mask, deterministic=deterministic)
-        return self.decode(input_ids, encoder_output=encoded, source_mask=source_mask, padding_mask=padding_mask, deterministic=deterministic)
+        return self.decode(input_ids, encoder_output=encoded, source_mask=source_mask, padding_mask=padding_mask,
+                           deterministic=deterministic)

@@ -95,7 +95,7 @@ def _generate(graphdef, state, prompt, lengths, source, source_mask, banned, rng
     more = lambda carry: (carry[0] < n) & ~carry[-1].all()
     return lax.while_loop(more, step, (jnp.int32(1), token, caches, out, done))[3]
 
-# %% ../nbs/51_generate.ipynb #check-prompt
+# %% ../nbs/51_generate.ipynb #checks
 def _check_prompt(prompt_ids, prompt_lengths, max_new_tokens: int, limit: int) -> None:
     """Raises: `ValueError` for prompts that are empty, do not fit the model, or whose lengths do not fit them."""
     if prompt_ids.ndim != 2 or not jnp.issubdtype(prompt_ids.dtype, jnp.integer):
@@ -111,6 +111,29 @@ def _check_prompt(prompt_ids, prompt_lengths, max_new_tokens: int, limit: int) -
     if isinstance(prompt_lengths, jax.core.Tracer): return
     if not bool(((prompt_lengths >= 1) & (prompt_lengths <= prompt_ids.shape[1])).all()):
         raise ValueError(f"`prompt_lengths` must lie between 1 and {prompt_ids.shape[1]}, got {prompt_lengths.tolist()}")
+
+def _check_source(model, source, source_mask, rows: int) -> None:
+    """Raises: `ValueError` for a source without an encoder, an encoder without a source, or another number of rows."""
+    if (source is None) == hasattr(model, "encode"):
+        raise ValueError(f"`source` is what an encoder reads: {type(model).__name__} "
+                         + ("has one and needs it" if source is None else "has none"))
+    if source is None and source_mask is not None:
+        raise ValueError("`source_mask` says which positions of `source` are real; got no source")
+    if source is not None and source.shape[0] != rows:
+        raise ValueError(f"`source` must have one row per prompt, {rows}, got shape {source.shape}")
+
+def _check_choice(temperature, top_k, top_p, suppress_tokens, rng, vocab_size: int) -> None:
+    """Raises: `ValueError` for a way to choose tokens that is none, or that lacks a key."""
+    if temperature < 0: raise ValueError(f"`temperature` must not be negative, got {temperature}")
+    if top_k is not None and top_k < 1: raise ValueError(f"`top_k` must be at least 1, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1: raise ValueError(f"`top_p` must satisfy 0 < top_p <= 1, got {top_p}")
+    if not all(0 <= t < vocab_size for t in suppress_tokens):
+        low, high = min(suppress_tokens), max(suppress_tokens)
+        raise ValueError(f"`suppress_tokens` must lie in 0 .. {vocab_size - 1}, got {low} .. {high}")
+    if temperature == 0 and (top_k is not None or top_p is not None):
+        raise ValueError("`top_k` and `top_p` choose what to sample from: set `temperature` above 0")
+    if temperature > 0 and rng is None:
+        raise ValueError("`rng` is needed for sampling: a key of jax.random, or an integer seed")
 
 # %% ../nbs/51_generate.ipynb #generate
 def generate(
@@ -145,25 +168,13 @@ def generate(
     prompt_lengths = None if prompt_lengths is None else jnp.asarray(prompt_lengths)
     config = model.config
     _check_prompt(prompt_ids, prompt_lengths, max_new_tokens, max(config.max_len, config.kv_cache_max_len or 0))
-    if temperature < 0: raise ValueError(f"`temperature` must not be negative, got {temperature}")
-    if top_k is not None and top_k < 1: raise ValueError(f"`top_k` must be at least 1, got {top_k}")
-    if top_p is not None and not 0 < top_p <= 1: raise ValueError(f"`top_p` must satisfy 0 < top_p <= 1, got {top_p}")
-    if (source is None) == hasattr(model, "encode"):
-        raise ValueError(f"`source` is what an encoder reads: {type(model).__name__} "
-                         + ("has one and needs it" if source is None else "has none"))
-    if source is None and source_mask is not None: raise ValueError("`source_mask` says which positions of `source` are real; got no source")
-    if source is not None and source.shape[0] != prompt_ids.shape[0]:
-        raise ValueError(f"`source` must have one row per prompt, {prompt_ids.shape[0]}, got shape {source.shape}")
-    if len(suppress_tokens) and not all(0 <= t < config.vocab_size for t in suppress_tokens):
-        raise ValueError(f"`suppress_tokens` must lie in 0 .. {config.vocab_size - 1}, got {min(suppress_tokens)} .. {max(suppress_tokens)}")
+    _check_source(model, source, source_mask, prompt_ids.shape[0])
+    _check_choice(temperature, top_k, top_p, suppress_tokens, rng, config.vocab_size)
     banned = jnp.zeros(config.vocab_size, bool).at[jnp.array(suppress_tokens)].set(True) if len(suppress_tokens) else None
-    greedy = temperature == 0
-    if greedy and (top_k is not None or top_p is not None):
-        raise ValueError("`top_k` and `top_p` choose what to sample from: set `temperature` above 0")
-    if not greedy and rng is None: raise ValueError("`rng` is needed for sampling: a key of jax.random, or an integer seed")
     graphdef, state = nnx.split(model)
     return _generate(
-        graphdef, state, prompt_ids, prompt_lengths, source, source_mask, banned, jax.random.key(rng) if isinstance(rng, int) else rng,
+        graphdef, state, prompt_ids, prompt_lengths, source, source_mask, banned,
+        jax.random.key(rng) if isinstance(rng, int) else rng,
         jnp.float32(temperature or 1), jnp.float32(1 if top_p is None else top_p),
-        max_new_tokens=max_new_tokens, top_k=top_k, greedy=greedy, nucleus=top_p is not None, stop_token=stop_token,
+        max_new_tokens=max_new_tokens, top_k=top_k, greedy=temperature == 0, nucleus=top_p is not None, stop_token=stop_token,
         pad_token_id=config.pad_token_id if pad_token_id is None else pad_token_id, cache_dtype=cache_dtype)

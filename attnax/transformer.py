@@ -45,7 +45,8 @@ def real_tokens(
     Raises: `ValueError` for a mask that differs from head to head or query to query.
     """
     if mask.shape[1:3] != (1, 1):
-        raise ValueError(f"`padding_mask` of a model with experts must have shape (batch, seq) or (batch, 1, 1, seq), got {mask.shape}")
+        raise ValueError("`padding_mask` of a model with experts must have shape (batch, seq) or (batch, 1, 1, seq), "
+                         f"got {mask.shape}")
     return jnp.broadcast_to(mask_of_new(mask, past, shape[1])[:, 0, 0], shape)
 
 def join_aux(

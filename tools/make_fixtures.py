@@ -422,7 +422,8 @@ def round_trip(name: str, path: Path, load, save, *, old: bool = False) -> tuple
     first, _ = read_model(family, path)
     inputs, expected = read_expected(family, path)
     with tempfile.TemporaryDirectory() as source, tempfile.TemporaryDirectory() as target:
-        heads = {"ignore": [r"^cls\."]} if old and name == "bert" else {}  # of masked-language modelling, which are left out on request
+        # the heads of masked-language modelling are left out on request
+        heads = {"ignore": [r"^cls\."]} if old and name == "bert" else {}
         try: save(load(older(path, Path(source)) if old else path, **heads), target)
         except (ImportError, KeyError, NotImplementedError, TypeError, ValueError) as e:
             return False, f"{label} FAIL  {type(e).__name__}: {e}"

@@ -23,7 +23,8 @@ from attnax.pretrained import gguf_tokenizer, load_pretrained, package_folder, s
 
 fixtures = root / "nbs" / "fixtures"
 torch.set_grad_enabled(False)
-SENTENCES = ["A man is eating food.", "The girl is carrying a baby across the old bridge.", "Quantum computers promise, and mostly owe."]
+SENTENCES = ["A man is eating food.", "The girl is carrying a baby across the old bridge.",
+             "Quantum computers promise, and mostly owe."]
 QUESTION = "<|im_start|>user\nExplain in a few sentences why the sea is salty.<|im_end|>\n<|im_start|>assistant\n"
 TRANSCRIBE = [50257, 50362]  # start of transcript, no time stamps, in the English vocabulary
 

@@ -33,15 +33,17 @@ from ..weights import named_parameters
 # %% ../../nbs/67_pretrained.family.ipynb #fields
 # What says nothing about the computation of a forward pass
 HARMLESS = frozenset("""
-    _name_or_path architectures attention_dropout attention_probs_dropout_prob begin_suppress_tokens bos_token_id chunk_size_feed_forward
-    classifier_dropout cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping
-    encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_decoder_ids
-    forced_eos_token_id gradient_checkpointing hidden_dropout_prob id2label initializer_factor initializer_range is_encoder_decoder
-    keys_to_ignore_at_inference label2id length_penalty max_length min_length model_type no_repeat_ngram_size num_beam_groups num_beams
-    num_labels num_return_sequences output_attentions output_hidden_states output_router_logits output_scores pad_token_id prefix
-    pretraining_tp problem_type remove_invalid_values repetition_penalty return_dict return_dict_in_generate router_aux_loss_coef
-    sep_token_id suppress_tokens task_specific_params temperature tie_encoder_decoder tokenizer_class top_k top_p torch_dtype
-    torchscript transformers_version typical_p use_bfloat16 use_cache _attn_implementation_autoset _attn_implementation cache_implementation
+    architectures attention_dropout attention_probs_dropout_prob _attn_implementation _attn_implementation_autoset
+    begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward classifier_dropout
+    cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping
+    encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id
+    forced_decoder_ids forced_eos_token_id gradient_checkpointing hidden_dropout_prob id2label initializer_factor
+    initializer_range is_encoder_decoder keys_to_ignore_at_inference label2id length_penalty max_length min_length
+    model_type _name_or_path no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences
+    output_attentions output_hidden_states output_router_logits output_scores pad_token_id prefix pretraining_tp
+    problem_type remove_invalid_values repetition_penalty return_dict return_dict_in_generate router_aux_loss_coef
+    sep_token_id suppress_tokens task_specific_params temperature tie_encoder_decoder tokenizer_class top_k top_p
+    torch_dtype torchscript transformers_version transformers.js_config typical_p use_bfloat16 use_cache is_llama_config
 """.split())
 
 _REQUIRED = object()
@@ -87,7 +89,8 @@ class Fields:
         """A field with a few values. Raises: `NotImplementedError` that names the field, for a value that is not among them."""
         value = self.take(name, str, default)
         if value in choices: return choices[value]
-        raise NotImplementedError(f"`{name}`={value!r} in config.json is beyond attnax, which does {', '.join(map(repr, choices))}")
+        raise NotImplementedError(
+            f"`{name}`={value!r} in config.json is beyond attnax, which does {', '.join(map(repr, choices))}")
 
     def only(
         self,
@@ -98,15 +101,17 @@ class Fields:
         self.seen.add(name)
         value = self.config.get(name, allowed[0])
         if value not in allowed:
-            raise NotImplementedError(f"`{name}`={value!r} in config.json is beyond attnax, which does {' or '.join(map(repr, allowed))}")
+            raise NotImplementedError(
+                f"`{name}`={value!r} in config.json is beyond attnax, which does {' or '.join(map(repr, allowed))}")
 
     def finish(self) -> None:
         """See that nothing was overlooked. Raises: `NotImplementedError` that names what was."""
         left = {n: v for n, v in self.config.items() if n not in self.seen | HARMLESS and v not in (None, False, "", [], {})}
-        if left:
-            raise NotImplementedError(
-                f"config.json says {', '.join(f'`{n}`={v!r}' for n, v in sorted(left.items())[:4])}, and attnax does not know what that means for the "
-                "computation; `ignore_fields` leaves fields out")
+        if not left: return
+        some = ", ".join(f"`{n}`={v!r}" for n, v in sorted(left.items())[:4])
+        raise NotImplementedError(
+            f"config.json says {some}, and attnax does not know what that means for the computation; "
+            "`ignore_fields` leaves fields out")
 
 # %% ../../nbs/67_pretrained.family.ipynb #rope
 def read_rope(
@@ -127,7 +132,9 @@ def read_rope(
             kind="llama3", factor=inner.take("factor", float), low_freq_factor=inner.take("low_freq_factor", float),
             high_freq_factor=inner.take("high_freq_factor", float),
             original_max_positions=inner.take("original_max_position_embeddings", int))
-    else: raise NotImplementedError(f"`rope_type`={kind!r} in config.json is beyond attnax, which does 'default', 'linear' and 'llama3'")
+    else:
+        raise NotImplementedError(
+            f"`rope_type`={kind!r} in config.json is beyond attnax, which does 'default', 'linear' and 'llama3'")
     inner.finish()
     return dict(rope_base=float(base), rope_scaling=scaling)
 
@@ -174,8 +181,9 @@ class Origin:
 
 # %% ../../nbs/67_pretrained.family.ipynb #settings
 # Fields of our configs that a user may choose while loading: what the weights mean does not depend on them
-RUN_SETTINGS = frozenset(("attention_type", "attention_block_size", "linear_attention_chunk_size", "kv_cache_max_len", "rope_max_positions",
-                          "dropout_rate", "drop_path_rate", "router_jitter", "capacity_factor", "pad_token_id"))
+RUN_SETTINGS = frozenset((
+    "attention_type", "attention_block_size", "linear_attention_chunk_size", "kv_cache_max_len", "rope_max_positions",
+    "dropout_rate", "drop_path_rate", "router_jitter", "capacity_factor", "pad_token_id"))
 
 def settled(
     config: Any         # A config of ours, a dataclass
@@ -252,7 +260,7 @@ def load_family(
     rules, shapes = family.all_rules(abstract), parameter_shapes(abstract)
     tensors = _without_copy(family, rules, tensors)
     check_tensors(rules, shapes, {name: x.shape for name, x in tensors.items()})
-    model = build_with(build, read_parameters(rules, tensors, dtype))
+    model = build_with(build, read_parameters(rules, tensors, dtype), abstract)
     model.origin = Origin(family.model_type, json.dumps(dict(config), sort_keys=True))
     model.eval()
     return model

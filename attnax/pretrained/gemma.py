@@ -23,14 +23,19 @@ def read_gemma2(
     kinds = fields.config.get("layer_types") or ["full_attention" if i % 2 else "sliding_attention" for i in range(n)]
     fields.seen.update(("layer_types", "hidden_act"))   # the reference reads `hidden_activation`, and old files state both
     fields.only("use_bidirectional_attention", None, False)
-    cap = lambda name, default: None if name in fields.config and fields.config[name] is None else float(fields.take(name, float, default))
-    fields.seen.update(("attn_logit_softcapping", "final_logit_softcapping"))
+    def cap(name: str, default: float) -> float | None:
+        """A bound, which is the default where the file is silent and none where it says null."""
+        fields.seen.add(name)
+        return float(fields.take(name, float, default)) if fields.config.get(name, default) is not None else None
     return read_decoder(
-        fields, activation="hidden_activation", max_len=8192, tied=True, attention_bias=fields.take("attention_bias", bool, False),
-        ff_activation=fields.choose("hidden_activation", GATED, "gelu_pytorch_tanh"), head_dim=fields.take("head_dim", int, 256),
-        attention_window=windows_of_kinds(kinds, fields.take("sliding_window", int, 4096), n), norm_scale_offset=1.0, sandwich_norm=True,
-        embed_scale=math.sqrt(width), attention_scale=fields.take("query_pre_attn_scalar", float, 256) ** -0.5,
-        attention_softcap=cap("attn_logit_softcapping", 50.0), logit_softcap=cap("final_logit_softcapping", 30.0))
+        fields, activation="hidden_activation", max_len=8192, tied=True,
+        ff_activation=fields.choose("hidden_activation", GATED, "gelu_pytorch_tanh"),
+        head_dim=fields.take("head_dim", int, 256),
+        attention_bias=fields.take("attention_bias", bool, False),
+        attention_scale=fields.take("query_pre_attn_scalar", float, 256) ** -0.5,
+        attention_window=windows_of_kinds(kinds, fields.take("sliding_window", int, 4096), n),
+        attention_softcap=cap("attn_logit_softcapping", 50.0), logit_softcap=cap("final_logit_softcapping", 30.0),
+        norm_scale_offset=1.0, sandwich_norm=True, embed_scale=math.sqrt(width))
 
 def write_gemma2(
     config: TransformerConfig # A config of ours

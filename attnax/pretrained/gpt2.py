@@ -26,12 +26,15 @@ def read_gpt2(
     width = fields.take("n_embd", int, 768)
     for name in ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "add_cross_attention"): fields.only(name, False)
     fields.only("scale_attn_weights", True)
-    for name in ("n_ctx", *(f"summary_{x}" for x in ("activation", "first_dropout", "proj_to_labels", "type", "use_proj"))): fields.seen.add(name)
+    # What a head for summaries would need, and an older name of the number of positions
+    fields.seen.update(("n_ctx", "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
+                        "summary_use_proj"))
     rates = {fields.take(name, float, 0.1) for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop")}
     return TransformerConfig(
         vocab_size=fields.take("vocab_size", int, 50257), d_model=width, num_heads=fields.take("n_head", int, 12),
         num_layers=fields.take("n_layer", int, 12, most=1000), d_ff=fields.take("n_inner", int, 4 * width),
-        max_len=fields.take("n_positions", int, 1024), pos_emb_type="learned", norm_eps=fields.take("layer_norm_epsilon", float, 1e-5),
+        max_len=fields.take("n_positions", int, 1024), pos_emb_type="learned",
+        norm_eps=fields.take("layer_norm_epsilon", float, 1e-5),
         ff_activation=fields.choose("activation_function", GPT2_ACTIVATIONS, "gelu_new"), dropout_rate=float(max(rates)),
         tie_embeddings=fields.take("tie_word_embeddings", bool, True))
 
@@ -40,9 +43,11 @@ def write_gpt2(
 ) -> dict[str, Any]:          # Fields of theirs
     """A GPT-2."""
     c, names = config, {ours: theirs for theirs, ours in reversed(GPT2_ACTIVATIONS.items())}
-    return dict(vocab_size=c.vocab_size, n_embd=c.d_model, n_head=c.num_heads, n_layer=c.num_layers, n_inner=c.d_ff, n_positions=c.max_len,
-                layer_norm_epsilon=c.norm_eps or 1e-6, activation_function=names.get(c.ff_activation, c.ff_activation),
-                attn_pdrop=c.dropout_rate, embd_pdrop=c.dropout_rate, resid_pdrop=c.dropout_rate, tie_word_embeddings=c.tie_embeddings)
+    return dict(
+        vocab_size=c.vocab_size, n_embd=c.d_model, n_head=c.num_heads, n_layer=c.num_layers, n_inner=c.d_ff,
+        n_positions=c.max_len, layer_norm_epsilon=c.norm_eps or 1e-6,
+        activation_function=names.get(c.ff_activation, c.ff_activation), attn_pdrop=c.dropout_rate,
+        embd_pdrop=c.dropout_rate, resid_pdrop=c.dropout_rate, tie_word_embeddings=c.tie_embeddings)
 
 def fused_rules(
     model: nnx.Module    # A GPT-2
@@ -52,12 +57,18 @@ def fused_rules(
         parts = ("query_proj", "key_proj", "value_proj")
         widths = [getattr(layer.self_attn, part).out_features for part in parts]
         for ours, theirs, axis in (("kernel", "weight", 1), ("bias", "bias", 0)):
-            yield joined([f"decoder.layers.{i}.self_attn.{part}.{ours}" for part in parts], f"transformer.h.{i}.attn.c_attn.{theirs}", widths, axis)
+            each = [f"decoder.layers.{i}.self_attn.{part}.{ours}" for part in parts]
+            yield joined(each, f"transformer.h.{i}.attn.c_attn.{theirs}", widths, axis)
 
 GPT2 = Family("gpt2", "GPT2LMHeadModel", read_gpt2, write_gpt2, build_lm, {
-    "decoder.token_embed": "transformer.wte", "decoder.pos_encoding": "transformer.wpe",
-    "decoder.layers.{i}.ln1": "transformer.h.{i}.ln_1", "decoder.layers.{i}.self_attn.output_proj": "transformer.h.{i}.attn.c_proj",
-    "decoder.layers.{i}.ln2": "transformer.h.{i}.ln_2", "decoder.layers.{i}.ffn.dense1": "transformer.h.{i}.mlp.c_fc",
-    "decoder.layers.{i}.ffn.dense2": "transformer.h.{i}.mlp.c_proj", "decoder.final_ln": "transformer.ln_f", "lm_head": "lm_head"},
+    "decoder.token_embed": "transformer.wte",
+    "decoder.pos_encoding": "transformer.wpe",
+    "decoder.layers.{i}.ln1": "transformer.h.{i}.ln_1",
+    "decoder.layers.{i}.self_attn.output_proj": "transformer.h.{i}.attn.c_proj",
+    "decoder.layers.{i}.ln2": "transformer.h.{i}.ln_2",
+    "decoder.layers.{i}.ffn.dense1": "transformer.h.{i}.mlp.c_fc",
+    "decoder.layers.{i}.ffn.dense2": "transformer.h.{i}.mlp.c_proj",
+    "decoder.final_ln": "transformer.ln_f",
+    "lm_head": "lm_head"},
     fused_rules, transposed=False, renames=((r"^(?!transformer\.|lm_head\.)", "transformer."),),
     buffers=(r"\.attn\.(masked_)?bias$",), tied=("lm_head.weight", "transformer.wte.weight"))

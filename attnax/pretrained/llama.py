@@ -21,22 +21,29 @@ def read_decoder(
     fields: Fields,            # A config of theirs
     *,
     activation: str = "hidden_act",  # What the field of the activation is called
-    rope_base: float = 10000.0, # Where nothing is said
-    tied: bool = False,        # Where nothing is said
-    max_len: int = 2048,       # Where nothing is said
+    rope_base: float = 10000.0, # Base of the rotary frequencies, where nothing is said
+    tied: bool = False,        # Whether embeddings are tied, where nothing is said
+    max_len: int = 2048,       # Positions, where nothing is said
     **more                     # Fields of ours that differ in the family
 ) -> TransformerConfig:        # A config of ours
     """What all descendants of Llama say. Raises: `ValueError` and `NotImplementedError` that name a field."""
     pad, eos = fields.config.get("pad_token_id"), fields.config.get("eos_token_id")
     pad = pad if isinstance(pad, int) and pad >= 0 else eos[0] if isinstance(eos, list) and eos else eos
-    return TransformerConfig(**dict(
-        vocab_size=fields.take("vocab_size", int), d_model=fields.take("hidden_size", int), d_ff=fields.take("intermediate_size", int),
-        num_layers=fields.take("num_hidden_layers", int, most=1000), num_heads=fields.take("num_attention_heads", int),
-        num_kv_heads=fields.take("num_key_value_heads", int, None), head_dim=fields.take("head_dim", int, None),
-        max_len=fields.take("max_position_embeddings", int, max_len), norm_type="rms", norm_eps=fields.take("rms_norm_eps", float, 1e-6),
-        ff_activation=fields.choose(activation, GATED, "silu"), pos_emb_type="rope", use_bias=False, dropout_rate=0.0,
+    shared = dict(
+        vocab_size=fields.take("vocab_size", int),
+        d_model=fields.take("hidden_size", int),
+        d_ff=fields.take("intermediate_size", int),
+        num_layers=fields.take("num_hidden_layers", int, most=1000),
+        num_heads=fields.take("num_attention_heads", int),
+        num_kv_heads=fields.take("num_key_value_heads", int, None),
+        head_dim=fields.take("head_dim", int, None),
+        max_len=fields.take("max_position_embeddings", int, max_len),
+        norm_type="rms", norm_eps=fields.take("rms_norm_eps", float, 1e-6),
+        ff_activation=fields.choose(activation, GATED, "silu"),
+        tie_embeddings=fields.take("tie_word_embeddings", bool, tied),
         pad_token_id=pad if isinstance(pad, int) and pad >= 0 else 0,
-        tie_embeddings=fields.take("tie_word_embeddings", bool, tied)) | read_rope(fields, rope_base) | more)
+        pos_emb_type="rope", use_bias=False, dropout_rate=0.0)
+    return TransformerConfig(**shared | read_rope(fields, rope_base) | more)
 
 def write_decoder(
     config: TransformerConfig,      # A config of ours
@@ -44,11 +51,14 @@ def write_decoder(
 ) -> dict[str, Any]:                # Fields of theirs
     """What all descendants of Llama say, from a config of ours. Raises: `ValueError` for an activation without a gate."""
     c, kinds = config, {ours: theirs for theirs, ours in GATED.items()}
-    if c.ff_activation not in kinds: raise ValueError(f"`ff_activation` must be one of {', '.join(kinds)} to be written, got {c.ff_activation!r}")
-    return dict(vocab_size=c.vocab_size, hidden_size=c.d_model, intermediate_size=c.d_ff, num_hidden_layers=c.num_layers,
-                num_attention_heads=c.num_heads, num_key_value_heads=c.num_kv_heads or c.num_heads,
-                head_dim=c.head_dim or c.d_model // c.num_heads, max_position_embeddings=c.max_len, rms_norm_eps=c.norm_eps or 1e-6,
-                pad_token_id=c.pad_token_id, tie_word_embeddings=c.tie_embeddings, **{activation: kinds[c.ff_activation]}, **write_rope(c))
+    if c.ff_activation not in kinds:
+        raise ValueError(f"`ff_activation` must be one of {', '.join(kinds)} to be written, got {c.ff_activation!r}")
+    said = dict(
+        vocab_size=c.vocab_size, hidden_size=c.d_model, intermediate_size=c.d_ff, num_hidden_layers=c.num_layers,
+        num_attention_heads=c.num_heads, num_key_value_heads=c.num_kv_heads or c.num_heads,
+        head_dim=c.head_dim or c.d_model // c.num_heads, max_position_embeddings=c.max_len,
+        rms_norm_eps=c.norm_eps or 1e-6, pad_token_id=c.pad_token_id, tie_word_embeddings=c.tie_embeddings)
+    return said | {activation: kinds[c.ff_activation]} | write_rope(c)
 
 # %% ../../nbs/68_pretrained.llama.ipynb #table
 DECODER_TABLE = {
@@ -70,7 +80,9 @@ def read_llama(
     fields: Fields # A config of theirs
 ) -> TransformerConfig: # A config of ours
     """A Llama. Raises: `ValueError` and `NotImplementedError` that name a field."""
-    return read_decoder(fields, attention_bias=fields.take("attention_bias", bool, False), use_bias=fields.take("mlp_bias", bool, False))
+    fields.only("rope_interleaved", False)   # SmolLM2's files say so
+    return read_decoder(fields, attention_bias=fields.take("attention_bias", bool, False),
+                        use_bias=fields.take("mlp_bias", bool, False))
 
 def write_llama(
     config: TransformerConfig # A config of ours

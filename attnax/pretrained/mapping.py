@@ -150,8 +150,8 @@ def check_tensors(
     wanted = {name for rule in rules for name in rule.theirs}
     if wanted - found.keys(): raise ValueError(f"the weights lack {_listing(wanted - found.keys())}, which the config asks for")
     if found.keys() - wanted:
-        raise ValueError(f"the weights hold {_listing(found.keys() - wanted)}, which the model that the config describes does not have; "
-                         "`ignore` leaves tensors out")
+        raise ValueError(f"the weights hold {_listing(found.keys() - wanted)}, which the model that the config describes "
+                         "does not have; `ignore` leaves tensors out")
     for rule in rules:
         for name, shape in expected_shapes(rule, shapes).items():
             if tuple(found[name]) != shape:
@@ -183,10 +183,11 @@ def write_tensors(
 # %% ../../nbs/66_pretrained.mapping.ipynb #fill
 def build_with(
     build: Callable[[], nnx.Module],   # Makes the model, with initial values that nobody will see
-    parameters: Mapping[str, Array]    # Every parameter, by path
+    parameters: Mapping[str, Array],   # Every parameter, by path
+    abstract: nnx.Module | None = None # The model without numbers, where it is at hand; made anew when None
 ) -> nnx.Module:                       # The model with these parameters
     """Build a model around given parameters; initial values are never computed."""
-    graph, params, _ = nnx.split(nnx.eval_shape(build), nnx.Param, ...)
+    graph, params, _ = nnx.split(nnx.eval_shape(build) if abstract is None else abstract, nnx.Param, ...)
     rest = jax.jit(lambda: nnx.split(build(), nnx.Param, ...)[2])()   # streams of random keys; the compiler drops the weights
     flat = [(path, variable.replace(parameters[".".join(map(str, path))])) for path, variable in nnx.to_flat_state(params)]
     return nnx.merge(graph, nnx.from_flat_state(flat), rest)

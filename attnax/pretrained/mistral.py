@@ -41,7 +41,8 @@ def read_mixtral(
     """A Mixtral. Raises: `ValueError` and `NotImplementedError` that name a field."""
     return read_decoder(
         fields, max_len=131072, rope_base=1e6, attention_window=fields.take("sliding_window", int, None),
-        num_experts=fields.take("num_local_experts", int, 8, most=10**4), experts_top_k=fields.take("num_experts_per_tok", int, 2),
+        num_experts=fields.take("num_local_experts", int, 8, most=10**4),
+        experts_top_k=fields.take("num_experts_per_tok", int, 2),
         router_jitter=float(fields.take("router_jitter_noise", float, 0.0)))
 
 def write_mixtral(

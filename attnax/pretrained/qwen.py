@@ -36,7 +36,8 @@ def windows_of_kinds(
         raise ValueError(f"`layer_types` in config.json must name {num_layers} layers, got {kinds!r}")
     for kind in kinds:
         if kind not in ("full_attention", "sliding_attention"):
-            raise NotImplementedError(f"`layer_types` in config.json names {kind!r}; attnax does full_attention and sliding_attention")
+            raise NotImplementedError(
+                f"`layer_types` in config.json names {kind!r}; attnax does full_attention and sliding_attention")
     if "sliding_attention" not in kinds: return None
     if window is None: raise ValueError("`layer_types` in config.json names sliding_attention, and `sliding_window` is not said")
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
@@ -81,6 +82,7 @@ def write_qwen3(
 
 QK_NORMS = {"decoder.layers.{i}.self_attn.query_norm": "model.layers.{i}.self_attn.q_norm",
             "decoder.layers.{i}.self_attn.key_norm": "model.layers.{i}.self_attn.k_norm"}
-QWEN2 = Family("qwen2", "Qwen2ForCausalLM", read_qwen2, write_qwen2, build_lm, DECODER_TABLE, buffers=LLAMA.buffers, tied=LLAMA.tied)
+QWEN2 = Family("qwen2", "Qwen2ForCausalLM", read_qwen2, write_qwen2, build_lm, DECODER_TABLE,
+               buffers=LLAMA.buffers, tied=LLAMA.tied)
 QWEN3 = Family("qwen3", "Qwen3ForCausalLM", read_qwen3, write_qwen3, build_lm, DECODER_TABLE | QK_NORMS,
                buffers=LLAMA.buffers, tied=LLAMA.tied)

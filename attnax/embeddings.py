@@ -11,6 +11,7 @@ import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
@@ -73,9 +74,12 @@ class TokenEmbedding(nnx.Module):
         table = self.embed.embedding[...]
         dtype = jnp.result_type(x, table) if self.dtype is None else self.dtype
         x, table = x.astype(dtype), table.astype(dtype)
-        if x.size > 32 * table.shape[1]: return jnp.matmul(x, table.T)
-        # For a few rows, as in decoding, the table goes first: on a CPU XLA then reads it up to twice as fast
-        return jnp.matmul(table, x.reshape(-1, table.shape[1]).T).T.reshape(*x.shape[:-1], table.shape[0])
+        rows = x.size // table.shape[1]
+        if not 1 < rows <= 32: return jnp.matmul(x, table.T)
+        # For a few rows, as in decoding a batch, the table goes first: XLA on a CPU then reads it 1.5 times as fast.
+        # The barrier is there because XLA would turn the product round again.
+        scores = lax.optimization_barrier(jnp.matmul(table, x.reshape(rows, -1).T))
+        return scores.T.reshape(*x.shape[:-1], table.shape[0])
 
 # %% ../nbs/31_embeddings.ipynb #positions-for
 def positions_for(

@@ -179,7 +179,8 @@ def time_programs(
     at_least: float = 0.0         # Seconds to watch, at least
 ) -> list[Row]:                   # In the same order
     """Time programs in turns."""
-    times = interleaved({name: p.run for name, p in programs.items() if p.run}, repeats, at_least=at_least, rest=0.02)
+    rest = 0.3 if any(p.run and p.temp_mib > 256 for p in programs.values()) else 0.02  # memory is given back meanwhile
+    times = interleaved({name: p.run for name, p in programs.items() if p.run}, repeats, at_least=at_least, rest=rest)
     median, best = ({name: 1e3 * of(times.get(name, [nan])) for name in programs} for of in (statistics.median, min))
     ours = next(iter(programs))
     return [Row(setting, name, median[name], best[name], median[name] / median[ours], best[name] / best[ours],

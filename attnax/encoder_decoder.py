@@ -64,6 +64,26 @@ class CrossDecoder(TransformerDecoder):
             position_ids_self=position_ids, self_attn_kv_cache=caches[i], deterministic=deterministic, **common)
         return self._run(step, x, mask, caches, layer_kv_caches is not None, return_aux)
 
+    def cross_attention_maps(
+        self,
+        input_ids: Int[Array, "b s"],                  # Target tokens
+        *,
+        encoder_output: Float[Array, "b k m"],         # Hidden states of the source
+        source_mask: Bool[Array, "b k"] | None = None  # True at real positions of the source
+    ) -> Float[Array, "layers b h s k"]:               # Weights of each block; rows add up to one
+        """Which positions of the source each token looks at, without dropout. For pictures and alignment: holds every weight.
+
+        Raises: `NotImplementedError` for a kernel that has no weights.
+        """
+        self._check(input_ids, None)
+        cross, x, maps = as_key_mask(source_mask), self._embed(input_ids, None, None, True), []
+        for layer in self.layers:
+            after = x if layer.parallel_residual else layer._attend(x, None, True, None, None)[0]
+            looking = layer.ln2(after) if layer.pre_norm else after
+            maps.append(layer.cross_attn.attention_weights(looking, context=encoder_output, mask=cross))
+            x = layer(x, encoder_output=encoder_output, cross_mask=cross, deterministic=True)
+        return jnp.stack(maps)
+
 # %% ../nbs/53_encoder_decoder.ipynb #encoder-decoder
 class EncoderDecoder(nnx.Module):
     """An encoder, a decoder that looks at it, a language-model head; sub-modules `encoder`, `decoder`, `lm_head` where not tied.

@@ -25,7 +25,7 @@ def filter_logits(
     top_k: int | None = None,     # Keep the `k` likeliest tokens
     top_p: float | Float[Array, ""] | None = None # Keep the likeliest tokens up to this probability
 ) -> Float[Array, "b v"]:         # Logits to sample from, float32; `-inf` where cut off
-    """Temperature, then top-k, then top-p. The likeliest token always stays.
+    """Temperature, then top-k, then top-p. The likeliest token always stays, and equally likely ones stay or go together.
 
     Source: Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p).
     """
@@ -33,11 +33,18 @@ def filter_logits(
     if top_k is not None and top_k < logits.shape[-1]:
         logits = jnp.where(logits < lax.top_k(logits, top_k)[0][..., -1:], -jnp.inf, logits)
     if top_p is not None:
-        ordered = jnp.sort(logits, -1, descending=True)
-        p = jax.nn.softmax(ordered, -1)
-        before = jnp.cumsum(p, -1) - p          # probability of all likelier tokens
-        least = jnp.where(before < top_p, ordered, jnp.inf).min(-1, keepdims=True)
-        logits = jnp.where(logits < least, -jnp.inf, logits)
+        # A token stays where all likelier ones together have not reached `top_p`. The least probability that stays is found by
+        # bisection, on the bits of a float32 as integers, which are in the same order: 30 sums instead of sorting a vocabulary
+        p = jax.nn.softmax(logits, -1)
+        as_float = lambda bits: lax.bitcast_convert_type(bits, jnp.float32)
+        def halve(_, ends):
+            low, high = ends
+            middle = (low + high) // 2
+            stays = jnp.where(p > as_float(middle), p, 0).sum(-1, keepdims=True) < top_p
+            return jnp.where(stays, low, middle + 1), jnp.where(stays, middle, high)
+        none = jnp.zeros_like(p[..., :1], jnp.int32)
+        least = as_float(lax.fori_loop(0, 30, halve, (none, none + 0x3f800000))[1])    # the bits of 1.0
+        logits = jnp.where(p < least, -jnp.inf, logits)
     return logits
 
 # %% ../nbs/51_generate.ipynb #align-right
@@ -54,11 +61,10 @@ def align_right(
 
 # %% ../nbs/51_generate.ipynb #program
 @functools.partial(jax.jit, static_argnames=(
-    "graphdef", "max_new_tokens", "top_k", "greedy", "nucleus", "stop_token", "pad_token_id", "cache_dtype"))
-def _generate(graphdef, state, prompt, lengths, source, source_mask, banned, rng, temperature, top_p, *,
+    "max_new_tokens", "top_k", "greedy", "nucleus", "stop_token", "pad_token_id", "cache_dtype"))
+def _generate(model, prompt, lengths, source, source_mask, banned, rng, temperature, top_p, *,
               max_new_tokens, top_k, greedy, nucleus, stop_token, pad_token_id, cache_dtype):
     """Fill the caches with the prompt, then decode until every row has stopped."""
-    model = nnx.merge(graphdef, state)
     config = model.config
     (b, s), n = prompt.shape, max_new_tokens
     if source is not None:
@@ -71,7 +77,10 @@ def _generate(graphdef, state, prompt, lengths, source, source_mask, banned, rng
 
     def choose(logits, t):
         if banned is not None: logits = jnp.where(banned, -jnp.inf, logits)
-        if greedy: return jnp.argmax(logits, -1)
+        if greedy:
+            # The first token that equals the greatest: two passes that use vectors, where XLA's argmax on a CPU does not
+            ids = jnp.arange(logits.shape[-1])
+            return jnp.where(logits == logits.max(-1, keepdims=True), ids, ids[-1]).min(-1)
         chosen = filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p if nucleus else None)
         return jax.random.categorical(jax.random.fold_in(rng, t), chosen)
     def call(ids, caches, positions):
@@ -171,9 +180,8 @@ def generate(
     _check_source(model, source, source_mask, prompt_ids.shape[0])
     _check_choice(temperature, top_k, top_p, suppress_tokens, rng, config.vocab_size)
     banned = jnp.zeros(config.vocab_size, bool).at[jnp.array(suppress_tokens)].set(True) if len(suppress_tokens) else None
-    graphdef, state = nnx.split(model)
     return _generate(
-        graphdef, state, prompt_ids, prompt_lengths, source, source_mask, banned,
+        model, prompt_ids, prompt_lengths, source, source_mask, banned,
         jax.random.key(rng) if isinstance(rng, int) else rng,
         jnp.float32(temperature or 1), jnp.float32(1 if top_p is None else top_p),
         max_new_tokens=max_new_tokens, top_k=top_k, greedy=temperature == 0, nucleus=top_p is not None, stop_token=stop_token,

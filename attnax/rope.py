@@ -15,6 +15,7 @@ import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
@@ -87,6 +88,17 @@ class RopeScaling:
         return inv_freq * (1 / self.factor + (1 - 1 / self.factor) * fast.clip(0, 1))
 
 # %% ../nbs/30_rope.ipynb #rope-cos-sin-from-positions
+def _computed_once(x: Array) -> Array:
+    """The same numbers, as an array of their own in a compiled program.
+
+    XLA for CPUs fuses an expression into every use of it, and so would compute cosines again for each row and each head that
+    they turn, which takes ten times as long as the turning; it takes no notice of an `optimization_barrier` there. It does
+    not fuse the result of a matrix product, even one with the identity.
+    """
+    if not isinstance(x, jax.core.Tracer): return x
+    times_one = lambda x: jnp.matmul(x, jnp.eye(x.shape[-1], dtype=x.dtype), precision=lax.Precision.HIGHEST)
+    return lax.platform_dependent(x, cpu=times_one, default=lambda x: x)
+
 def rope_cos_sin_from_positions(
     position_ids: Int[Array, "*b s"],      # Positions, `(s,)` or `(b, s)`; may be traced
     head_dim: int,                         # Width of a head, `d`; even
@@ -106,7 +118,7 @@ def rope_cos_sin_from_positions(
     inv_freq = rope_inv_freq(head_dim, base, dtype)
     if scaling is not None: inv_freq = scaling(inv_freq)
     angles = check_position_ids(position_ids, table_len)[..., None].astype(dtype) * inv_freq
-    return jnp.cos(angles).astype(out_dtype), jnp.sin(angles).astype(out_dtype)
+    return _computed_once(jnp.cos(angles)).astype(out_dtype), _computed_once(jnp.sin(angles)).astype(out_dtype)
 
 # %% ../nbs/30_rope.ipynb #rope-cos-sin-table
 def rope_cos_sin_table(

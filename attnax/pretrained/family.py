@@ -26,7 +26,7 @@ from ..config import TransformerConfig, check_biases, check_windows
 from ..generate import generate
 from .files import read_json, read_tensors
 from .mapping import (
-    Rule, build_with, check_tensors, parameter_shapes, read_parameters, rules_from_table, write_tensors)
+    Rule, blueprint, check_tensors, parameter_shapes, read_parameters, rules_from_table, write_tensors)
 from ..rope import RopeScaling
 from ..weights import named_parameters
 
@@ -255,12 +255,11 @@ def load_family(
     fields.finish()
     ours = with_settings(ours, settings) if settings else ours
     tensors = clean_tensors(family, tensors, ignore)
-    def build(): return family.build(ours, frozenset(tensors))
-    abstract = nnx.eval_shape(build)
+    abstract, fill = blueprint(lambda: family.build(ours, frozenset(tensors)))
     rules, shapes = family.all_rules(abstract), parameter_shapes(abstract)
     tensors = _without_copy(family, rules, tensors)
     check_tensors(rules, shapes, {name: x.shape for name, x in tensors.items()})
-    model = build_with(build, read_parameters(rules, tensors, dtype), abstract)
+    model = fill(read_parameters(rules, tensors, dtype))
     model.origin = Origin(family.model_type, json.dumps(dict(config), sort_keys=True))
     model.eval()
     return model

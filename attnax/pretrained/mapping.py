@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Rule', 'renamed', 'joined', 'stacked', 'reshaped', 'find', 'rules_of_module', 'rules_from_table', 'parameter_shapes',
-           'expected_shapes', 'check_tensors', 'read_parameters', 'write_tensors', 'build_with']
+           'expected_shapes', 'check_tensors', 'read_parameters', 'write_tensors', 'blueprint']
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #imports
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array
 
 from ..embeddings import LearnedPositionalEmbedding, TokenEmbedding
@@ -181,13 +182,23 @@ def write_tensors(
     return out
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #fill
-def build_with(
-    build: Callable[[], nnx.Module],   # Makes the model, with initial values that nobody will see
-    parameters: Mapping[str, Array],   # Every parameter, by path
-    abstract: nnx.Module | None = None # The model without numbers, where it is at hand; made anew when None
-) -> nnx.Module:                       # The model with these parameters
-    """Build a model around given parameters; initial values are never computed."""
-    graph, params, _ = nnx.split(nnx.eval_shape(build) if abstract is None else abstract, nnx.Param, ...)
-    rest = jax.jit(lambda: nnx.split(build(), nnx.Param, ...)[2])()   # streams of random keys; the compiler drops the weights
-    flat = [(path, variable.replace(parameters[".".join(map(str, path))])) for path, variable in nnx.to_flat_state(params)]
-    return nnx.merge(graph, nnx.from_flat_state(flat), rest)
+def blueprint(
+    build: Callable[[], nnx.Module]  # Makes the model, with initial values that nobody will see
+) -> tuple[nnx.Module, Callable[[Mapping[str, Array]], nnx.Module]]: # The model without numbers, and what puts parameters into it
+    """Build a model around given parameters, from one trace of its construction; initial values are never computed.
+
+    The second result takes every parameter by its path, as `read_parameters` gives them.
+    """
+    graph = None
+    def parts():
+        nonlocal graph
+        graph, *states = nnx.split(build(), nnx.Param, ...)
+        return states
+    program, shapes = jax.make_jaxpr(parts, return_shape=True)()
+    weights, others = (jax.tree.structure(s) for s in shapes)
+    def fill(parameters):
+        # what is no weight are streams of random keys; the compiler drops all the rest of the program
+        rest = jax.jit(lambda: jaxpr_as_fun(program)()[weights.num_leaves:])()
+        flat = [(path, v.replace(parameters[".".join(map(str, path))])) for path, v in nnx.to_flat_state(shapes[0])]
+        return nnx.merge(graph, nnx.from_flat_state(flat), jax.tree.unflatten(others, rest))
+    return nnx.merge(graph, *shapes), fill

@@ -88,16 +88,16 @@ class RopeScaling:
         return inv_freq * (1 / self.factor + (1 - 1 / self.factor) * fast.clip(0, 1))
 
 # %% ../nbs/30_rope.ipynb #rope-cos-sin-from-positions
-def _computed_once(x: Array) -> Array:
-    """The same numbers, as an array of their own in a compiled program.
+def _computed_once(*tables: Array) -> tuple[Array, ...]:
+    """The same numbers, as arrays of their own in a compiled program.
 
     XLA for CPUs fuses an expression into every use of it, and so would compute cosines again for each row and each head that
     they turn, which takes ten times as long as the turning; it takes no notice of an `optimization_barrier` there. It does
     not fuse the result of a matrix product, even one with the identity.
     """
-    if not isinstance(x, jax.core.Tracer): return x
-    times_one = lambda x: jnp.matmul(x, jnp.eye(x.shape[-1], dtype=x.dtype), precision=lax.Precision.HIGHEST)
-    return lax.platform_dependent(x, cpu=times_one, default=lambda x: x)
+    if not any(isinstance(x, jax.core.Tracer) for x in tables): return tables
+    def times_one(x): return jnp.matmul(x, jnp.eye(x.shape[-1], dtype=x.dtype), precision=lax.Precision.HIGHEST)
+    return lax.platform_dependent(*tables, cpu=lambda *ts: tuple(map(times_one, ts)), default=lambda *ts: ts)
 
 def rope_cos_sin_from_positions(
     position_ids: Int[Array, "*b s"],      # Positions, `(s,)` or `(b, s)`; may be traced
@@ -118,7 +118,8 @@ def rope_cos_sin_from_positions(
     inv_freq = rope_inv_freq(head_dim, base, dtype)
     if scaling is not None: inv_freq = scaling(inv_freq)
     angles = check_position_ids(position_ids, table_len)[..., None].astype(dtype) * inv_freq
-    return _computed_once(jnp.cos(angles)).astype(out_dtype), _computed_once(jnp.sin(angles)).astype(out_dtype)
+    cos, sin = _computed_once(jnp.cos(angles), jnp.sin(angles))
+    return cos.astype(out_dtype), sin.astype(out_dtype)
 
 # %% ../nbs/30_rope.ipynb #rope-cos-sin-table
 def rope_cos_sin_table(

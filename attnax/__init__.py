@@ -22,16 +22,16 @@ __all__ = ['MultiHeadAttention', 'DecoderBlock', 'EncoderBlock', 'KVLayerCache',
            'save_weights']
 
 # %% ../nbs/96_init.ipynb #kernels
-from .attention import MultiHeadAttention
-from .blocks import DecoderBlock, EncoderBlock
-from .cache import (
+from .layers.attention import MultiHeadAttention
+from .layers.blocks import DecoderBlock, EncoderBlock
+from .layers.cache import (
     KVLayerCache, LinearLayerCache, init_decoder_kv_caches, init_decoder_kv_caches_from_config, init_kv_layer_cache,
     init_linear_layer_cache, update_kv_layer_cache)
-from .config import AttentionType, FfActivation, NormKind, Pool, PosEmbType, TransformerConfig
-from .embeddings import LearnedPositionalEmbedding, PatchEmbedding, PositionalEncoding, TokenEmbedding
-from .encoder_decoder import EncoderDecoder
-from .feedforward import FeedForward
-from .generate import generate
+from .layers.config import AttentionType, FfActivation, NormKind, Pool, PosEmbType, TransformerConfig
+from .layers.embeddings import LearnedPositionalEmbedding, PatchEmbedding, PositionalEncoding, TokenEmbedding
+from .models.encoder_decoder import EncoderDecoder
+from .layers.feedforward import FeedForward
+from .models.generate import generate
 from .kernels.blockwise import memory_efficient_attention
 from .kernels.flash import explain_attention, flash_attention, pallas_flash_attention
 from .kernels.linear import linear_attention, linear_attention_step
@@ -44,15 +44,15 @@ from .kernels.score_mods import (
 from .kernels.sparsity import BlockMask, make_block_mask, show_block_mask
 from .kernels.standard import standard_attention
 from .kernels.tiles import merge_attention
-from .masks import combine_masks, make_causal_mask, make_document_mask, make_padding_mask, make_sliding_window_mask
-from .moe import MixtureOfExperts, expert_parallel, expert_specs
-from .norms import RMSNorm, create_norm
-from .paged_cache import (
+from .kernels.masks import combine_masks, make_causal_mask, make_document_mask, make_padding_mask, make_sliding_window_mask
+from .layers.moe import MixtureOfExperts, expert_parallel, expert_specs
+from .layers.norms import RMSNorm, create_norm
+from .kernels.paged_cache import (
     PagedKVCache, allocate_blocks, append_kv, append_kv_batched, free_blocks, gather_kv, init_paged_kv_cache)
-from .rope import RopeScaling, RotaryEmbedding, apply_rope, rope_cos_sin_from_positions, rope_cos_sin_table, rope_inv_freq
-from .transformer import TransformerDecoder, TransformerEncoder, TransformerLM
+from .layers.rope import RopeScaling, RotaryEmbedding, apply_rope, rope_cos_sin_from_positions, rope_cos_sin_table, rope_inv_freq
+from .models.transformer import TransformerDecoder, TransformerEncoder, TransformerLM
 from .typing import AttentionFn, MaskMod, ScoreMod
-from .vision import VisionTransformer, VisionTransformerConfig
+from .models.vision import VisionTransformer, VisionTransformerConfig
 from .weights import load_weights, save_weights
 
 # %% ../nbs/96_init.ipynb #all

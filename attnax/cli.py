@@ -76,14 +76,14 @@ def _add_bench_moe(kinds) -> None:
 
 def _run_bench(what: str, options: dict) -> None:
     """Run a benchmark with the options that were given."""
-    from attnax.bench import bench_attention, bench_linear
-    from attnax.bench_decode import bench_decode
-    from attnax.bench_moe import bench_moe
+    from attnax.bench.attention import bench_attention, bench_linear
+    from attnax.bench.decode import bench_decode
+    from attnax.bench.moe import bench_moe
     options = {name: value for name, value in options.items() if value is not None}
     if options.pop("device", "cpu") == "cpu":
         {"attention": bench_attention, "linear": bench_linear, "moe": bench_moe, "decode": bench_decode}[what](**options)
         return
-    from attnax.bench_gpu import bench_accelerator
+    from attnax.bench.accelerator import bench_accelerator
     if "head_dim" in options: options["head_dims"] = (options.pop("head_dim"),)
     bench_accelerator(**options)
 
@@ -175,7 +175,7 @@ def main(
             try: _run_bench(args.what, {k: v for k, v in vars(args).items() if k not in ("command", "what")})
             except (ValueError, NotImplementedError, FileNotFoundError) as e: return _refuse(e)
             return 0
-        from attnax.demo import DemoSettings, UserError, run_demo
+        from attnax.training.demo import DemoSettings, UserError, run_demo
         try: run_demo(DemoSettings(text=args.text, steps=args.steps, seed=args.seed, out=args.out, offline=args.offline))
         except UserError as e: return _refuse(e)
     except ImportError as e:

@@ -18,7 +18,7 @@ from .tiles import (
     Dims, SoftmaxState, accumulator_dtype, check_mask, check_qkv, default_scale, drop_weights, dropout_seed,
     softmax_finish, softmax_step, tile_scores, tile_values)
 from .tracing import OpenScoreMod, open_score_mod, vary_like
-from ..paged_cache import PagedKVCache
+from .paged_cache import PagedKVCache
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/28_kernels.paged.ipynb #read-pages

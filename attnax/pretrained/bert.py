@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from ..config import TransformerConfig
+from ..layers.config import TransformerConfig
 from .family import Family, Fields
-from ..transformer import TransformerEncoder
+from ..models.transformer import TransformerEncoder
 
 # %% ../../nbs/73_pretrained.bert.ipynb #read
 BERT_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}

@@ -21,13 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ..cache import init_decoder_kv_caches_from_config
-from ..config import TransformerConfig, check_biases, check_windows
-from ..generate import generate
+from ..layers.cache import init_decoder_kv_caches_from_config
+from ..layers.config import TransformerConfig, check_biases, check_windows
+from ..models.generate import generate
 from .files import read_json, read_tensors
 from .mapping import (
     Rule, blueprint, check_tensors, parameter_shapes, read_parameters, rules_from_table, write_tensors)
-from ..rope import RopeScaling
+from ..layers.rope import RopeScaling
 from ..weights import named_parameters
 
 # %% ../../nbs/67_pretrained.family.ipynb #fields

@@ -9,7 +9,7 @@ __all__ = ['GEMMA2_NORMS', 'GEMMA2', 'read_gemma2', 'write_gemma2']
 import math
 from typing import Any
 
-from ..config import TransformerConfig, check_biases
+from ..layers.config import TransformerConfig, check_biases
 from .family import Family, Fields
 from .llama import DECODER_TABLE, GATED, LLAMA, build_lm, read_decoder, write_decoder
 from .qwen import windows_of_kinds, write_layer_windows

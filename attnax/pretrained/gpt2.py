@@ -11,7 +11,7 @@ from typing import Any
 
 from flax import nnx
 
-from ..config import TransformerConfig
+from ..layers.config import TransformerConfig
 from .family import Family, Fields
 from .llama import build_lm
 from .mapping import Rule, joined

@@ -10,9 +10,9 @@ from typing import Any
 
 from flax import nnx
 
-from ..config import TransformerConfig, check_biases
+from ..layers.config import TransformerConfig, check_biases
 from .family import Family, Fields, read_rope, write_rope
-from ..transformer import TransformerLM
+from ..models.transformer import TransformerLM
 
 # %% ../../nbs/68_pretrained.llama.ipynb #read-decoder
 GATED = {"silu": "swiglu", "gelu": "geglu", "gelu_pytorch_tanh": "geglu_tanh"} # Activations, as their configs call them

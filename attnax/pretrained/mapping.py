@@ -17,8 +17,8 @@ from flax import nnx
 from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array
 
-from ..embeddings import LearnedPositionalEmbedding, TokenEmbedding
-from ..norms import RMSNorm
+from ..layers.embeddings import LearnedPositionalEmbedding, TokenEmbedding
+from ..layers.norms import RMSNorm
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #rule
 class Rule(NamedTuple):

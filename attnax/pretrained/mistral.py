@@ -11,7 +11,7 @@ from typing import Any
 
 from flax import nnx
 
-from ..config import TransformerConfig
+from ..layers.config import TransformerConfig
 from .family import Family, Fields
 from .llama import DECODER_TABLE, LLAMA, build_lm, read_decoder, write_decoder
 from .mapping import Rule, renamed, stacked

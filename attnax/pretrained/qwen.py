@@ -9,7 +9,7 @@ __all__ = ['QK_NORMS', 'QWEN2', 'QWEN3', 'read_layer_windows', 'windows_of_kinds
 # %% ../../nbs/70_pretrained.qwen.ipynb #imports
 from typing import Any
 
-from ..config import TransformerConfig, check_biases, check_windows
+from ..layers.config import TransformerConfig, check_biases, check_windows
 from .family import Family, Fields
 from .llama import DECODER_TABLE, LLAMA, build_lm, read_decoder, write_decoder
 

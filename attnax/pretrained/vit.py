@@ -11,10 +11,10 @@ from typing import Any
 
 from flax import nnx
 
-from ..config import check_biases
+from ..layers.config import check_biases
 from .family import Family, Fields
 from .mapping import Rule, reshaped
-from ..vision import VisionTransformer, VisionTransformerConfig
+from ..models.vision import VisionTransformer, VisionTransformerConfig
 
 # %% ../../nbs/74_pretrained.vit.ipynb #family
 VIT_ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh", "relu": "relu"}

@@ -21,14 +21,14 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from ..blocks import EncoderBlock
-from ..config import TransformerConfig
-from ..embeddings import LearnedPositionalEmbedding
-from ..encoder_decoder import EncoderDecoder
-from ..norms import create_norm
+from ..layers.blocks import EncoderBlock
+from ..layers.config import TransformerConfig
+from ..layers.embeddings import LearnedPositionalEmbedding
+from ..models.encoder_decoder import EncoderDecoder
+from ..layers.norms import create_norm
 from .family import Family, Fields
 from .files import require_finite
-from ..transformer import as_key_mask
+from ..models.transformer import as_key_mask
 
 # %% ../../nbs/75_pretrained.whisper.ipynb #audio-encoder
 class AudioEncoder(nnx.Module):

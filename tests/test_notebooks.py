@@ -6,6 +6,8 @@ everything else must be equal, pictures only there. Under other versions of the 
 `recorded_with.txt` the text may differ too: then only *which* cells print something is compared.
 
     pytest tests/test_notebooks.py -k 20_        # one room
+    pytest -m internals                          # the rooms that rest on JAX's and Flax's insides, for another release of them
+    pytest tests/test_notebooks.py --record      # write down how long each one takes: the longest start first
     python tests/test_notebooks.py               # after `tools/exec_nbs.py` on newer libraries: record their versions
 """
 import json
@@ -27,11 +29,34 @@ from notebooks import code, notebooks, root
 
 TIMEOUT = 900  # seconds for one notebook; a normal one takes below 30
 recorded_with = Path(__file__).parent / "recorded_with.txt"
+seconds_file = Path(__file__).parent / "seconds.txt"  # a line per notebook, longest first
 packages = ("jax", "flax", "numpy")
 float_re = re.compile(r"[-+]?\d+\.\d*(?:e[-+]?\d+)?|[-+]?\d+e[-+]?\d+")
 
 
+# ---- Which rooms another release of JAX or Flax can break in ways of its own
+
+# What a room may rest on that a release changes: the texts of jaxprs and of compiled programs, Pallas, lowering for
+# other platforms, memory analysis, meshes and shard_map, callbacks, and Flax's handling of state.
+INTERNALS = re.compile(r"jaxpr|jax\.extend|pallas|memory_analysis|temp_bytes|lowering_platforms|platform_dependent|shard_map|"
+                       r"custom_(?:vjp|jvp|batching)|eval_shape|nnx\.(?:split|merge|update|state|remat|jit)|from_flat_state|lax\.scan")
+# Rooms that use the same insides by way of the others, and prove something else: texts, figures, files of other people
+APART = re.compile(r"6[35]_|6[89]_|7\d_|8\d_|9[0-6]")
+
+
+def rests_on_internals(nb: Path) -> bool:
+    """Whether a notebook names one of JAX's or Flax's moving parts; the first page and the command run them all."""
+    if nb.name.startswith(("00_", "97_")): return True
+    return not APART.match(nb.name) and any(INTERNALS.search(c["source"]) for c in code(nb))
+
+
 # ---- Running
+
+def recorded() -> dict[str, float]:
+    """Seconds that each notebook took when they were written down."""
+    lines = seconds_file.read_text(encoding="utf-8").split("\n") if seconds_file.exists() else []
+    return {name: float(t) for t, name in (line.split() for line in lines if line and line[0] != "#")}
+
 
 def execute(nb: Path, folder: Path, compiled: Path) -> tuple[int, str, float, Path]:
     """Run one notebook: exit code, what it wrote to the terminal, seconds, and the notebook with fresh outputs."""
@@ -48,11 +73,20 @@ def execute(nb: Path, folder: Path, compiled: Path) -> tuple[int, str, float, Pa
 
 @pytest.fixture(scope="session")
 def runs(request, tmp_path_factory):
-    """All chosen notebooks, two at a time: much of a run is one thread that traces and compiles."""
+    """All chosen notebooks, two at a time, since much of a run is one thread that traces and compiles; longest first."""
     chosen = [i.callspec.params["nb"] for i in request.session.items if getattr(i, "originalname", "") == "test_notebook"]
+    took = recorded()
+    chosen.sort(key=lambda nb: -took.get(nb.name, math.inf))  # one that is not written down might be the longest
     folder, compiled, pool = tmp_path_factory.mktemp("nbs"), request.config.cache.mkdir("xla"), ThreadPoolExecutor(2)
-    yield {nb: pool.submit(execute, nb, folder, compiled) for nb in chosen}
+    jobs = {nb: pool.submit(execute, nb, folder, compiled) for nb in chosen}
+    yield jobs
     pool.shutdown(cancel_futures=True)
+    times = sorted(((job.result()[2], nb.name) for nb, job in jobs.items() if job.done() and not job.cancelled()), reverse=True)
+    conftest.notes += [f"{seconds:5.0f} s  {name}" for seconds, name in times]
+    conftest.notes.append(f"{sum(t for t, _ in times):5.0f} s  in all, two at a time")
+    if request.config.getoption("--record"):
+        lines = [f"{seconds:.0f} {name}" for seconds, name in times]
+        seconds_file.write_text("# Seconds per notebook: pytest tests/test_notebooks.py --record\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def skipped(nb: Path) -> Counter:
@@ -116,7 +150,11 @@ def test_comparison_sees_differences():
     assert stale(one, {}, False) == ["a"] and stale({}, one, False) == ["a"]
 
 
-@pytest.mark.parametrize("nb", notebooks(), ids=lambda p: p.stem)
+def parameter(nb: Path):
+    return pytest.param(nb, id=nb.stem, marks=[pytest.mark.internals] if rests_on_internals(nb) else [])
+
+
+@pytest.mark.parametrize("nb", [parameter(nb) for nb in notebooks()])
 def test_notebook(nb, runs):
     rc, said, seconds, out = runs[nb].result()
     if found := skipped(nb): conftest.notes.append(f"{nb.name} skips " + ", ".join(f"{n} x {flag}" for flag, n in found.items()))

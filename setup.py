@@ -31,6 +31,7 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Typing :: Typed",
     ],
+    package_dir={"": "."},  # an editable install is the folder itself: nbdev's commands find tools/docrender.py in it
     packages=find_packages(include=["attnax", "attnax.*"]),
     package_data={"attnax": ["py.typed", "data/*"]},
     python_requires=">=" + cfg["min_python"],

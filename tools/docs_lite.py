@@ -2,9 +2,10 @@
 
 `docs_lite.py` builds and checks; `docs_lite.py --check` only checks what is there. nbdev prepares the pages
 (`nbdev.serve.proc_nbs`, as `nbdev_docs` would) and smalldocs renders them. Three things are ours: files get the names
-that nbdev's links expect, formulas become MathML so that the site asks no other host for anything, and a link that
-leads nowhere fails the build.
+that nbdev's links expect, formulas become MathML so that the site asks no other host for anything, and the build fails
+on a link that leads nowhere, on Markdown that was not understood, and on anything that another host would be asked for.
 """
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 root = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(root))  # the page processors live in attnax, which need not be installed
+sys.path.insert(0, str(root))  # for the page processors in tools/docrender.py
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 
@@ -27,14 +28,29 @@ def page_name(name: str) -> str:
     return re.sub(r"^\d+[a-z]?_", "", name)
 
 
+def rename_links(text: str, names: dict[str, str]) -> str:
+    """Addresses of pages under their new names, `](10_x.ipynb#y)` or `href="10_x.ipynb"`; code is left as it is."""
+    address = re.compile(r"""(\]\(|\bhref=["'])(""" + "|".join(map(re.escape, names)) + r""")(?=[)#"'])""")
+    return address.sub(lambda m: m[1] + names[m[2]], text)
+
+
 def rename_pages(site: Path) -> None:
+    """Every notebook and what links to it: the prose, what cells show as Markdown, and the sidebar."""
     names = {f.name: page_name(f.name) for f in site.glob("*.ipynb")}
-    link = re.compile(r"(?<![\w.])(" + "|".join(map(re.escape, names)) + r")\b")
-    for f in [*site.glob("*.ipynb"), site / "_quarto.yml"]:
-        text = link.sub(lambda m: names[m[1]], f.read_text(encoding="utf-8"))
-        text = re.sub(r"output-file: [\w.]+\\n", "", text)  # smalldocs names a page after its source
+    for f in site.glob("*.ipynb"):
+        nb = json.loads(f.read_text(encoding="utf-8"))
+        for c in nb["cells"]:
+            source = "".join(c["source"])
+            if c["cell_type"] == "markdown": c["source"] = rename_links(source, names)
+            if c["cell_type"] == "raw": c["source"] = re.sub(r"output-file: .*\n", "", source)  # smalldocs: as the source
+            for o in c.get("outputs", []):
+                data = o.get("data", {})
+                if "text/markdown" in data: data["text/markdown"] = rename_links("".join(data["text/markdown"]), names)
         f.unlink()
-        (site / names.get(f.name, f.name)).write_text(text, encoding="utf-8")
+        (site / names[f.name]).write_text(json.dumps(nb, ensure_ascii=False, indent=1), encoding="utf-8")
+    sidebar = re.compile(r"(?<![\w.])(" + "|".join(map(re.escape, names)) + r")\b")
+    yml = site / "_quarto.yml"
+    yml.write_text(sidebar.sub(lambda m: names[m[1]], yml.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 # ---- Formulas
@@ -55,36 +71,55 @@ def mathml(tex: str, display: bool) -> str:
 
 
 def finish_page(f: Path, doc_url: str) -> None:
-    """Formulas to MathML, no scripts from other hosts, links to our own pages relative."""
+    """Formulas to MathML, nothing from other hosts (a badge of theirs becomes its words), links to our own pages relative."""
     def formula(m):
         try: return f'<span class="math {m[1]}">{mathml(unescape(m[2]), m[1] == "display")}</span>'
         except ValueError as e: sys.exit(f"{f.name}: {e}")
     html = f.read_text(encoding="utf-8")
     html = re.sub(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', formula, html, flags=re.S)
     html = re.sub(r'<(link|script) [^>]*(href|src)="https://cdn[^>]*>(</script>)?\s*', "", html)
+    html = re.sub(r'<img (?=[^>]*src="https?:)[^>]*?alt="([^"]*)"[^>]*>', r"\1", html)
     f.write_text(html.replace(f'href="{doc_url}/', 'href="'), encoding="utf-8")
 
 
-# ---- Links
+# ---- Checks of what was built
 
-class Links(HTMLParser):
-    """The addresses and the anchors of one page."""
+class Page(HTMLParser):
+    """What the checks ask of one page: its addresses, its anchors, what it loads, and its words outside code."""
+    CODE = {"code", "pre", "script", "style", "math"}
+
     def __init__(self, html: str):
         super().__init__()
-        self.refs, self.ids = [], set()
+        self.refs, self.ids, self.loads, self.words, self.inside = [], set(), [], [], 0
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
+        self.inside += tag in self.CODE
         self.ids |= {a[k] for k in ("id", "name") if a.get(k)}
         self.refs += [a[k] for k in ("href", "src") if a.get(k)]
+        if tag not in ("a", "meta") and a.get("rel") != "canonical":
+            self.loads += [a[k] for k in ("href", "src", "data", "poster", "srcset") if a.get(k)]
+        self.loads += in_css(a.get("style") or "")
+
+    def handle_endtag(self, tag): self.inside -= tag in self.CODE
+
+    def handle_data(self, data):
+        if not self.inside: self.words.append(data)
 
 
-def broken_links(site: Path) -> list[str]:
+FOREIGN = re.compile(r"""@import\s+(?:url\(\s*["']?https?:[^)]*\)|["']https?:[^"']*["'])[^;]*;""")  # fonts, as a rule
+
+
+def in_css(css: str) -> list[str]:
+    """What a style sheet loads."""
+    return [url for found in re.findall(r"""@import\s+["']([^"']+)|url\(\s*["']?([^"')]+)""", css) for url in found if url]
+
+
+def broken_links(site: Path, pages: dict[Path, Page]) -> list[str]:
     """Every internal address on every page that leads to no file or no anchor."""
-    pages = {f.resolve(): Links(f.read_text(encoding="utf-8")) for f in sorted(site.rglob("*.html"))}
     bad = []
-    for page, ref in [(page, ref) for page, links in pages.items() for ref in links.refs]:
+    for page, ref in [(page, ref) for page, seen in pages.items() for ref in seen.refs]:
         u = urlsplit(ref)
         if u.scheme or u.netloc: continue
         to = (page.parent / unquote(u.path)).resolve() if u.path else page
@@ -92,6 +127,26 @@ def broken_links(site: Path) -> list[str]:
         if not to.is_file() or site.resolve() not in to.parents: bad.append(f"{page.name}: {ref}")
         elif u.fragment and to in pages and unquote(u.fragment) not in pages[to].ids: bad.append(f"{page.name}: {ref} (anchor)")
     return bad
+
+
+def raw_markdown(pages: dict[Path, Page]) -> list[str]:
+    """Links that are text: a name in backticks becomes a link by itself, and a link inside a link is none."""
+    link = re.compile(r".{0,40}\]\(.{0,40}")
+    return [f"{page.name}: {m[0]}" for page, seen in pages.items() for m in link.finditer("".join(seen.words))]
+
+
+def other_hosts(site: Path, pages: dict[Path, Page]) -> list[str]:
+    """What a browser would ask of another host when it shows a page."""
+    loads = [(page.name, url) for page, seen in pages.items() for url in seen.loads]
+    loads += [(f.name, url) for f in sorted(site.rglob("*.css")) for url in in_css(f.read_text(encoding="utf-8"))]
+    return [f"{name}: {url}" for name, url in loads if urlsplit(url).netloc]
+
+
+def faults(site: Path) -> list[str]:
+    pages = {f.resolve(): Page(f.read_text(encoding="utf-8")) for f in sorted(site.rglob("*.html"))}
+    found = {"broken link": broken_links(site, pages), "Markdown left as text": raw_markdown(pages),
+             "asks another host": other_hosts(site, pages)}
+    return [f"{kind}: {x}" for kind, places in found.items() for x in places]
 
 
 # ---- The build
@@ -118,13 +173,15 @@ def build() -> Path:
     for w in out.warnings:
         if "runs no code" not in w: print("warning:", w, file=sys.stderr)
     for f in cfg.doc_path.rglob("*.html"): finish_page(f, cfg.doc_host + cfg.doc_baseurl)
+    for f in cfg.doc_path.rglob("*.css"):   # fonts of another host: the names that follow in each rule are at hand
+        f.write_text(FOREIGN.sub("", f.read_text(encoding="utf-8")), encoding="utf-8")
     return cfg.doc_path
 
 
 def main(args: list[str]) -> int:
     site = root / "_docs" if "--check" in args else build()
-    bad, n = broken_links(site), len(list(site.rglob("*.html")))
-    print("\n".join(["broken links:", *bad]) if bad else f"{n} pages in {site.name}/, no broken link")
+    bad, n = faults(site), len(list(site.rglob("*.html")))
+    print("\n".join(bad) if bad else f"{n} pages in {site.name}/: no broken link, no raw Markdown, nothing from another host")
     return bool(bad)
 
 

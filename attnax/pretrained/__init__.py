@@ -8,13 +8,14 @@ __all__ = ['FAMILIES', 'AudioEncoder', 'Family', 'Fields', 'Rule', 'SentenceEnco
            'read_tensors', 'save_pretrained']
 
 # %% ../../nbs/94d_pretrained_init.ipynb #exports
-from .bert import SentenceEncoder, mean_pool
+from ..models.sentence import SentenceEncoder, mean_pool
+from ..models.whisper import AudioEncoder, Whisper, WhisperConfig
 from .family import Family, Fields, load_family
 from .files import read_tensors
-from .gguf import gguf_tokenizer, read_gguf
+from .gguf import read_gguf
+from .gguf_tokenizer import gguf_tokenizer
 from .load import FAMILIES, load_pretrained, package_folder, save_pretrained
 from .mapping import Rule
-from .whisper import AudioEncoder, Whisper, WhisperConfig
 
 # %% ../../nbs/94d_pretrained_init.ipynb #all
 _all_ = ["FAMILIES", "AudioEncoder", "Family", "Fields", "Rule", "SentenceEncoder", "Whisper", "WhisperConfig", "gguf_tokenizer",

@@ -18,8 +18,8 @@ __all__ = ['MultiHeadAttention', 'DecoderBlock', 'EncoderBlock', 'KVLayerCache',
            'allocate_blocks', 'append_kv', 'append_kv_batched', 'free_blocks', 'gather_kv', 'init_paged_kv_cache',
            'RopeScaling', 'RotaryEmbedding', 'apply_rope', 'rope_cos_sin_from_positions', 'rope_cos_sin_table',
            'rope_inv_freq', 'TransformerDecoder', 'TransformerEncoder', 'TransformerLM', 'EncoderDecoder',
-           'AttentionFn', 'MaskMod', 'ScoreMod', 'VisionTransformer', 'VisionTransformerConfig', 'load_weights',
-           'save_weights']
+           'AttentionFn', 'MaskMod', 'ScoreMod', 'declare_kernel', 'VisionTransformer', 'VisionTransformerConfig',
+           'load_weights', 'save_weights']
 
 # %% ../nbs/96_init.ipynb #kernels
 from .layers.attention import MultiHeadAttention
@@ -51,7 +51,7 @@ from .kernels.paged_cache import (
     PagedKVCache, allocate_blocks, append_kv, append_kv_batched, free_blocks, gather_kv, init_paged_kv_cache)
 from .layers.rope import RopeScaling, RotaryEmbedding, apply_rope, rope_cos_sin_from_positions, rope_cos_sin_table, rope_inv_freq
 from .models.transformer import TransformerDecoder, TransformerEncoder, TransformerLM
-from .typing import AttentionFn, MaskMod, ScoreMod
+from .typing import AttentionFn, MaskMod, ScoreMod, declare_kernel
 from .models.vision import VisionTransformer, VisionTransformerConfig
 from .weights import load_weights, save_weights
 
@@ -72,4 +72,5 @@ _all_ = ["MultiHeadAttention", "DecoderBlock", "EncoderBlock", "KVLayerCache", "
          "allocate_blocks", "append_kv", "append_kv_batched", "free_blocks", "gather_kv", "init_paged_kv_cache",
          "RopeScaling", "RotaryEmbedding", "apply_rope", "rope_cos_sin_from_positions", "rope_cos_sin_table", "rope_inv_freq",
          "TransformerDecoder", "TransformerEncoder", "TransformerLM", "EncoderDecoder", "AttentionFn", "MaskMod", "ScoreMod",
+         "declare_kernel",
          "VisionTransformer", "VisionTransformerConfig", "load_weights", "save_weights"]

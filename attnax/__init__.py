@@ -19,8 +19,8 @@ __all__ = ['memory_efficient_attention', 'explain_attention', 'flash_attention',
            'create_norm', 'RopeScaling', 'RotaryEmbedding', 'apply_rope', 'rope_cos_sin_from_positions',
            'rope_cos_sin_table', 'rope_inv_freq', 'EncoderDecoder', 'SentenceEncoder', 'mean_pool',
            'TransformerDecoder', 'TransformerEncoder', 'TransformerLM', 'VisionTransformer', 'VisionTransformerConfig',
-           'AudioEncoder', 'Whisper', 'WhisperConfig', 'generate', 'AttentionFn', 'MaskMod', 'ScoreMod', 'load_weights',
-           'save_weights']
+           'AudioEncoder', 'Whisper', 'WhisperConfig', 'generate', 'AttentionFn', 'MaskMod', 'ScoreMod',
+           'declare_kernel', 'load_weights', 'save_weights']
 
 # %% ../nbs/96_init.ipynb #imports
 import importlib
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from attnax import models as models, pretrained as pretrained, testing as testing
     from attnax import training as training, typing as typing, weights as weights
     from attnax.models.generate import generate
-    from attnax.typing import AttentionFn, MaskMod, ScoreMod
+    from attnax.typing import AttentionFn, MaskMod, ScoreMod, declare_kernel
     from attnax.weights import load_weights, save_weights
 
     __version__: str
@@ -80,7 +80,8 @@ _all_ = [
     "rope_cos_sin_from_positions", "rope_cos_sin_table", "rope_inv_freq", "EncoderDecoder",
     "SentenceEncoder", "mean_pool", "TransformerDecoder", "TransformerEncoder", "TransformerLM",
     "VisionTransformer", "VisionTransformerConfig", "AudioEncoder", "Whisper", "WhisperConfig",
-    "generate", "AttentionFn", "MaskMod", "ScoreMod", "load_weights", "save_weights"]
+    "generate", "AttentionFn", "MaskMod", "ScoreMod", "declare_kernel", "load_weights",
+    "save_weights"]
 
 # %% ../nbs/96_init.ipynb #lazy
 _PACKAGES = ("audio", "bench", "kernels", "layers", "models", "pretrained", "testing", "training",

@@ -85,8 +85,7 @@ def runs(request, tmp_path_factory):
     conftest.notes += [f"{seconds:5.0f} s  {name}" for seconds, name in times]
     conftest.notes.append(f"{sum(t for t, _ in times):5.0f} s  in all, two at a time")
     if request.config.getoption("--record"):
-        head = "# Seconds per notebook: pytest tests/test_notebooks.py --record"
-        lines = [head, *(f"{seconds:.0f} {name}" for seconds, name in times)]
+        lines = ["# Seconds per notebook: pytest tests/test_notebooks.py --record", *(f"{t:.0f} {name}" for t, name in times)]
         seconds_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -12,4 +12,5 @@ from .decode import bench_decode
 from .moe import bench_moe
 
 # %% ../../nbs/94f_bench_init.ipynb #all
-_all_ = ["bench_accelerator", "bench_attention", "bench_linear", "bench_decode", "bench_moe"]
+_all_ = [
+    "bench_accelerator", "bench_attention", "bench_linear", "bench_decode", "bench_moe"]

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['memory_efficient_attention', 'explain_attention', 'flash_attention', 'pallas_flash_attention', 'linear_attention',
-           'linear_attention_step', 'lite_attention', 'paged_attention', 'ring_attention', 'ring_attention_reference',
-           'standard_attention', 'merge_attention', 'BlockMask', 'make_block_mask', 'show_block_mask',
-           'additive_bias_mod', 'alibi_mod', 'alibi_slopes', 'causal_mod', 'compose_score_mods', 'document_mask_mod',
-           'mask_mod_to_boolean_mask', 'mask_mod_to_score_mod', 'prefix_lm_mod', 'relative_position_bias_mod',
-           'shift_mod', 'sliding_window_mod', 'softcap_mod', 'combine_masks', 'make_causal_mask', 'make_document_mask',
-           'make_padding_mask', 'make_sliding_window_mask']
+           'linear_attention_step', 'lite_attention', 'paged_attention', 'PagedKVCache', 'allocate_blocks', 'append_kv',
+           'append_kv_batched', 'free_blocks', 'gather_kv', 'init_paged_kv_cache', 'ring_attention',
+           'ring_attention_reference', 'BlockMask', 'make_block_mask', 'show_block_mask', 'standard_attention',
+           'merge_attention', 'additive_bias_mod', 'alibi_mod', 'alibi_slopes', 'causal_mod', 'compose_score_mods',
+           'document_mask_mod', 'mask_mod_to_boolean_mask', 'mask_mod_to_score_mod', 'prefix_lm_mod',
+           'relative_position_bias_mod', 'shift_mod', 'sliding_window_mod', 'softcap_mod', 'combine_masks',
+           'make_causal_mask', 'make_document_mask', 'make_padding_mask', 'make_sliding_window_mask']
 
 # %% ../../nbs/94a_kernels_init.ipynb #kernels
 from .blockwise import memory_efficient_attention
@@ -17,6 +18,8 @@ from .flash import explain_attention, flash_attention, pallas_flash_attention
 from .linear import linear_attention, linear_attention_step
 from .lite import lite_attention
 from .paged import paged_attention
+from .paged_cache import (
+    PagedKVCache, allocate_blocks, append_kv, append_kv_batched, free_blocks, gather_kv, init_paged_kv_cache)
 from .ring import ring_attention, ring_attention_reference
 from .sparsity import BlockMask, make_block_mask, show_block_mask
 from .standard import standard_attention
@@ -29,10 +32,13 @@ from .score_mods import (
 from .masks import combine_masks, make_causal_mask, make_document_mask, make_padding_mask, make_sliding_window_mask
 
 # %% ../../nbs/94a_kernels_init.ipynb #all
-_all_ = ["memory_efficient_attention", "explain_attention", "flash_attention", "pallas_flash_attention", "linear_attention",
-         "linear_attention_step", "lite_attention", "paged_attention", "ring_attention", "ring_attention_reference",
-         "standard_attention", "merge_attention", "BlockMask", "make_block_mask", "show_block_mask",
-         "additive_bias_mod", "alibi_mod", "alibi_slopes", "causal_mod",
-         "compose_score_mods", "document_mask_mod", "mask_mod_to_boolean_mask", "mask_mod_to_score_mod", "prefix_lm_mod",
-         "relative_position_bias_mod", "shift_mod", "sliding_window_mod", "softcap_mod", "combine_masks", "make_causal_mask",
-         "make_document_mask", "make_padding_mask", "make_sliding_window_mask"]
+_all_ = [
+    "memory_efficient_attention", "explain_attention", "flash_attention", "pallas_flash_attention",
+    "linear_attention", "linear_attention_step", "lite_attention", "paged_attention",
+    "PagedKVCache", "allocate_blocks", "append_kv", "append_kv_batched", "free_blocks", "gather_kv",
+    "init_paged_kv_cache", "ring_attention", "ring_attention_reference", "BlockMask",
+    "make_block_mask", "show_block_mask", "standard_attention", "merge_attention",
+    "additive_bias_mod", "alibi_mod", "alibi_slopes", "causal_mod", "compose_score_mods",
+    "document_mask_mod", "mask_mod_to_boolean_mask", "mask_mod_to_score_mod", "prefix_lm_mod",
+    "relative_position_bias_mod", "shift_mod", "sliding_window_mod", "softcap_mod", "combine_masks",
+    "make_causal_mask", "make_document_mask", "make_padding_mask", "make_sliding_window_mask"]

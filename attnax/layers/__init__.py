@@ -27,11 +27,11 @@ from attnax.layers.rope import (
     rope_inv_freq)
 
 # %% ../../nbs/94b_layers_init.ipynb #all
-_all_ = ["MultiHeadAttention", "DecoderBlock", "EncoderBlock", "KVLayerCache", "LinearLayerCache",
-         "init_decoder_kv_caches", "init_decoder_kv_caches_from_config", "init_kv_layer_cache",
-         "init_linear_layer_cache", "update_kv_layer_cache", "AttentionType", "FfActivation",
-         "NormKind", "Pool", "PosEmbType", "TransformerConfig", "LearnedPositionalEmbedding",
-         "PatchEmbedding", "PositionalEncoding", "TokenEmbedding", "FeedForward",
-         "MixtureOfExperts", "expert_parallel", "expert_specs", "RMSNorm", "create_norm",
-         "RopeScaling", "RotaryEmbedding", "apply_rope", "rope_cos_sin_from_positions",
-         "rope_cos_sin_table", "rope_inv_freq"]
+_all_ = [
+    "MultiHeadAttention", "DecoderBlock", "EncoderBlock", "KVLayerCache", "LinearLayerCache",
+    "init_decoder_kv_caches", "init_decoder_kv_caches_from_config", "init_kv_layer_cache",
+    "init_linear_layer_cache", "update_kv_layer_cache", "AttentionType", "FfActivation", "NormKind",
+    "Pool", "PosEmbType", "TransformerConfig", "LearnedPositionalEmbedding", "PatchEmbedding",
+    "PositionalEncoding", "TokenEmbedding", "FeedForward", "MixtureOfExperts", "expert_parallel",
+    "expert_specs", "RMSNorm", "create_norm", "RopeScaling", "RotaryEmbedding", "apply_rope",
+    "rope_cos_sin_from_positions", "rope_cos_sin_table", "rope_inv_freq"]

@@ -55,7 +55,7 @@ class CrossDecoder(TransformerDecoder):
             raise ValueError("a decoder attends to `encoder_output` or to `memory`: give one of them")
         if memory is not None and len(memory) != len(self.layers):
             raise ValueError(f"`memory` must hold keys and values for {len(self.layers)} layers, got {len(memory)}")
-        caches = self._check(input_ids, layer_kv_caches)
+        input_ids, caches = self._check(input_ids, layer_kv_caches)
         if position_ids is None and layer_kv_caches is not None: position_ids = caches[0].length + jnp.arange(input_ids.shape[1])
         mask, cross = as_key_mask(padding_mask), as_key_mask(source_mask)
         x = self._embed(input_ids, position_ids, token_type_ids, deterministic)
@@ -75,7 +75,7 @@ class CrossDecoder(TransformerDecoder):
 
         Raises: `NotImplementedError` for a kernel that has no weights.
         """
-        self._check(input_ids, None)
+        input_ids, _ = self._check(input_ids, None)
         cross, x, maps = as_key_mask(source_mask), self._embed(input_ids, None, None, True), []
         for layer in self.layers:
             after = x if layer.parallel_residual else layer._attend(x, None, True, None, None)[0]

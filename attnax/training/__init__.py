@@ -9,4 +9,5 @@ __all__ = ['DemoSettings', 'run_demo']
 from .demo import DemoSettings, run_demo
 
 # %% ../../nbs/94e_training_init.ipynb #all
-_all_ = ["DemoSettings", "run_demo"]
+_all_ = [
+    "DemoSettings", "run_demo"]

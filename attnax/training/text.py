@@ -22,11 +22,12 @@ from jaxtyping import Int
 
 # %% ../../nbs/63_training.text.ipynb #char-tokenizer
 class CharTokenizer:
-    """Each distinct character of a text is a token, in code-point order."""
+    """Each distinct character of a text is a token, in code-point order. Raises: `ValueError` for an empty text."""
     def __init__(
         self,
         text: str # Text whose characters make the vocabulary
     ):
+        if not text: raise ValueError("`text` must hold at least 1 character, got none")
         self.characters = "".join(sorted(set(text)))
         self._id = {c: i for i, c in enumerate(self.characters)}
 
@@ -49,14 +50,21 @@ class CharTokenizer:
         self,
         ids # Token ids
     ) -> str: # Their characters
-        """Ids to text."""
-        return "".join(self.characters[int(i)] for i in np.asarray(ids).ravel())
+        """Ids to text. Raises: `ValueError` that names an id outside the vocabulary."""
+        flat = np.asarray(ids).ravel()
+        strange = flat[(flat < 0) | (flat >= self.vocab_size)]
+        if strange.size: raise ValueError(f"`ids` must lie between 0 and {self.vocab_size - 1}, got {strange[0]}")
+        return "".join(self.characters[int(i)] for i in flat)
 
 # %% ../../nbs/63_training.text.ipynb #unigram-entropy
 def unigram_entropy(
     ids: Int[np.ndarray, " s"] # Token ids
 ) -> float:                    # Nats per token
-    """Entropy of the frequencies of single tokens, in nats: the loss that context has to beat."""
+    """Entropy of the frequencies of single tokens, in nats: the loss that context has to beat.
+
+    Raises: `ValueError` if there are no tokens.
+    """
+    if len(ids) == 0: raise ValueError("`ids` must hold at least 1 token, got none")
     counts = np.array(list(Counter(np.asarray(ids).tolist()).values()), np.float64)
     p = counts / counts.sum()
     return float(-(p * np.log(p)).sum())
@@ -72,12 +80,20 @@ def split_text(
     *,
     held_out_share: float = 0.1   # Share of the text at its end
 ) -> Split:                       # Both parts
-    """Cut off the end of a text for judging. Raises: `ValueError` for a share outside (0, 1)."""
+    """Cut off the end of a text for judging, at least one token.
+
+    Raises: `ValueError` for a share outside (0, 1), or a text that cannot be divided.
+    """
     if not 0 < held_out_share < 1: raise ValueError(f"`held_out_share` must lie between 0 and 1, got {held_out_share}")
-    cut = len(ids) - round(len(ids) * held_out_share)
+    if len(ids) < 2: raise ValueError(f"`ids` must hold at least 2 tokens, got {len(ids)}")
+    cut = min(max(len(ids) - round(len(ids) * held_out_share), 1), len(ids) - 1)
     return Split(ids[:cut], ids[cut:])
 
 # %% ../../nbs/63_training.text.ipynb #windows
+def _check_windows(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1: raise ValueError(f"`{name}` must be at least 1, got {size}")
+
 def random_windows(
     ids: Int[np.ndarray, " s"],   # Token ids
     rng: np.random.Generator,     # Source of randomness
@@ -85,7 +101,8 @@ def random_windows(
     batch: int,                   # Windows
     length: int                   # Tokens in each
 ) -> Int[np.ndarray, "b n"]:      # Windows of the text
-    """Windows at random places. Raises: `ValueError` if the text is shorter than a window."""
+    """Windows at random places. Raises: `ValueError` for sizes below 1, or a text shorter than a window."""
+    _check_windows(batch=batch, length=length)
     if len(ids) < length: raise ValueError(f"`ids` must hold at least {length} tokens, got {len(ids)}")
     starts = rng.integers(0, len(ids) - length + 1, batch)
     return ids[starts[:, None] + np.arange(length)]
@@ -96,7 +113,8 @@ def side_by_side(
     length: int,                  # Tokens in each window
     most: int                     # Windows at the most, spread over the text
 ) -> Int[np.ndarray, "b n"]:      # Windows that do not overlap
-    """Windows at fixed places. Raises: `ValueError` if the text is shorter than a window."""
+    """Windows at fixed places. Raises: `ValueError` for sizes below 1, or a text shorter than a window."""
+    _check_windows(length=length, most=most)
     if len(ids) < length: raise ValueError(f"`ids` must hold at least {length} tokens, got {len(ids)}")
     whole = ids[:len(ids) // length * length].reshape(-1, length)
     return whole[np.linspace(0, len(whole) - 1, min(most, len(whole))).round().astype(int)]
@@ -107,11 +125,11 @@ def read_text(
 ) -> str:                   # Its text, line ends as `\n`
     """Read a user's file.
 
-    Raises: `ValueError` if it is not UTF-8 text, naming the first bad byte; `OSError` if it cannot be read.
+    Raises: `ValueError` if it is not UTF-8 text, naming the first byte that is not; `OSError` if it cannot be read.
     """
     raw = Path(path).read_bytes()
     try: text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as e: raise ValueError(f"{path} is not UTF-8 text: byte {e.start} is {raw[e.start]:#04x}") from e
+    except UnicodeDecodeError as e: raise ValueError(f"{path} is not UTF-8 text (byte {e.start} is {raw[e.start]:#04x}): save it as UTF-8") from e
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 # %% ../../nbs/63_training.text.ipynb #plays-from-archive

@@ -7,35 +7,62 @@ __all__ = ['make_parser', 'run_check', 'main']
 
 # %% ../nbs/97_cli.ipynb #imports
 import argparse
+import contextlib
+import os
+import re
+import signal
 import sys
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Iterator, Sequence
+
+# %% ../nbs/97_cli.ipynb #did-you-mean
+class _Parser(argparse.ArgumentParser):
+    """A parser whose commands have a description and an example, and that suggests what was meant."""
+    def error(self, message: str):
+        import difflib
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        near = difflib.get_close_matches(wrong[1], re.findall(r"[\w.-]+", wrong[2]), 1) if wrong else []
+        super().error(message + (f"; did you mean {near[0]!r}?" if near else ""))
+
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for."""
+    def __call__(self, parser, *_):
+        import attnax
+        print(f"attnax {attnax.__version__}")
+        parser.exit()
+
+def _add(commands, name: str, help: str, example: str) -> argparse.ArgumentParser:
+    """A command with one sentence of description and one example."""
+    return commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", epilog=f"example: attnax {example}")
 
 # %% ../nbs/97_cli.ipynb #parser
 def make_parser() -> argparse.ArgumentParser:
     """The command line, with its help."""
-    parser = argparse.ArgumentParser(prog="attnax", description="Attention and transformers for JAX and Flax NNX.")
-    parser.add_argument("--version", action="version", version=f"attnax {metadata.version('attnax')}")
+    parser = _Parser(prog="attnax", description="Attention and transformers for JAX and Flax NNX.", epilog="example: attnax demo")
+    parser.add_argument("--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="train a small language model on the plays of Shakespeare, and let it write")
+    demo = _add(commands, "demo", "train a small language model on the plays of Shakespeare, and let it write",
+                "demo --text my_book.txt --steps 500 --out my_model")
     demo.add_argument("--text", metavar="FILE", help="a UTF-8 text file to train on instead")
     demo.add_argument("--steps", type=int, default=250, help="optimizer steps (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="of weights, batches and the sample (default: %(default)s)")
-    demo.add_argument("--out", metavar="FOLDER", default="attnax-demo", help="for the results (default: %(default)s)")
+    demo.add_argument("--out", metavar="FOLDER", help="for the results; one that holds results is refused, unless --overwrite "
+                      "(default: attnax-demo, or the next free attnax-demo-2, attnax-demo-3, ...)")
+    demo.add_argument("--overwrite", action="store_true", help="replace results that lie in the folder")
     demo.add_argument("--offline", action="store_true", help="train on the play that ships with attnax; ask no package index")
 
-    bench = commands.add_parser("bench", help="measure kernels and generation, beside named peers")
+    bench = _add(commands, "bench", "measure kernels and generation, beside named peers", "bench linear --lengths 2048")
     kinds = bench.add_subparsers(dest="what", required=True, metavar="WHAT")
     for add in (_add_bench_attention, _add_bench_linear, _add_bench_moe): add(kinds)
-    decode = kinds.add_parser("decode", help="tokens per second of generation, at batch 1 and 8")
+    decode = _add(kinds, "decode", "measure tokens per second of generation", "bench decode --tokens 32 --batches 1 4")
     decode.add_argument("--model", default="small", help="small, smollm2, or a folder or file of weights (default: %(default)s)")
     decode.add_argument("--tokens", type=int, default=64, help="new tokens (default: %(default)s)")
     decode.add_argument("--prompt", type=int, default=64, help="tokens of the prompt (default: %(default)s)")
     decode.add_argument("--batches", type=int, nargs="+", default=[1, 8], metavar="B", help="rows (default: 1 8)")
     decode.add_argument("--repeats", type=int, default=5, help="interleaved runs of each (default: %(default)s)")
 
-    check = commands.add_parser("check", help="run the conformance kit on every softmax kernel, on this machine")
+    check = _add(commands, "check", "run the conformance kit on every softmax kernel, on this machine",
+                 "check memory_efficient_attention --only mask lse")
     check.add_argument("kernels", nargs="*", metavar="KERNEL", help="kernels to check (default: all that compute a softmax)")
     check.add_argument("--only", nargs="+", metavar="NAME", help="checks to run, by the names that the report shows in brackets")
     return parser
@@ -44,15 +71,16 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_sizes(parser: argparse.ArgumentParser, lengths: str, heads: str, head_dim: str) -> None:
     """Options that benchmarks of kernels share. What is not given is left to the benchmark."""
     parser.add_argument("--lengths", type=int, nargs="+", metavar="S", help=f"sequence lengths (default: {lengths})")
-    parser.add_argument("--heads", type=int, help=f"(default: {heads})")
-    parser.add_argument("--head-dim", type=int, help=f"(default: {head_dim})")
+    parser.add_argument("--heads", type=int, help=f"attention heads (default: {heads})")
+    parser.add_argument("--head-dim", type=int, help=f"width of a head (default: {head_dim})")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved runs of each, at least (default: %(default)s)")
     parser.add_argument("--chart", metavar="FILE.png", help="draw the result into this file")
 
 def _add_bench_attention(kinds) -> None:
-    parser = kinds.add_parser("attention", help="softmax kernels: time ratio, memory, compile time; on an accelerator TFLOP/s")
+    parser = _add(kinds, "attention", "measure softmax kernels: time ratio, memory, compile time; on an accelerator TFLOP/s",
+                  "bench attention --lengths 1024 --cases causal window")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu: any accelerator (default: %(default)s)")
-    _add_sizes(parser, "512 1024 2048 4096; on a gpu 1024 to 32768", "8; 16", "64; 64 and 128")
+    _add_sizes(parser, "512 1024 2048 4096; on a gpu 1024 to 32768", "8; on a gpu 16", "64; on a gpu 64 and 128")
     # the names are checked by the benchmark, which is imported only when it runs
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="of full causal window documents alibi prefix (default: all)")
     parser.add_argument("--peers", nargs="+", metavar="PEER", help="of standard jax.nn sdpa flex, on a gpu cudnn xla")
@@ -62,12 +90,12 @@ def _add_bench_attention(kinds) -> None:
     parser.add_argument("--max-mib", type=float, help="skip programs that need more (default: 7168; on a gpu what it has)")
 
 def _add_bench_linear(kinds) -> None:
-    parser = kinds.add_parser("linear", help="linear attention, beside a plain scan over chunks")
+    parser = _add(kinds, "linear", "measure linear attention, beside a plain scan over chunks", "bench linear --chunk-size 128")
     _add_sizes(parser, "2048 4096 8192", "8", "64")
-    parser.add_argument("--chunk-size", type=int, default=64, help="(default: %(default)s)")
+    parser.add_argument("--chunk-size", type=int, default=64, help="positions per chunk (default: %(default)s)")
 
 def _add_bench_moe(kinds) -> None:
-    parser = kinds.add_parser("moe", help="mixture of experts, beside a dense einsum and ragged products")
+    parser = _add(kinds, "moe", "measure a mixture of experts, beside a dense einsum and ragged products", "bench moe --experts 8")
     for name, size, words in (("--tokens", 2048, "tokens"), ("--d-model", 256, "width of a token"),
                               ("--d-ff", 1024, "width inside an expert"), ("--top-k", 2, "experts per token"),
                               ("--repeats", 5, "interleaved runs of each, at least")):
@@ -161,13 +189,35 @@ def run_check(
     print(f"\n{len(broken)} kernels checked; " + (f"the contract is not kept by {failed}" if failed else "all keep the contract"))
     return int(bool(failed))
 
+# %% ../nbs/97_cli.ipynb #interrupts
+@contextlib.contextmanager
+def _quit_at_once(own_process: bool) -> Iterator[None]:
+    """While it is open, Ctrl-C ends the process with code 130; for a process that is nothing but this command."""
+    if not own_process or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
+    def leave(signum, frame):
+        print("\nattnax: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+    before = signal.signal(signal.SIGINT, leave)
+    try: yield
+    finally: signal.signal(signal.SIGINT, before)
+
+def _load(command: str) -> None:
+    """Import what a command needs."""
+    import importlib
+    for name in {"check": ("testing", "kernels"), "bench": ("bench",), "demo": ("training",)}[command]:
+        importlib.import_module(f"attnax.{name}")
+
 # %% ../nbs/97_cli.ipynb #main
 def main(
     argv: Sequence[str] | None = None # Arguments; those of the process when None
 ) -> int:                             # 0; 1 when a check failed, 2 when the request cannot be met, 130 when interrupted
     """Run a command."""
-    args = make_parser().parse_args(argv)
     try:
+        with _quit_at_once(argv is None):
+            args = make_parser().parse_args(argv)
+            _load(args.command)
         if args.command == "check":
             try: return run_check(args.kernels, args.only)
             except ValueError as e: return _refuse(e)
@@ -176,7 +226,8 @@ def main(
             except (ValueError, NotImplementedError, FileNotFoundError) as e: return _refuse(e)
             return 0
         from attnax.training.demo import DemoSettings, UserError, run_demo
-        try: run_demo(DemoSettings(text=args.text, steps=args.steps, seed=args.seed, out=args.out, offline=args.offline))
+        wanted = {name: value for name, value in vars(args).items() if name != "command"}
+        try: return 130 if run_demo(DemoSettings(**wanted)).stopped else 0
         except UserError as e: return _refuse(e)
     except ImportError as e:
         if "attnax[" not in str(e): raise   # only what an extra brings is the user's to mend
@@ -184,7 +235,6 @@ def main(
     except KeyboardInterrupt:
         print("\nattnax: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 def _refuse(reason: Exception) -> int:
     """Say in one line why not."""

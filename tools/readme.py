@@ -1,21 +1,33 @@
 """README.md from nbs/index.ipynb: `readme.py` writes it, `readme.py --check` fails when it is not what would be written.
 
-(`nbdev_readme` does this by way of Quarto, which is in no package registry.) Prose stays as it is, with links made
-relative to the top of the repository; code cells become code blocks with the text they printed; pictures that cells
+(`nbdev_readme` does this by way of Quarto, which is in no package registry.) Prose stays as it is; links to other pages
+lead to the site that settings.ini names, other links are made relative to the top of the repository; code cells become code blocks with the text they printed; pictures that cells
 drew are written beside the notebooks. Cells with `#| hide` or `#| export` are left out.
 """
 import base64
 import json
 import re
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
 note = "<!-- Written by tools/readme.py from nbs/index.ipynb: edit that. -->\n"
 
 
+def addresses() -> tuple[str, str]:
+    """Of the site and of the repository, as settings.ini has them."""
+    config = ConfigParser(delimiters=["="])
+    config.read(root / "settings.ini", encoding="utf-8")
+    cfg = config["DEFAULT"]
+    return cfg["doc_host"] + cfg["doc_baseurl"], cfg["git_url"]
+
+
 def relink(md: str) -> str:
-    """Links and pictures are relative to nbs/ in the notebook, and to the top in the README."""
+    """Links are relative to nbs/ in the notebook; in the README pages are on the site, and files relative to the top."""
+    site, repository = addresses()
+    md = re.sub(r"\]\((?:\d+[a-z]?_)?([\w.-]+)\.ipynb(#[^)\s]*)?\)", lambda m: f"]({site}/{m[1]}.html{m[2] or ''})", md)
+    md = md.replace(f"]({repository}/blob/main/", "](../")
     return re.sub(r"(\]\(|\bsrc=\"|\bhref=\")(?![a-z]+:|#|/|\.\./)([^)\s\"]+)", r"\1nbs/\2", md).replace("](../", "](")
 
 

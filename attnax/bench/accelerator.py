@@ -25,7 +25,7 @@ from .attention import CASES, _captured, _document_ids
 from ..kernels.flash import pallas_flash_attention
 from ..kernels.score_mods import alibi_slopes
 from .measure import (
-    Column, Program, Row, check_chart, check_sizes, check_words, draw_lines, finish, machine, markdown_table, notes_of, number,
+    Column, Program, Row, check_chart, check_mib, check_sizes, check_words, draw_lines, finish, machine, markdown_table, notes_of, number,
     pass_of, print_rows, ratio_of, time_columns, time_programs)
 from ..typing import optional_import
 
@@ -299,7 +299,7 @@ def bench_accelerator(
     check_words("cases", cases, ACCELERATOR_CASES); check_words("peers", peers, list(ACCELERATOR_PEERS))
     check_sizes(lengths=lengths, head_dims=head_dims, heads=[heads], tokens=[tokens], window=[window], documents=[documents],
                 repeats=[repeats])
-    _check_device(interpret); check_chart(chart)
+    check_mib(max_mib); _check_device(interpret); check_chart(chart)
     peak = peak_tflops(jax.devices()[0].device_kind)
     print(f"{machine()}\nbfloat16, {heads} heads, about {tokens:,} tokens; medians of {repeats} interleaved runs; "
           f"ratio = time / time of {OURS}; peak {number(peak, 0)} TFLOP/s\n")

@@ -25,7 +25,7 @@ from ..kernels.score_mods import (
     alibi_mod, alibi_slopes, causal_mod, compose_score_mods, document_mask_mod, prefix_lm_mod, sliding_window_mod)
 from ..kernels.standard import standard_attention
 from .measure import (
-    Column, Nobody, PeerProcess, Program, Row, check_chart, check_words, compile_program, draw_lines, finish, machine,
+    Column, Nobody, PeerProcess, Program, Row, check_chart, check_mib, check_sizes, check_words, compile_program, draw_lines, finish, machine,
      markdown_table, notes_of, number, pass_of, print_rows, ratio_of, same_as, time_columns, time_programs)
 from ..typing import optional_import
 
@@ -260,9 +260,11 @@ def bench_attention(
 ) -> list[Row]:                 # Every row of the table
     """Print the attention table, row by row as it is measured, then the ratios; write the chart.
 
-    Raises: `ValueError` for a case or a peer that there is not, or a chart that cannot be written.
+    Raises: `ValueError` for a case or a peer that there is not, a size below 1, or a chart that cannot be written.
     """
-    check_words("cases", cases, list(CASES)); check_words("peers", peers, list(PEERS)); check_chart(chart)
+    check_words("cases", cases, list(CASES)); check_words("peers", peers, list(PEERS)); check_mib(max_mib)
+    check_sizes(lengths=lengths, heads=[heads], head_dim=[head_dim], window=[window], documents=[documents], repeats=[repeats])
+    check_chart(chart)
     where, wants_torch = machine(), {"sdpa", "flex"} & set(peers)
     absent = [f"{p} is not installed" for p in PeerProcess.missing("torch")]
     if jax.devices()[0].platform != "cpu": absent.append("they run on the CPU, and JAX does not")
@@ -328,8 +330,9 @@ def bench_linear(
 ) -> list[Row]:            # Every row of the table
     """Print the table of linear attention, row by row as it is measured, then the ratios; write the chart.
 
-    Raises: `ValueError` for a length that the chunk size does not divide, or a chart that cannot be written.
+    Raises: `ValueError` for a size below 1, a length that the chunk size does not divide, or a chart that cannot be written.
     """
+    check_sizes(lengths=lengths, heads=[heads], head_dim=[head_dim], chunk_size=[chunk_size], repeats=[repeats])
     if wrong := [n for n in lengths if n % chunk_size]:
         raise ValueError(f"`lengths` must be divisible by chunk_size={chunk_size}, got {', '.join(map(str, wrong))}")
     check_chart(chart)

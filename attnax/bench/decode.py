@@ -19,7 +19,7 @@ from flax import nnx
 
 from ..layers.config import TransformerConfig
 from ..models.generate import generate
-from .measure import Nobody, PeerProcess, interleaved, machine
+from .measure import Nobody, PeerProcess, check_sizes, interleaved, machine
 from ..pretrained.load import load_pretrained, package_folder, save_pretrained
 from ..models.transformer import TransformerLM
 
@@ -120,11 +120,14 @@ def bench_decode(
 ) -> int:                           # 0; 1 where the peer wrote other tokens
     """Print tokens per second of `generate`, of the peer where it is installed, and the bound.
 
-    Raises: `ValueError` for a number below 1 or an unknown model.
+    Raises: `ValueError` for a number below 1, an unknown model or one that writes no text, or more tokens than it has room for.
     """
-    for name, numbers in (("tokens", (tokens,)), ("prompt", (prompt,)), ("repeats", (repeats,)), ("batches", batches)):
-        if not all(n >= 1 for n in numbers): raise ValueError(f"`{name}` must be at least 1, got {numbers[0]}")
-    lm, bandwidth, missing = decode_model(model), read_bandwidth(), PeerProcess.missing("torch", "transformers")
+    check_sizes(tokens=[tokens], prompt=[prompt], repeats=[repeats], batches=batches)
+    lm = decode_model(model)
+    if not isinstance(lm, TransformerLM): raise ValueError(f"`model` must be a language model, got a {type(lm).__name__}")
+    ids = jax.ShapeDtypeStruct((1, prompt), jnp.int32)
+    jax.eval_shape(lambda ids: generate(lm, ids, max_new_tokens=tokens), ids)   # traced only: what cannot run is refused here
+    bandwidth, missing = read_bandwidth(), PeerProcess.missing("torch", "transformers")
     mib = sum(x.nbytes for x in jax.tree.leaves(nnx.state(lm, nnx.Param))) / 2**20
     print(f"{machine()}\n{model}: {mib:.1f} MiB of weights, prompt {prompt}, {tokens} new tokens, greedy; "
           f"medians of {repeats} interleaved runs")

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['OURS_STYLE', 'interleaved', 'machine', 'PeerProcess', 'Nobody', 'Program', 'compile_program', 'difference', 'same_as',
            'Row', 'time_programs', 'number', 'pass_of', 'ratio_of', 'Column', 'time_columns', 'print_rows',
-           'markdown_table', 'notes_of', 'check_words', 'check_sizes', 'check_chart', 'draw_lines', 'finish']
+           'markdown_table', 'notes_of', 'check_words', 'check_sizes', 'check_mib', 'check_chart', 'draw_lines',
+           'finish']
 
 # %% ../../nbs/89_bench.measure.ipynb #imports
 import importlib.util
@@ -61,7 +62,8 @@ def machine() -> str: # One line for the head of a table
 # %% ../../nbs/89_bench.measure.ipynb #peer-process
 # What a script finds when it starts, and what makes it answer: it defines `version` and `handle(**question) -> dict`
 _PEER_HEAD = """
-import json, os, sys, time
+import json, os, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)     # Ctrl-C is for who asks the questions
 pipe = os.fdopen(os.dup(1), "w"); os.dup2(2, 1)  # what libraries print must not mix with the answers
 settings = json.loads(sys.argv[1])
 def answer(**fields): print(json.dumps(fields), file=pipe, flush=True)
@@ -248,12 +250,17 @@ def check_sizes(**sizes: Sequence[int]) -> None:
     for name, given in sizes.items():
         if min(given, default=0) < 1: raise ValueError(f"`{name}` must be at least 1, got {given}")
 
+def check_mib(max_mib: float | None) -> None:
+    """Raises: `ValueError` for an allowance of memory that allows nothing."""
+    if max_mib is not None and not max_mib > 0: raise ValueError(f"`max_mib` must be positive, got {max_mib}")
+
 def check_chart(path: str | os.PathLike | None) -> None:
     """Can the chart be written? Raises: `ValueError`; `ImportError` without matplotlib."""
     if path is None: return
     optional_import("matplotlib.figure", extra="demo")
     if Path(path).suffix != ".png": raise ValueError(f"`chart` must be the path of a .png file, got {str(path)!r}")
     if not Path(path).absolute().parent.is_dir(): raise ValueError(f"`chart` must lie in a folder that exists, got {str(path)!r}")
+    if Path(path).is_dir(): raise ValueError(f"`chart` must be the path of a file, got the folder {str(path)!r}")
 
 # %% ../../nbs/89_bench.measure.ipynb #charts
 OURS_STYLE = {"color": "#0072B2", "lw": 3.2, "ms": 5, "zorder": 3}

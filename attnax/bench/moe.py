@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from ..layers.feedforward import resolve_activation
 from .measure import (
-    Column, Row, check_sizes, compile_program, difference, finish, machine, markdown_table, notes_of, number, pass_of, print_rows,
+    Column, Row, check_mib, check_sizes, compile_program, difference, finish, machine, markdown_table, notes_of, number, pass_of, print_rows,
     ratio_of, same_as, time_columns, time_programs)
 from ..layers.moe import MixtureOfExperts, dropless_experts
 
@@ -121,6 +121,7 @@ def bench_moe(
     Raises: `ValueError` for sizes below 1, or more experts per token than there are.
     """
     check_sizes(experts=experts, tokens=[tokens], d_model=[d_model], d_ff=[d_ff], top_k=[top_k], repeats=[repeats])
+    check_mib(max_mib)
     if top_k > min(experts): raise ValueError(f"`top_k` must be at most {min(experts)}, the smallest of `experts`, got {top_k}")
     print(f"{machine()}\nfloat32, {tokens} tokens of width {d_model}, d_ff {d_ff}, top {top_k}; "
           f"medians of {repeats} interleaved runs or more\n"

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from ..layers.attention import MultiHeadAttention
 from ..layers.blocks import EncoderBlock
-from ..layers.config import AttentionType, FfActivation, NormKind, Pool, check_biases, check_fields
+from ..layers.config import AttentionName, AttentionType, FfActivation, NormKind, Pool, check_biases, check_fields
 from ..layers.embeddings import LearnedPositionalEmbedding, PatchEmbedding, as_pair
 from ..layers.norms import create_norm
 from .transformer import join_aux
@@ -39,7 +39,7 @@ class VisionTransformerConfig:
     use_pre_norm: bool = True                    # True: norm before each sub-layer, and one at the end; False: norm after it
     ff_activation: FfActivation = "gelu"         # Activation, gated or not
     norm_type: NormKind = "layer"                # LayerNorm or RMSNorm
-    attention_type: AttentionType = AttentionType.STANDARD # Kernel; a string is accepted
+    attention_type: AttentionType | AttentionName = AttentionType.STANDARD # Kernel; a string is accepted
     attention_block_size: int = 512              # Block size of the tiled kernels
     linear_attention_chunk_size: int = 64        # Chunk of linear attention
     num_kv_heads: int | None = None              # Key/value heads, `g`; `num_heads` when None

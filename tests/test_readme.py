@@ -1,0 +1,91 @@
+"""The README runs as pasted, block after block in one session, and it and a user's script are clean for a type checker."""
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from notebooks import root
+from public_names import stale_pages
+
+needs = re.compile(r"# Needs the package (\w+)\n")
+script = '''
+import jax.numpy as jnp
+from flax import nnx
+
+import attnax
+from attnax import (
+    MultiHeadAttention, TransformerConfig, TransformerLM, VisionTransformerConfig, causal_mod, compose_score_mods,
+    generate, mask_mod_to_score_mod)
+from attnax.pretrained import load_pretrained
+
+def ramp(s, batch, head, i, j): return s - 0.2 * abs(i - j)
+def near(batch, head, i, j): return i - j < 3
+
+mod = compose_score_mods(ramp, lambda s, b, h, q, k: jnp.where(q >= k, s, -jnp.inf), mask_mod_to_score_mod(near), causal_mod())
+layer = MultiHeadAttention(nnx.Rngs(0), num_heads=2, in_features=16, score_mod=mod, attention_type="flash")
+out = layer(jnp.ones((1, 5, 16)), score_mod=lambda scores, b, h, q, k: scores)
+config = TransformerConfig(vocab_size=11, d_model=16, num_heads=2, attention_type="memory_efficient", pos_emb_type="rope")
+images = VisionTransformerConfig(attention_type="standard", pool="mean")
+ids = generate(TransformerLM(nnx.Rngs(0), config), jnp.ones((1, 3), jnp.int32), max_new_tokens=2)
+print(attnax.__version__, attnax.generate, attnax.models.generate.generate, attnax.testing.check_attention_fn, attnax.kernels.score_mods)
+print(attnax.pretrained.load_pretrained, attnax.training.run_demo, attnax.bench.bench_moe, attnax.layers.RMSNorm, attnax.kernels.flash)
+def width(folder: str): return load_pretrained(folder).config.d_model
+'''
+
+
+def blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (root / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg"}
+
+
+def test_readme_runs_as_pasted(tmp_path, record_property):
+    """In a session with nothing but what the page says. A block that opens with `# Needs the package x` runs where x is."""
+    lacking = [p for b in blocks() for p in needs.findall(b) if importlib.util.find_spec(p) is None]
+    pasted = [b for b in blocks() if not set(needs.findall(b)) & set(lacking)]
+    assert len(blocks()) >= 5 and len(pasted) >= len(blocks()) - 1, "one block alone may need a package of its own"
+    (tmp_path / "pasted.py").write_text("\n".join(pasted), encoding="utf-8")
+    said = subprocess.run([sys.executable, "pasted.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    if lacking: pytest.skip(f"all blocks ran but the one that needs {', '.join(lacking)}, which is not installed")
+
+
+def checked(folder, files: dict[str, str]) -> list[str]:
+    """What basedpyright, as strict as pyright is by itself, has to say of some files."""
+    for name, text in files.items(): (folder / name).write_text(text, encoding="utf-8")
+    options = {"typeCheckingMode": "standard", "extraPaths": [str(root)]}
+    (folder / "pyrightconfig.json").write_text(json.dumps(options), encoding="utf-8")
+    command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--outputjson", "-p", str(folder)]
+    said = json.loads(subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout)
+    return [f"{d['file']}:{d['range']['start']['line'] + 1}: {d['rule']}" for d in said["generalDiagnostics"] if d["severity"] == "error"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("basedpyright") is None, reason="basedpyright, of the extra `dev`, is not installed")
+def test_readme_and_users_are_well_typed(tmp_path):
+    for name in ("readme", "user", "wrong"): (tmp_path / name).mkdir()
+    assert checked(tmp_path / "readme", {"readme.py": "\n".join(blocks())}) == []
+    assert checked(tmp_path / "user", {"user.py": script}) == []
+    # and it does look: a name, a mod, a word and a keyword that there are not
+    wrong = ["import attnax; attnax.generat", "from attnax import compose_score_mods; compose_score_mods(lambda s, q, k: s)",
+             "from attnax import TransformerConfig; TransformerConfig(vocab_size=9, attention_type='fast')",
+             "from attnax import TransformerConfig; TransformerConfig(vocab_size=9, width=3)"]
+    assert len(checked(tmp_path / "wrong", {f"wrong{i}.py": w for i, w in enumerate(wrong)})) == len(wrong)
+
+
+def test_names_are_those_of_the_imports():
+    """The lists of names in the pages of packages are what `tools/public_names.py` writes."""
+    assert stale_pages() == [], "run `python tools/public_names.py --write`"
+
+
+def test_first_prompt():
+    """What README names is there after `import attnax` alone, each in a session of its own; and the import is light."""
+    for name in ("testing.check_attention_fn", "pretrained.load_pretrained", "training.run_demo", "bench.bench_moe", "models.TransformerLM",
+                 "layers.RMSNorm", "kernels.flash_attention", "kernels.score_mods.causal_mod", "models.generate.generate", "generate", "__version__"):
+        code = f"import attnax, sys; heavy = {{'jax', 'flax'}} & set(sys.modules); print(heavy, callable(attnax.{name}))"
+        said = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+        assert said.stdout.strip() == f"set() {name != '__version__'}", (name, said.stderr)

@@ -1494,6 +1494,7 @@ d = { 'settings': { 'branch': 'main',
                                'attnax.typing.install_hint': ('typing.html#install_hint', 'attnax/typing.py'),
                                'attnax.typing.kernel_attr': ('typing.html#kernel_attr', 'attnax/typing.py'),
                                'attnax.typing.optional_import': ('typing.html#optional_import', 'attnax/typing.py')},
-            'attnax.weights': { 'attnax.weights.load_weights': ('weights.html#load_weights', 'attnax/weights.py'),
+            'attnax.weights': { 'attnax.weights._as_loaded': ('weights.html#_as_loaded', 'attnax/weights.py'),
+                                'attnax.weights.load_weights': ('weights.html#load_weights', 'attnax/weights.py'),
                                 'attnax.weights.named_parameters': ('weights.html#named_parameters', 'attnax/weights.py'),
                                 'attnax.weights.save_weights': ('weights.html#save_weights', 'attnax/weights.py')}}}

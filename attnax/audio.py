@@ -21,6 +21,9 @@ def _check_samples(samples: np.ndarray) -> np.ndarray:
     if not np.issubdtype(x.dtype, np.floating): raise ValueError(f"`samples` must be floats between -1 and 1, got {x.dtype}")
     bad = x.size - np.count_nonzero(np.isfinite(x))
     if bad: raise ValueError(f"`samples` has {bad} values of {x.size} that are NaN or infinite")
+    loudest = np.abs(x).max(initial=0)
+    if loudest > 16: # far beyond any overshoot of a filter, and quiet for integers
+        raise ValueError(f"`samples` must be floats between -1 and 1, got {loudest:g}: divide 16-bit numbers by 32768")
     return x.astype(np.float64)
 
 def _check_positive(**numbers: int) -> None:
@@ -105,14 +108,18 @@ def mel_filters(
 ) -> Float[np.ndarray, "mels f"]: # A row for each triangle, over 1 + n_fft // 2 frequencies from 0 to half the rate
     """Triangular filters, evenly spaced on the mel scale, of area one (in Hz).
 
-    Raises: `ValueError` for numbers below 1. Source: Slaney 1998, Auditory Toolbox.
+    Raises: `ValueError` for numbers below 1, or filters that fall between two frequencies. Source: Slaney 1998, Auditory Toolbox.
     """
     _check_positive(num_mels=num_mels, sample_rate=sample_rate, n_fft=n_fft)
     hz = np.linspace(0, sample_rate / 2, 1 + n_fft // 2)
     corners = _hz(np.linspace(0, _mel(sample_rate / 2), num_mels + 2))[:, None]
     left, middle, right = corners[:-2], corners[1:-1], corners[2:]
     rise, fall = (hz - left) / (middle - left), (right - hz) / (right - middle)
-    return np.maximum(0, np.minimum(rise, fall)) * 2 / (right - left)
+    filters = np.maximum(0, np.minimum(rise, fall)) * 2 / (right - left)
+    deaf = num_mels - np.count_nonzero(filters.any(axis=1))
+    if deaf: raise ValueError(f"`num_mels` must be so few that each filter hears a frequency, got {num_mels}, of which {deaf} "
+                              f"fall between the {len(hz)} frequencies of n_fft={n_fft}")
+    return filters
 
 # %% ../nbs/54_audio.ipynb #log-mel-spectrogram
 def log_mel_spectrogram(

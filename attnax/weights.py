@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -21,9 +22,11 @@ from .typing import optional_import
 def named_parameters(
     module: nnx.Module # Any module
 ) -> dict[str, Array]: # Every `nnx.Param`, by dotted path
-    """Parameters of a module by name, in the order of the names."""
+    """Parameters of a module by name, in the order of the names. Raises: `ValueError` if two have one name."""
     flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
-    return dict(sorted((".".join(map(str, path)), param[...]) for path, param in flat))
+    named = {".".join(map(str, path)): param[...] for path, param in flat}
+    if len(named) < len(flat): raise ValueError("`module` must have parameters with different names, got dots inside of names")
+    return dict(sorted(named.items()))
 
 # %% ../nbs/60_weights.ipynb #save-weights
 def save_weights(
@@ -39,7 +42,7 @@ def save_weights(
     save = optional_import("safetensors.numpy", extra="demo").save
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    arrays = {name: np.ascontiguousarray(x) for name, x in named_parameters(module).items()}
+    arrays = {name: np.asarray(x, order="C") for name, x in named_parameters(module).items()}
     try:
         # by way of bytes, and not `save_file`: the file then has the permissions that the user's other files have
         beside.write_bytes(save(arrays, metadata={"format": "attnax", **(metadata or {})}))
@@ -47,13 +50,25 @@ def save_weights(
     finally: beside.unlink(missing_ok=True)
 
 # %% ../nbs/60_weights.ipynb #load-weights
+def _as_loaded(value: np.ndarray, old: Array, where: str) -> Array:
+    """What a file holds, in the dtype and on the devices of the array in its place. Raises: `ValueError` if it is lost."""
+    floats = [jnp.issubdtype(x.dtype, jnp.floating) for x in (value, old)]
+    if value.dtype != old.dtype and not all(floats):
+        raise ValueError(f"{where} must have dtype {old.dtype}, got {value.dtype}")
+    with np.errstate(over="ignore"): new = value.astype(old.dtype)
+    if all(floats) and np.isinf(new).sum() != np.isinf(value).sum():
+        raise ValueError(f"{where} holds numbers that are too large for the module's {old.dtype}")
+    sharding = getattr(old, "sharding", None)
+    return jax.device_put(new, sharding) if isinstance(sharding, jax.sharding.NamedSharding) else jnp.asarray(new)
+
 def load_weights(
     module: nnx.Module,       # Module to fill; changed in place
     path: str | os.PathLike   # File that `save_weights` wrote
 ) -> None:
-    """Read every parameter from a safetensors file; the module changes completely or not at all.
+    """Read every parameter from a safetensors file; the module changes completely or not at all, and keeps its dtypes.
 
-    Raises: `ValueError` that names missing, extra or misshapen parameters, or a file that is not safetensors;
+    Raises: `ValueError` that names missing, extra or misshapen parameters, or those whose numbers the module's dtype
+    cannot hold, or a file that is not safetensors;
     `FileNotFoundError` without a file; `ImportError` without safetensors.
     """
     safetensors = optional_import("safetensors", extra="demo")
@@ -67,5 +82,6 @@ def load_weights(
         if arrays[name].shape != x.shape:
             raise ValueError(f"{path}: `{name}` must have shape {x.shape}, got {arrays[name].shape}")
     flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
-    new = [(p, v.replace(jnp.asarray(arrays[".".join(map(str, p))], v[...].dtype))) for p, v in flat]
+    loaded = {name: _as_loaded(arrays[name], x, f"{path}: `{name}`") for name, x in want.items()}
+    new = [(p, v.replace(loaded[".".join(map(str, p))])) for p, v in flat]
     nnx.update(module, nnx.from_flat_state(new))

@@ -95,7 +95,8 @@ def _add_bench_linear(kinds) -> None:
     parser.add_argument("--chunk-size", type=int, default=64, help="positions per chunk (default: %(default)s)")
 
 def _add_bench_moe(kinds) -> None:
-    parser = _add(kinds, "moe", "measure a mixture of experts, beside a dense einsum and ragged products", "bench moe --experts 8")
+    parser = _add(kinds, "moe", "measure a mixture of experts, beside a dense einsum and ragged products",
+                  "bench moe --experts 8")
     for name, size, words in (("--tokens", 2048, "tokens"), ("--d-model", 256, "width of a token"),
                               ("--d-ff", 1024, "width inside an expert"), ("--top-k", 2, "experts per token"),
                               ("--repeats", 5, "interleaved runs of each, at least")):

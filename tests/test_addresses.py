@@ -16,6 +16,8 @@ site, repository = addresses()
 owner = repository.removeprefix("https://github.com/")
 allowed = (site, repository, f"git+{repository}", f"https://colab.research.google.com/github/{owner}/")
 named = re.compile(r"(?:git\+)?https?://[^\s\"'`()<>\\\]]*attnax[^\s\"'`()<>\\\]]*|git@[^\s\"']*attnax[^\s\"']*")
+LEFT_OUT = ("settings.ini", "attnax/_modidx.py", "tests/test_addresses.py", "CHANGELOG.md")
+WORDS = (".md", ".py", ".yml", ".yaml", ".toml", ".in", ".txt", ".css", ".html", "")
 installs = re.compile(r"pip3? install(?:(?! in a clone)[^\n`;&])*")
 
 
@@ -26,17 +28,18 @@ def texts() -> dict[str, str]:
     out = {}
     for name in said.stdout.splitlines():
         path = root / name
-        if name in ("settings.ini", "attnax/_modidx.py", "tests/test_addresses.py", "CHANGELOG.md") or not path.is_file(): continue
+        if name in LEFT_OUT or not path.is_file(): continue
         if path.suffix == ".ipynb":
             out[name] = "\n".join("".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"])
-        elif path.suffix in (".md", ".py", ".yml", ".yaml", ".toml", ".in", ".txt", ".css", ".html", "") and path.stat().st_size < 2**20:
+        elif path.suffix in WORDS and path.stat().st_size < 2**20:
             out[name] = path.read_text(encoding="utf-8", errors="replace")
     return out
 
 
 def strange(text: str) -> list[str]:
     """Addresses of a repository or a site of our name that are not those of settings.ini."""
-    return [u for u in named.findall(text) if not any(re.match(re.escape(a) + r"(?![\w-])|" + re.escape(a) + "(?<=/)", u) for a in allowed)]
+    ours = re.compile("|".join(re.escape(a) + ("" if a.endswith("/") else r"(?![\w-])") for a in allowed))
+    return [u for u in named.findall(text) if not ours.match(u)]
 
 
 def from_the_index(text: str) -> list[str]:
@@ -55,12 +58,14 @@ def test_nothing_installs_the_other_project():
 
 def test_what_is_looked_for_is_found():
     other = repository.replace("attnax/attnax", "someone/attnax")
-    for bad in (other, f"git+{other}.git", "https://someone.github.io/attnax/x.html", f"https://colab.research.google.com/github/someone/attnax/{'blob'}"):
+    for bad in (other, f"git+{other}.git", "https://someone.github.io/attnax/x.html", "https://colab.research.google.com/github/someone/attnax/blob"):
         assert strange(f"see [it]({bad})") == [bad]
     assert strange(f"{repository}/blob/main/x {site}/x.html 'attnax @ git+{repository}'") == []
-    for bad in ("attnax", "'attnax[demo]'", "-U attnax", "'attnax==0.5'", "attnax matplotlib", "matplotlib attnax[pretrained]", "'attnax[{extra}]'"):
+    for bad in ("attnax", "'attnax[demo]'", "-U attnax", "'attnax==0.5'", "attnax matplotlib",
+                "matplotlib attnax[pretrained]", "'attnax[{extra}]'"):
         assert from_the_index(f"`pip install {bad}`"), bad
-    for good in (f"'attnax[demo] @ git+{repository}'", f"'attnax @ git+{repository}' matplotlib", "'.[demo]' && attnax demo", "-e '.[dev]'"):
+    for good in (f"'attnax[demo] @ git+{repository}'",
+                 f"'attnax @ git+{repository}' matplotlib", "'.[demo]' && attnax demo", "-e '.[dev]'"):
         assert not from_the_index(f"pip install {good}"), good
 
 

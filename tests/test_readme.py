@@ -30,8 +30,9 @@ out = layer(jnp.ones((1, 5, 16)), score_mod=lambda scores, b, h, q, k: scores)
 config = TransformerConfig(vocab_size=11, d_model=16, num_heads=2, attention_type="memory_efficient", pos_emb_type="rope")
 images = VisionTransformerConfig(attention_type="standard", pool="mean")
 ids = generate(TransformerLM(nnx.Rngs(0), config), jnp.ones((1, 3), jnp.int32), max_new_tokens=2)
-print(attnax.__version__, attnax.generate, attnax.models.generate.generate, attnax.testing.check_attention_fn, attnax.kernels.score_mods)
-print(attnax.pretrained.load_pretrained, attnax.training.run_demo, attnax.bench.bench_moe, attnax.layers.RMSNorm, attnax.kernels.flash)
+print(attnax.__version__, attnax.generate, attnax.models.generate.generate, attnax.testing.check_attention_fn)
+print(attnax.pretrained.load_pretrained, attnax.training.run_demo, attnax.bench.bench_moe, attnax.layers.RMSNorm)
+print(attnax.kernels.score_mods, attnax.kernels.flash)
 def width(folder: str): return load_pretrained(folder).config.d_model
 '''
 
@@ -62,7 +63,8 @@ def checked(folder, files: dict[str, str]) -> list[str]:
     (folder / "pyrightconfig.json").write_text(json.dumps(options), encoding="utf-8")
     command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--outputjson", "-p", str(folder)]
     said = json.loads(subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout)
-    return [f"{d['file']}:{d['range']['start']['line'] + 1}: {d['rule']}" for d in said["generalDiagnostics"] if d["severity"] == "error"]
+    errors = [d for d in said["generalDiagnostics"] if d["severity"] == "error"]
+    return [f"{d['file']}:{d['range']['start']['line'] + 1}: {d['rule']}" for d in errors]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("basedpyright") is None, reason="basedpyright, of the extra `dev`, is not installed")
@@ -84,8 +86,10 @@ def test_names_are_those_of_the_imports():
 
 def test_first_prompt():
     """What README names is there after `import attnax` alone, each in a session of its own; and the import is light."""
-    for name in ("testing.check_attention_fn", "pretrained.load_pretrained", "training.run_demo", "bench.bench_moe", "models.TransformerLM",
-                 "layers.RMSNorm", "kernels.flash_attention", "kernels.score_mods.causal_mod", "models.generate.generate", "generate", "__version__"):
+    for name in ("testing.check_attention_fn", "pretrained.load_pretrained", "training.run_demo", "bench.bench_moe",
+                 "models.TransformerLM",
+                 "layers.RMSNorm", "kernels.flash_attention", "kernels.score_mods.causal_mod", "models.generate.generate",
+                 "generate", "__version__"):
         code = f"import attnax, sys; heavy = {{'jax', 'flax'}} & set(sys.modules); print(heavy, callable(attnax.{name}))"
         said = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
         assert said.stdout.strip() == f"set() {name != '__version__'}", (name, said.stderr)

@@ -30,7 +30,8 @@ def public_names() -> list[str]:
 
 def imported(sources: list[str]) -> list[str]:
     """What import statements bind, in order. `from attnax import x as x` brings a module, which is no name of ours."""
-    nodes = [n for s in sources for n in ast.walk(ast.parse(s)) if isinstance(n, ast.ImportFrom) and n.module.startswith("attnax.")]
+    nodes = [n for s in sources for n in ast.walk(ast.parse(s)) if isinstance(n, ast.ImportFrom)]
+    nodes = [n for n in nodes if n.module.startswith("attnax.")]
     return list(dict.fromkeys(a.name for n in nodes for a in n.names if a.asname is None))
 
 

@@ -1,8 +1,9 @@
 """README.md from nbs/index.ipynb: `readme.py` writes it, `readme.py --check` fails when it is not what would be written.
 
 (`nbdev_readme` does this by way of Quarto, which is in no package registry.) Prose stays as it is; links to other pages
-lead to the site that settings.ini names, other links are made relative to the top of the repository; code cells become code blocks with the text they printed; pictures that cells
-drew are written beside the notebooks. Cells with `#| hide` or `#| export` are left out.
+lead to the site that settings.ini names, other links are made relative to the top of the repository; code cells become
+code blocks with the text they printed; pictures that cells drew are written beside the notebooks. Cells with `#| hide`
+or `#| export` are left out.
 """
 import base64
 import json

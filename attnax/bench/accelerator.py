@@ -25,7 +25,8 @@ from .attention import CASES, _captured, _document_ids
 from ..kernels.flash import pallas_flash_attention
 from ..kernels.score_mods import alibi_slopes
 from .measure import (
-    Column, Program, Row, check_chart, check_mib, check_sizes, check_words, draw_lines, finish, machine, markdown_table, notes_of, number,
+    Column, Program, Row, check_chart, check_mib, check_sizes,
+    check_words, draw_lines, finish, machine, markdown_table, notes_of, number,
     pass_of, print_rows, ratio_of, time_columns, time_programs)
 from ..typing import optional_import
 

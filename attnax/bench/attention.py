@@ -25,7 +25,8 @@ from ..kernels.score_mods import (
     alibi_mod, alibi_slopes, causal_mod, compose_score_mods, document_mask_mod, prefix_lm_mod, sliding_window_mod)
 from ..kernels.standard import standard_attention
 from .measure import (
-    Column, Nobody, PeerProcess, Program, Row, check_chart, check_mib, check_sizes, check_words, compile_program, draw_lines, finish, machine,
+    Column, Nobody, PeerProcess, Program, Row, check_chart, check_mib, check_sizes,
+    check_words, compile_program, draw_lines, finish, machine,
      markdown_table, notes_of, number, pass_of, print_rows, ratio_of, same_as, time_columns, time_programs)
 from ..typing import optional_import
 

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 
 from ..layers.feedforward import resolve_activation
 from .measure import (
-    Column, Row, check_mib, check_sizes, compile_program, difference, finish, machine, markdown_table, notes_of, number, pass_of, print_rows,
+    Column, Row, check_mib, check_sizes,
+    compile_program, difference, finish, machine, markdown_table, notes_of, number, pass_of, print_rows,
     ratio_of, same_as, time_columns, time_programs)
 from ..layers.moe import MixtureOfExperts, dropless_experts
 

@@ -130,7 +130,8 @@ def read_text(
     """
     raw = Path(path).read_bytes()
     try: text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as e: raise ValueError(f"{path} is not UTF-8 text (byte {e.start} is {raw[e.start]:#04x}): save it as UTF-8") from e
+    except UnicodeDecodeError as e:
+        raise ValueError(f"{path} is not UTF-8 text (byte {e.start} is {raw[e.start]:#04x}): save it as UTF-8") from e
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 # %% ../../nbs/63_training.text.ipynb #plays-from-archive

@@ -141,8 +141,8 @@ def align_names(
                 tried = with_openings(old, new)
                 if len(wanted.intersection(tried.values())) <= score: continue
                 best, score = tried, len(wanted.intersection(tried.values()))
-                words = f" (their names open with `{old}`, and were read " + (f"as `{new}`)" if new else "without it)") if old else \
-                        f" (their names lack `{new}`, as those of a model without its head do)"
+                words = (f" (their names open with `{old}`, and were read {f'as `{new}`' if new else 'without it'})" if old
+                         else f" (their names lack `{new}`, as those of a model without its head do)")
     twice = [n for n, count in Counter(best.values()).items() if count > 1]
     if twice: raise ValueError(f"two tensors are called `{twice[0]}` once what their names open with is taken away")
     return {best[name]: x for name, x in tensors.items()}, words

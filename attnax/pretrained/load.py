@@ -102,7 +102,7 @@ def load_pretrained(
 def _describe(model: nnx.Module) -> dict[str, str]:
     """What each module of a model is, and the score mods that are set, by path."""
     out = {}
-    for path, module in model.iter_modules():
+    for path, module in nnx.iter_modules(model):
         at = ".".join(map(str, path))
         out[at] = type(module).__name__
         if isinstance(module, MultiHeadAttention): out[f"{at}.score_mod"] = "none" if module.score_mod is None else "set"

@@ -235,9 +235,9 @@ def read_parameters(
             raise ValueError(f"tensor `{name}` must hold floating numbers, got {tensors[name].dtype}: quantised weights "
                              "have scales beside them, which are not read here")
         for name, x in zip(rule.ours, rule.read(*(tensors[t] for t in rule.theirs)), strict=True):
-            out[name] = jnp.asarray(x, dtype=dtype)
-            if dtype == jnp.float16 and not bool(jnp.isfinite(out[name]).all()):
+            if dtype == np.float16 and float(np.abs(x).max(initial=0)) >= 65520: # what rounds to infinity
                 raise ValueError(f"`{name}` has values beyond float16, whose largest is 65504; `dtype` may be bfloat16")
+            out[name] = jnp.asarray(x, dtype=dtype)
     return out
 
 def write_tensors(

@@ -101,7 +101,8 @@ class SentenceEncoder(nnx.Module):
     ) -> Float[Array, "b m"]:                               # One vector per row
         """Sentences as points on a sphere: the dot product of two is their cosine. How they are made, `pooling` says."""
         states = self(input_ids, padding_mask, token_type_ids=token_type_ids, deterministic=deterministic)
-        return pool_states(states, padding_mask, pooling=self.pooling, normalize=self.normalize if normalize is None else normalize)
+        unit = self.normalize if normalize is None else normalize
+        return pool_states(states, padding_mask, pooling=self.pooling, normalize=unit)
 
     def pool(
         self,

@@ -218,7 +218,8 @@ def write_folder(
     Raises: `ValueError` for a folder with a model in it, no tensors, a dtype or a name that cannot be written, or a
     configuration that JSON cannot hold; `OSError` when the place cannot be written.
     """
-    if os.path.lexists(folder) and not os.path.isdir(folder): raise ValueError(f"`folder` must be a folder, got the file {folder}")
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise ValueError(f"`folder` must be a folder, got the file {folder}")
     folder, strange = Path(folder), [name for name in tensors if not isinstance(name, str) or name == "__metadata__"]
     if strange: raise ValueError(f"`tensors` must have names that are strings, `__metadata__` excepted, got {strange[0]!r}")
     if not tensors: raise ValueError("`tensors` must hold at least one array")

@@ -86,7 +86,8 @@ def llama_from_gguf(
     if file.architecture != "llama":
         raise NotImplementedError(
             f"`general.architecture`={file.architecture!r} is not read from GGUF; 'llama' is, and everything through safetensors")
-    for name, usual, what in (("general.type", "model", "an adapter or a part of a model"), ("split.count", 1, "one of several files")):
+    for name, usual, what in (("general.type", "model", "an adapter or a part of a model"),
+                              ("split.count", 1, "one of several files")):
         if file.fields.get(name, usual) not in (usual, 0):
             raise NotImplementedError(f"the GGUF file says `{name}`={file.fields[name]!r}: {what} is not read, a whole model is")
     config, tensors = _gguf_config(file), {}

@@ -58,8 +58,8 @@ def _place(path: Any) -> Path:
     found = Path(path)
     if not os.path.lexists(found):
         name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(path)) and not found.suffix == ".gguf"
-        raise FileNotFoundError(f"there is no folder {path}" + (
-            f". attnax downloads nothing: `hf download {path} --local-dir DIR` gets a model of that name, then give DIR" if name else ""))
+        how = f". attnax downloads nothing: `hf download {path} --local-dir DIR` gets a model of that name, then give DIR"
+        raise FileNotFoundError(f"there is no folder {path}{how if name else ''}")
     if found.is_dir() and not os.path.lexists(found / "config.json"):
         raise FileNotFoundError(f"{found} has no config.json: " + (
             "the folder is empty" if not any(found.iterdir()) else "`path` must be the folder that the model was saved to"))
@@ -109,7 +109,7 @@ def load_pretrained(
 def _describe(model: nnx.Module) -> dict[str, str]:
     """What each module of a model is, and the score mods that are set, by path."""
     out = {}
-    for path, module in model.iter_modules():
+    for path, module in nnx.iter_modules(model):
         at = ".".join(map(str, path))
         out[at] = type(module).__name__
         if isinstance(module, MultiHeadAttention): out[f"{at}.score_mod"] = "none" if module.score_mod is None else "set"
@@ -128,8 +128,9 @@ def check_as_described(
     want, got = _describe(plan), _describe(model)
     for path in sorted({*want, *got} - {""}):
         if want.get(path) != got.get(path):
-            raise ValueError(f"`{family.model_type}` cannot say what the model has at `{path}`: {got.get(path, 'nothing')}, and "
-                             f"by its config {want.get(path, 'nothing')}; merge adapters, or `attnax.save_weights` keeps it as it is")
+            raise ValueError(
+                f"`{family.model_type}` cannot say what the model has at `{path}`: {got.get(path, 'nothing')}, and by its "
+                f"config {want.get(path, 'nothing')}; merge adapters, or `attnax.save_weights` keeps it as it is")
     shapes, wanted = parameter_shapes(model), parameter_shapes(plan)
     for name in sorted({*shapes, *wanted}):
         if shapes.get(name) != wanted.get(name):

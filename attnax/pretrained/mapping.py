@@ -141,8 +141,8 @@ def align_names(
                 tried = with_openings(old, new)
                 if len(wanted.intersection(tried.values())) <= score: continue
                 best, score = tried, len(wanted.intersection(tried.values()))
-                words = f" (their names open with `{old}`, and were read " + (f"as `{new}`)" if new else "without it)") if old else \
-                        f" (their names lack `{new}`, as those of a model without its head do)"
+                words = (f" (their names open with `{old}`, and were read {f'as `{new}`' if new else 'without it'})" if old
+                         else f" (their names lack `{new}`, as those of a model without its head do)")
     twice = [n for n, count in Counter(best.values()).items() if count > 1]
     if twice: raise ValueError(f"two tensors are called `{twice[0]}` once what their names open with is taken away")
     return {best[name]: x for name, x in tensors.items()}, words
@@ -235,9 +235,9 @@ def read_parameters(
             raise ValueError(f"tensor `{name}` must hold floating numbers, got {tensors[name].dtype}: quantised weights "
                              "have scales beside them, which are not read here")
         for name, x in zip(rule.ours, rule.read(*(tensors[t] for t in rule.theirs)), strict=True):
-            out[name] = jnp.asarray(x, dtype=dtype)
-            if dtype == jnp.float16 and not bool(jnp.isfinite(out[name]).all()):
+            if dtype == np.float16 and float(np.abs(x).max(initial=0)) >= 65520: # what rounds to infinity
                 raise ValueError(f"`{name}` has values beyond float16, whose largest is 65504; `dtype` may be bfloat16")
+            out[name] = jnp.asarray(x, dtype=dtype)
     return out
 
 def write_tensors(

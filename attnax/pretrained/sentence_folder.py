@@ -6,7 +6,6 @@
 __all__ = ['read_pooling', 'write_pooling']
 
 # %% ../../nbs/76d_pretrained.sentence_folder.ipynb #imports
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path

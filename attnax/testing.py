@@ -246,6 +246,28 @@ def _check_mods(fn):
         return f(q, k, v, score_mod=mod)
     _agrees(fn, _sample(2, 4, 2, 13, 30, 8, 8), call, extra=extra)
 
+def _check_branches(fn):
+    """5 score mods: a branch on the shape is right or refused"""
+    args = _sample(1, 2, 1, 21, 70, 8, 8)
+    for what, mod in (("the number of keys", lambda s, b, h, i, j: jnp.where(j <= i, s, -jnp.inf) if s.shape[3] > 69 else s),
+                      ("the number of queries", lambda s, b, h, i, j: jnp.where(j <= i, s, -jnp.inf) if s.shape[2] > 20 else s)):
+        try: _agrees(fn, args, score_mod=mod, what=f"a branch on {what}: ")
+        except NotImplementedError: pass
+
+def _check_wrong_mods(fn):
+    """5 score mods: a mod that returns booleans or integers is refused"""
+    args = _sample(1, 2, 1, 6, 9, 8, 8)
+    for what, mod in (("booleans", lambda s, b, h, i, j: j <= i), ("integers", lambda s, b, h, i, j: i - j)):
+        try: fn(*args, score_mod=mod)
+        except (ValueError, NotImplementedError): continue
+        raise AssertionError(f"a mod that returns {what} must be refused: they would be read as scores")
+
+def _check_narrow(fn):
+    """5 score mods: the gradient of a captured bfloat16 array is summed in float32"""
+    args, table = _sample(1, 2, 1, 60, 210, 8, 8), np.float32([[0.3, -0.2, 0.1], [0.5, 0.2, -0.4]]).astype(jnp.bfloat16)
+    def call(f, q, k, v, table): return f(q, k, v, score_mod=lambda s, b, h, i, j: s + table[h, abs(i - j) // 70])
+    _agrees(fn, args, call, extra={"a captured bfloat16 table": jax.device_put(table)})
+
 def _check_positions(fn):
     """7 positions: the mod alone says who sees whom, also where q != k"""
     _agrees(fn, _sample(1, 2, 1, 9, 20, 8, 8), score_mod=_causal, what="causal, 9 queries and 20 keys: ")
@@ -381,7 +403,8 @@ def _check_padding(fn):
 # %% ../nbs/02_testing.ipynb #checks-table
 _CHECKS = {"shapes": _check_shapes, "order": _check_order, "scale": _check_scale, "empty_rows": _check_empty_rows,
            "sinks": _check_sinks, "precision": _check_precision, "dtypes": _check_dtypes, "lse": _check_lse,
-           "score_mod": _check_mods, "positions": _check_positions, "dropout": _check_dropout, "dropout_hash": _check_hash,
+           "score_mod": _check_mods, "branches": _check_branches, "wrong_mods": _check_wrong_mods, "narrow": _check_narrow,
+           "positions": _check_positions, "dropout": _check_dropout, "dropout_hash": _check_hash,
            "transforms": _check_transforms, "compile": _check_compile, "memory": _check_memory, "mask": _check_masks,
            "padding": _check_padding}
 # What a kernel may raise. An interrupt, or a machine out of memory, ends the run
@@ -456,7 +479,7 @@ def check_attention_fn(
     """Hold a kernel to the contract of the library, line by line.
 
     The names for `supports` are those of `contract_names()`: shapes, order, scale, empty_rows, sinks, precision, dtypes,
-    lse, score_mod, positions, dropout, dropout_hash, transforms, compile, memory, mask and padding.
+    lse, score_mod, branches, wrong_mods, narrow, positions, dropout, dropout_hash, transforms, compile, memory, mask and padding.
 
     Raises: `AssertionError` after the last check, naming each line that failed, from what the first of them raised.
     """

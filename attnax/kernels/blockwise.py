@@ -367,7 +367,7 @@ def memory_efficient_attention(
     if block_size < 1: raise ValueError(f"`block_size` must be at least 1, got {block_size}")
     mask, seed = check_mask(mask, dims), dropout_seed(dropout_rng, dropout_rate, deterministic)
     key, value = hide_padding(mask, key, value)
-    acc = accumulator_dtype(query, key)
+    acc = accumulator_dtype(query, key, value)
     if 0 in (dims.b, dims.q, dims.k):
         out, lse = jnp.zeros((dims.b, dims.h, dims.q, dims.e), query.dtype), jnp.full((dims.b, dims.h, dims.q), -jnp.inf, acc)
     else:

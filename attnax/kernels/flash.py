@@ -34,7 +34,7 @@ class _Call(NamedTuple):
     """What a choice between kernels depends on."""
     platform: str              # "cpu", "cuda", "rocm", "tpu"
     capability: tuple[int, ...] # Of a CUDA device: (9, 0) for Hopper; empty elsewhere
-    dims: Dims                 # The eight letters
+    dims: Dims                 # The seven letters
     dtypes: tuple[str, ...]    # Of query, key and value
     mask: bool                 # Whether there is one
     score_mod: str             # "" without one, "causal" where it is that and nothing else, "a mod" for others
@@ -93,7 +93,7 @@ def _gather(
     dropout = dropout_seed(dropout_rng, dropout_rate, deterministic) is not None
     axes = tuple(sorted(map(str, jax.sharding.get_abstract_mesh().manual_axes)))
     dtypes = tuple(str(x.dtype) for x in (query, key, value))
-    dtype, sinks = accumulator_dtype(query, key), check_sinks(sinks, dims)
+    dtype, sinks = accumulator_dtype(query, key, value), check_sinks(sinks, dims)
     plan, _ = _plan(score_mod, dims, dtype)
     return _Call(*machine, dims, dtypes, mask is not None, _recognise(plan, dims, dtype), dropout, return_lse, sinks is not None,
                  _lacks(plan, machine[0]), _written_out(plan), axes)
@@ -322,7 +322,7 @@ def _run_flash(
     query, key, value, mask, score_mod, seed, rate, broadcast_dropout, scale, sinks, block_q=None, block_kv=None, interpret=""
 ) -> tuple[Array, Array]:
     """Output and lse of a call that keeps all rules."""
-    dims, dtype = check_qkv(query, key, value), accumulator_dtype(query, key)
+    dims, dtype = check_qkv(query, key, value), accumulator_dtype(query, key, value)
     mask = check_mask(mask, dims)
     key, value = hide_padding(mask, key, value)
     plan, captures = _plan(score_mod, dims, dtype)

@@ -9,7 +9,20 @@ __all__ = ['make_padding_mask', 'make_causal_mask', 'make_sliding_window_mask', 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from .score_mods import check_window, in_window
+from .score_mods import check_number, check_window, in_window
+
+# %% ../../nbs/11_kernels.masks.ipynb #checks
+def _check_ids(name: str, ids) -> Int[Array, "b s"]:
+    """Raises: `ValueError` unless these are integers, one per position."""
+    ids = jnp.asarray(ids)
+    if ids.ndim != 2: raise ValueError(f"`{name}` must have shape (batch, seq), got {ids.shape}")
+    if not jnp.issubdtype(ids.dtype, jnp.integer): raise ValueError(f"`{name}` must be integers, got {ids.dtype}")
+    return ids
+
+def _check_length(name: str, n: int) -> None:
+    """Raises: `ValueError` unless a length is an integer that is not negative."""
+    check_number(name, n, integer=True)
+    if n < 0: raise ValueError(f"`{name}` must not be negative, got {n}")
 
 # %% ../../nbs/11_kernels.masks.ipynb #padding-mask
 def make_padding_mask(
@@ -18,10 +31,10 @@ def make_padding_mask(
 ) -> Bool[Array, "b 1 1 s"]:   # True at real tokens
     """Hide padding from every query.
 
-    Raises: `ValueError` if `ids` is not of rank 2.
+    Raises: `ValueError` if `ids` is not of integers of rank 2, or `pad_token_id` not an integer.
     """
-    ids = jnp.asarray(ids)
-    if ids.ndim != 2: raise ValueError(f"`ids` must have shape (batch, seq), got {ids.shape}")
+    ids = _check_ids("ids", ids)
+    check_number("pad_token_id", pad_token_id, integer=True)
     return (ids != pad_token_id)[:, None, None, :]
 
 # %% ../../nbs/11_kernels.masks.ipynb #causal-mask
@@ -30,9 +43,9 @@ def make_causal_mask(
 ) -> Bool[Array, "1 1 s s"]:   # True on and below the diagonal
     """A query sees itself and what came before.
 
-    Raises: `ValueError` if `seq_len` < 0.
+    Raises: `ValueError` if `seq_len` is not an integer, or below 0.
     """
-    if seq_len < 0: raise ValueError(f"`seq_len` must not be negative, got {seq_len}")
+    _check_length("seq_len", seq_len)
     i = jnp.arange(seq_len)
     return (i[None, :] <= i[:, None])[None, None]
 
@@ -46,9 +59,11 @@ def make_sliding_window_mask(
 ) -> Bool[Array, "1 1 q k"]:     # True inside the window
     """A query sees only its neighbourhood: `0 <= q - k < window_size`, or `|q - k| < window_size` on both sides.
 
-    Raises: `ValueError` if `window_size` < 1. Source: Beltagy et al. 2020, Longformer.
+    Raises: `ValueError` if a length is not an integer or below 0, or `window_size` below 1.
+    Source: Beltagy et al. 2020, Longformer.
     """
     check_window(window_size)
+    for name, n in (("seq_q", seq_q), ("seq_kv", seq_q if seq_kv is None else seq_kv)): _check_length(name, n)
     gap = jnp.arange(seq_q)[:, None] - jnp.arange(seq_q if seq_kv is None else seq_kv)
     return in_window(gap, window_size, causal)[None, None]
 
@@ -58,10 +73,9 @@ def make_document_mask(
 ) -> Bool[Array, "b 1 s s"]:         # True within a document
     """A query sees only its own document. O(s²) memory: `document_mask_mod` does the same in O(s).
 
-    Raises: `ValueError` if `document_ids` is not of rank 2.
+    Raises: `ValueError` if `document_ids` is not of integers of rank 2.
     """
-    ids = jnp.asarray(document_ids)
-    if ids.ndim != 2: raise ValueError(f"`document_ids` must have shape (batch, seq), got {ids.shape}")
+    ids = _check_ids("document_ids", document_ids)
     return (ids[:, :, None] == ids[:, None, :])[:, None]
 
 # %% ../../nbs/11_kernels.masks.ipynb #combine-masks

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 from .tiles import (
     Dims, SoftmaxState, accumulator_dtype, check_mask, check_qkv, default_scale, drop_weights, dropout_seed,
     softmax_finish, softmax_step, tile_scores, tile_values)
+from .score_mods import CallSizes, check_call
 from .tracing import OpenScoreMod, open_score_mod, vary_like
 from .paged_cache import PagedKVCache
 from ..typing import ScoreMod, declare_kernel
@@ -76,9 +77,14 @@ class _Call:
         return softmax_step(state, scores, lambda p: tile_values(p, value), drop)
 
 # %% ../../nbs/28_kernels.paged.ipynb #make-call
-def _make_call(score_mod, scale, seed, rate, broadcast, query, own, cache) -> _Call:
+def _accumulator(query: Array, cache: PagedKVCache) -> jnp.dtype:
+    """Dtype of scores, softmax and lse."""
+    return accumulator_dtype(query, cache.key_pool, cache.value_pool)
+
+def _make_call(score_mod, scale, seed, rate, broadcast, query, cache) -> _Call:
     """Open the mod for the tiles of a call, and put its rules together."""
-    mod, captures = open_score_mod(score_mod, batch=1, num_heads=query.shape[1], dtype=accumulator_dtype(query, cache.key_pool))
+    check_call(score_mod, CallSizes(cache.block_table.shape[0], query.shape[1], None, None))
+    mod, captures = open_score_mod(score_mod, batch=1, num_heads=query.shape[1], dtype=_accumulator(query, cache))
     return _Call(scale, seed, captures, mod, 0.0 if seed is None else float(rate), broadcast)
 
 # %% ../../nbs/28_kernels.paged.ipynb #mask-tile
@@ -110,7 +116,7 @@ def _attend_row(
         seen = valid & _mask_tile(mask, i * tile, tile) if own is None else valid
         return call.step(state, query, key, value, row, first, position, seen)
 
-    acc = accumulator_dtype(query, cache.key_pool)
+    acc = _accumulator(query, cache)
     rows = lambda fill, width: jnp.full((1, h, q, width), fill, acc)
     state = SoftmaxState(rows(-jnp.inf, 1), rows(0, 1), rows(0, cache.value_pool.shape[3]))
     state = vary_like(state, query, *jax.tree.leaves((call, cache, own, mask, row)))
@@ -258,7 +264,7 @@ def paged_attention(
     own, dims = _check_own(batched, key, value, cache)
     mask = _check_cached_mask(mask, dims, cache, rows) if own is None else check_mask(mask, dims)
     call = _make_call(score_mod, default_scale(scale, dims.d), dropout_seed(dropout_rng, dropout_rate, deterministic),
-                      dropout_rate, broadcast_dropout, batched, own, cache)
+                      dropout_rate, broadcast_dropout, batched, cache)
     out, lse = _attend_rows(call, cache, rows, batched, own, mask)
     out, lse = (x if query.ndim == 4 else x[0] for x in (out.astype(query.dtype), lse))
     return (out, lse) if return_lse else out

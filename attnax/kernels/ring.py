@@ -16,12 +16,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .blockwise import (
     _backward, _forward, _grouped_mask, _hoisted, _Program, _runs, _Settings, _Shared, memory_efficient_attention)
-from .score_mods import score_indices
+from .score_mods import CallSizes, check_call, score_indices
 from .sparsity import BlockMask, choose_blocks, find_blocks
 from .tiles import (
-    Dims, SoftmaxState, accumulator_dtype, apply_score_mod, apply_sinks, check_mask, check_qkv, check_sinks, default_scale,
+    Dims, SoftmaxState, accumulator_dtype, apply_sinks, check_mask, check_qkv, check_sinks, default_scale,
     drop_weights, dropout_seed, hide_padding, merge_attention, softmax_finish, softmax_step, tile_scores, tile_values)
-from .tracing import mesh_axes, plan_score_mod, vary_over
+from .tracing import apply_score_mod, mesh_axes, plan_score_mod, vary_over
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-reference
@@ -49,14 +49,16 @@ def ring_attention_reference(
         raise ValueError(f"`num_devices` must divide the lengths {dims.q} and {dims.k}, got {n}")
     mask, seed = check_mask(mask, dims), dropout_seed(dropout_rng, dropout_rate, deterministic)
     if mask is not None: mask = jnp.broadcast_to(mask, (dims.b, dims.h, dims.q, dims.k))
-    rows, columns, parts = dims.q // n, dims.k // n, []
+    rows, columns, parts, acc = dims.q // n, dims.k // n, [], accumulator_dtype(query, key, value)
+    check_call(score_mod, CallSizes(dims.b, dims.h, dims.q, dims.k))
     queries, keys, values = (jnp.split(x, n, 2) for x in (query, key, value))
     for me, q in enumerate(queries):
-        state = _nothing_seen(q, dims.e, accumulator_dtype(query, key, value))
+        state = _nothing_seen(q, dims.e, acc)
         for t in range(n):
             owner = (me - t) % n
             where = score_indices(dims.b, dims.h, rows, columns, q_start=me * rows, k_start=owner * columns)
-            s = apply_score_mod(score_mod, tile_scores(q, keys[owner], default_scale(scale, dims.d)), where)
+            s = tile_scores(q, keys[owner], default_scale(scale, dims.d)).astype(acc)
+            s = apply_score_mod(score_mod, s, where)
             if mask is not None: s = jnp.where(mask[:, :, where[2][0, 0], where[3][0, 0]], s, -jnp.inf)
             drop = functools.partial(drop_weights, indices=where, seed=seed, rate=dropout_rate, broadcast=broadcast_dropout)
             state = softmax_step(state, s, functools.partial(tile_values, value=values[owner]), drop)
@@ -222,13 +224,14 @@ def ring_attention(
     dims = check_qkv(query, key, value)
     if block_size < 1: raise ValueError(f"`block_size` must be at least 1, got {block_size}")
     mask, seed = _check_ring_mask(mask, dims, size), dropout_seed(dropout_rng, dropout_rate, deterministic)
+    acc = accumulator_dtype(query, key, value)
     if 0 in (dims.b, dims.q, dims.k):
-        out, lse = jnp.zeros((dims.b, dims.h, dims.q, dims.e), query.dtype), jnp.full((dims.b, dims.h, dims.q), -jnp.inf)
+        out, lse = jnp.zeros((dims.b, dims.h, dims.q, dims.e), query.dtype), jnp.full((dims.b, dims.h, dims.q), -jnp.inf, acc)
     else:
         plan, captures = None, []
         if score_mod is not None:
             plan, captures = plan_score_mod(score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k,
-                                            dtype=accumulator_dtype(query, key), moved=True)
+                                            dtype=acc, moved=True, whole=(size * dims.q, size * dims.k))
         settings = _Settings(float(default_scale(scale, dims.d)), 0.0 if seed is None else float(dropout_rate), broadcast_dropout,
                              choose_blocks(dims.q, dims.k, block_size), plan)
         args = query, key, value, mask, seed, captures

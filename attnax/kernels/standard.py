@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .score_mods import score_indices
+from .score_mods import CallSizes, check_call, score_indices
 from .tiles import (
-    _finite, apply_score_mod, apply_sinks, check_mask, check_qkv, check_sinks, default_scale, drop_weights, dropout_seed,
+    _finite, accumulator_dtype, apply_sinks, check_mask, check_qkv, check_sinks, default_scale, drop_weights, dropout_seed,
     hide_padding, tile_scores, tile_values)
+from .tracing import apply_score_mod
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/20_kernels.standard.ipynb #standard-attention
@@ -42,8 +43,9 @@ def standard_attention(
     dims = check_qkv(query, key, value)
     mask, seed = check_mask(mask, dims), dropout_seed(dropout_rng, dropout_rate, deterministic)
     key, value = hide_padding(mask, key, value)
-    where = score_indices(dims.b, dims.h, dims.q, dims.k)
-    scores = apply_score_mod(score_mod, tile_scores(query, key, default_scale(scale, dims.d)), where)
+    where, acc = score_indices(dims.b, dims.h, dims.q, dims.k), accumulator_dtype(query, key, value)
+    check_call(score_mod, CallSizes(dims.b, dims.h, dims.q, dims.k))
+    scores = apply_score_mod(score_mod, tile_scores(query, key, default_scale(scale, dims.d)).astype(acc), where)
     if mask is not None: scores = jnp.where(mask, scores, -jnp.inf)
     top = _finite(lax.stop_gradient(scores.max(-1, keepdims=True, initial=-jnp.inf)))
     weights = jnp.exp(scores - top)

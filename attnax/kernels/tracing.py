@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['Value', 'Step', 'ScoreModPlan', 'mesh_axes', 'vary_over', 'vary_like', 'unvary_like', 'struct_like', 'hoist',
-           'look_up', 'apply_plan', 'plan_score_mod', 'OpenScoreMod', 'open_score_mod']
+           'look_up', 'apply_plan', 'trace_score_mod', 'apply_score_mod', 'plan_score_mod', 'OpenScoreMod',
+           'open_score_mod']
 
 # %% ../../nbs/12_kernels.tracing.ipynb #imports
 import functools
-import types
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
@@ -16,11 +16,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.extend.core import Literal, Primitive
+from jax import export, lax
+from jax.extend.core import Literal, Primitive, jaxpr_as_fun
 from jaxtyping import Array, Float, Int
 
-from .score_mods import score_indices
+from .score_mods import CallSizes, call_score_mod, check_call
 from ..typing import ScoreMod
 
 # %% ../../nbs/12_kernels.tracing.ipynb #values
@@ -43,28 +43,33 @@ class Step(NamedTuple):
     def name(self) -> str: return self.primitive.name
 
 # %% ../../nbs/12_kernels.tracing.ipynb #sizes
-_SIZES = (11, 17), (13, 19)  # Queries and keys of the two traced tiles
+def _two_sizes(seq_q: int, seq_kv: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Queries and keys of the two traces: those of the call, and others. One is one in both, and broadcasts."""
+    first = seq_q or 11, seq_kv or 17
+    return first, tuple(n if n == 1 else n + step for n, step in zip(first, (5, 7)))
+
+_ANY_SIZE = (11, 17), (24, 24)  # for tiles of any size: of another parity, and as many keys as queries
 
 def _depends_on_shape() -> NotImplementedError:
     return NotImplementedError(
         "`score_mod` depends on the shape of the scores: look arrays up with the indices it is given, as in "
         "`bias[h_idx, q_idx, kv_idx]`, or use `standard_attention` for this mod")
 
-def _sized(a, b, seq_q: int, seq_kv: int):
-    """A parameter as it would be for other numbers of queries and keys, given what it was in the two traces."""
+def _sized(a, b, traced: tuple, seq_q: int, seq_kv: int):
+    """A parameter as it would be for other numbers of queries and keys, given what it was in traces of two sizes."""
     if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-        items = [_sized(x, y, seq_q, seq_kv) for x, y in zip(a, b)]
+        items = [_sized(x, y, traced, seq_q, seq_kv) for x, y in zip(a, b)]
         return type(a)(*items) if hasattr(a, "_fields") else tuple(items)
     if type(a) is int and a != b:
         for axis, size in ((0, seq_q), (1, seq_kv)):
-            if (a, b) == (_SIZES[0][axis], _SIZES[1][axis]): return size
+            if (a, b) == (traced[0][axis], traced[1][axis]): return size
         raise _depends_on_shape()
     return a
 
-def _runs_along(shapes: tuple) -> str:
+def _runs_along(shapes: tuple, traced: tuple) -> str:
     """Per dimension: "q" or "k" where it is a tile's side, "." where its size is fixed."""
-    return "".join({0: "q", 1: "k"}.get(next((i for i in (0, 1) if (a, b) == (_SIZES[0][i], _SIZES[1][i])), None), ".")
-                   for a, b in zip(*shapes))
+    side = lambda a, b: "".join(n for n, i in (("q", 0), ("k", 1)) if (a, b) == (traced[0][i], traced[1][i]) and a != b)
+    return "".join(side(a, b) or "." for a, b in zip(*shapes))
 
 # %% ../../nbs/12_kernels.tracing.ipynb #allowed
 # These say where a value is, not what it is
@@ -75,7 +80,7 @@ _POINTWISE = frozenset(
     "shift_right_logical shift_right_arithmetic stop_gradient sin cos tan asin acos atan atan2 sinh cosh asinh acosh "
     "atanh erf erfc erf_inv lgamma digamma nextafter reduce_precision population_count clz custom_jvp_call".split()) | _PASSING
 _ARRANGING = frozenset("broadcast_in_dim reshape squeeze expand_dims concatenate gather transpose".split())
-_CALLS = frozenset("jit pjit closed_call core_call remat checkpoint".split())
+_CALLS = frozenset("jit pjit closed_call remat remat2 checkpoint".split())
 
 def _refuse(name: str, what: str) -> NotImplementedError:
     return NotImplementedError(f"`score_mod` is not pointwise: it applies `{name}` to {what}. Tiled kernels see one tile at a "
@@ -90,8 +95,8 @@ def _pointwise(step: Step) -> bool:
 # %% ../../nbs/12_kernels.tracing.ipynb #reader
 class _Reader:
     """Reads two traces of one mod into values and steps."""
-    def __init__(self, closed: tuple):
-        self.values, self.steps, self.captures, self.capture_ids = [], [], [], []
+    def __init__(self, closed: tuple, traced: tuple):
+        self.values, self.steps, self.captures, self.capture_ids, self.traced = [], [], [], [], traced
         inputs = [self._new(tuple(v.aval for v in pair), depends=frozenset(name))
                   for name, *pair in zip("sbhqk", *(c.jaxpr.invars for c in closed))]
         self.out, = self._read(*(c.jaxpr for c in closed), self._capture(*(c.consts for c in closed)), inputs)
@@ -151,7 +156,7 @@ class _Reader:
 
     def _check_sizes(self, step: Step, value: Value) -> None:
         """Refuse what has another size in the two traces for no good reason."""
-        along = _runs_along(value.shapes)
+        along = _runs_along(value.shapes, self.traced)
         if any(a != b and x == "." for a, b, x in zip(*value.shapes, along)): raise _depends_on_shape()
         if along.strip(".") and not value.depends and step.name not in _POINTWISE | _ARRANGING: raise _depends_on_shape()
 
@@ -171,6 +176,7 @@ def _primitives(jaxpr) -> set[str]:
 class ScoreModPlan:
     """A score mod taken apart. Static: hashable, equal to the plan of any mod that does the same."""
     def __init__(self, reader: _Reader, dims: tuple[int, int, int, int], moved: bool):
+        self.traced = reader.traced
         self.values, self.steps, self.out, self.dims, self.moved = reader.values, reader.steps, reader.out, dims, moved
         self.made_by = {o: s for s in self.steps for o in s.outputs}
         self.captures = tuple(reader.capture_ids)
@@ -383,14 +389,14 @@ def _evaluate(plan: ScoreModPlan, wanted: Sequence[int], known: dict[int, Array]
     known = dict(known)
     read = lambda i: known[i] if i in known else np.asarray(plan.values[i].constant, plan.values[i].dtype)
     for s in plan._leading_to(wanted, known):
-        params = {k: _sized(v, s.params[1][k], seq_q, seq_kv) for k, v in s.params[0].items()}
+        params = {k: _sized(v, s.params[1][k], plan.traced, seq_q, seq_kv) for k, v in s.params[0].items()}
         known.update(zip(s.outputs, _carry_out(s, [read(i) for i in s.inputs], params, bool(plan.values[s.outputs[0]].depends))))
     return [read(i) for i in wanted]
 
 def _canonical(plan: ScoreModPlan, i: int, x: Array) -> Array:
     """A hoisted value on the four axes of the scores. Refuses one whose axes were moved."""
     if x.ndim not in (0, 4): raise _depends_on_shape()
-    along = _runs_along(plan.values[i].shapes)
+    along = _runs_along(plan.values[i].shapes, plan.traced)
     if x.ndim and (along[:2] != ".." or along[2] == "k" or along[3] == "q"): raise _refuse("transpose", "positions")
     return x.reshape((1, 1, 1, 1)) if x.ndim == 0 else x
 
@@ -450,22 +456,64 @@ def apply_plan(
     out = read(plan.clear_out if clear else plan.out)
     return jnp.broadcast_to(out, scores.shape).astype(scores.dtype)
 
-# %% ../../nbs/12_kernels.tracing.ipynb #numpy-captures
-def _with_jax_arrays(x, known: dict):
-    """A function, or a container of functions, with what it captured from numpy as arrays of JAX."""
-    if isinstance(x, np.ndarray) and x.dtype != object: return jnp.asarray(x)
-    if isinstance(x, (list, tuple)) and type(x) in (list, tuple): return type(x)(_with_jax_arrays(i, known) for i in x)
-    if isinstance(x, functools.partial):
-        args, keywords = _with_jax_arrays(x.args, known), {k: _with_jax_arrays(v, known) for k, v in x.keywords.items()}
-        return functools.partial(_with_jax_arrays(x.func, known), *args, **keywords)
-    if not isinstance(x, types.FunctionType) or (x.__module__ or "").split(".")[0] in ("jax", "numpy"): return x
-    if id(x) in known: return known[id(x)]
-    variables, cells = dict(x.__globals__), tuple(types.CellType() for _ in x.__closure__ or ())
-    known[id(x)] = new = types.FunctionType(x.__code__, variables, x.__name__, x.__defaults__, cells or None)
-    new.__kwdefaults__ = x.__kwdefaults__
-    variables.update({n: _with_jax_arrays(variables[n], known) for n in x.__code__.co_names if n in variables})
-    for cell, old in zip(cells, x.__closure__ or ()): cell.cell_contents = _with_jax_arrays(old.cell_contents, known)
-    return new
+# %% ../../nbs/12_kernels.tracing.ipynb #narrow-captures
+def trace_score_mod(
+    score_mod: ScoreMod,       # Mod to trace
+    scores,                    # Scores, or what describes them: shape, dtype and what they vary over
+    *indices                   # Its four index arrays, or what describes them
+) -> tuple[Callable, list[Array]]: # The mod as a traced function of its captures and five arrays; the captures, none narrow
+    """Trace a mod with what it captured taken out, and widened. Works for any mod, pointwise or not.
+
+    Raises: `ValueError` for what is no mod.
+    """
+    written = jax.make_jaxpr(functools.partial(call_score_mod, score_mod))(scores, *indices)
+    captures = list(written.consts)
+    if not any(map(_narrow, captures)): return written, captures
+    wide = [_widened(jnp.asarray(x)) for x in captures]
+    def run(captures, *args): return _in_wide(written.jaxpr, captures, args)[0].astype(scores.dtype)
+    return jax.make_jaxpr(functools.partial(run, wide))(scores, *indices), wide
+
+def _narrow(x) -> bool:
+    """Whether sums in the dtype of an array are worse than in float32."""
+    return jnp.issubdtype(jnp.result_type(x), jnp.floating) and jnp.finfo(jnp.result_type(x)).bits < 32
+
+def _in_wide(jaxpr, consts: Sequence, args: Sequence) -> list[Array]:
+    """Carry out a traced function on captures that were widened; what cannot take them wide gets them as it was traced."""
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args)))
+    read = lambda v: np.asarray(v.val, v.aval.dtype) if isinstance(v, Literal) else known[v]
+    for e in jaxpr.eqns:
+        given, name, made = [read(v) for v in e.invars], e.primitive.name, e.outvars[0].aval
+        inner = e.params.get("jaxpr", e.params.get("call_jaxpr"))
+        widened = [x.dtype != v.aval.dtype for v, x in zip(e.invars, given)]
+        if not any(widened): outs = _bind(e.primitive, e.params, given)
+        elif name in _CALLS: outs = _in_wide(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), given)
+        elif name == "convert_element_type" and not _narrow(made): outs = [given[0].astype(made.dtype)]
+        elif name in _TAKES_WIDE: outs = _bind(e.primitive, e.params, [_widened(x) for x in given])
+        else:
+            given = [x.astype(v.aval.dtype) for v, x in zip(e.invars, given)]
+            outs = [_widened(x) for x in _bind(e.primitive, e.params, given)]  # rounded, and still summed in float32
+        known.update(zip(e.outvars, outs))
+    return [read(v) for v in jaxpr.outvars]
+
+def _widened(x: Array) -> Array: return x.astype(jnp.float32) if _narrow(x) else x
+
+# Operations whose parameters do not say a dtype: given wider arrays, they do the same in the wider dtype
+_TAKES_WIDE = _ARRANGING | frozenset("rev slice dynamic_slice".split()) | (
+    _POINTWISE - _PASSING - frozenset("convert_element_type reduce_precision nextafter custom_jvp_call".split()))
+
+# %% ../../nbs/12_kernels.tracing.ipynb #apply-mod
+def apply_score_mod(
+    score_mod: ScoreMod | None,      # Mod to apply; `None` changes nothing
+    scores: Float[Array, "b h q k"], # Scaled scores
+    indices: tuple[Array, ...]       # Where they stand, from `score_indices`
+) -> Float[Array, "b h q k"]:        # New scores, same shape and dtype
+    """Call a score mod of any kind on scores with their positions, its captures widened.
+
+    Raises: `ValueError` for what is no mod.
+    """
+    if score_mod is None: return scores
+    written, captures = trace_score_mod(score_mod, scores, *indices)
+    return jaxpr_as_fun(written)(scores, *indices)[0]
 
 # %% ../../nbs/12_kernels.tracing.ipynb #plan-score-mod
 def plan_score_mod(
@@ -476,31 +524,36 @@ def plan_score_mod(
     seq_q: int,              # Queries, `q`
     seq_kv: int,             # Keys, `k`
     dtype=jnp.float32,       # Of the scores
-    moved: bool = False      # Whether positions do not begin at 0, as on a ring
+    moved: bool = False,     # Whether positions do not begin at 0, as on a ring
+    whole: tuple[int, int] | None = None # Queries and keys of the whole call, of which this is a part
 ) -> tuple[ScoreModPlan, list[Array]]: # The plan, static, and what the mod captured, which may be traced
     """Trace a mod and sort its steps by what they depend on.
 
-    Raises: `NotImplementedError` if the mod is not pointwise, with the operation that shows it.
+    Raises: `ValueError` for what is no mod, or a bundled mod that does not cover the call; `NotImplementedError` if the mod
+    is not pointwise, with the operation that shows it.
     """
-    run = score_mod
-    def on_tile(scores, *positions):
-        out = run(scores, *positions)
-        try: return jnp.broadcast_to(out, scores.shape).astype(scores.dtype)
-        except (ValueError, TypeError) as e:
-            raise ValueError(f"`score_mod` must return scores of shape {scores.shape}, got {jnp.shape(out)}") from e
-    def trace(n_q, n_k):
-        positions = jax.eval_shape(lambda: score_indices(batch, num_heads, n_q, n_k))
-        return jax.make_jaxpr(on_tile)(jax.ShapeDtypeStruct((batch, num_heads, n_q, n_k), dtype), *positions)
-    try:
-        try: traces = tuple(trace(*size) for size in _SIZES)
-        except jax.errors.TracerArrayConversionError:
-            run = _with_jax_arrays(score_mod, {})
-            traces = tuple(trace(*size) for size in _SIZES)
-    except (ValueError, TypeError, IndexError) as e:
-        trace(seq_q, seq_kv)  # raises what is wrong with the mod in itself
-        raise _depends_on_shape() from e
-    reader = _Reader(traces)
-    return ScoreModPlan(reader, (batch, num_heads, seq_q, seq_kv), moved), reader.captures
+    seq = (seq_q, seq_kv) if whole is None else whole
+    check_call(score_mod, CallSizes(batch, num_heads, *seq))
+    return _plan_at(_two_sizes(*seq), score_mod, (batch, num_heads, seq_q, seq_kv), dtype, moved)
+
+def _plan_at(sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype, moved: bool):
+    """Plan of a mod and its captures, from traces of two sizes."""
+    first = _trace_at(sizes[0], score_mod, dims, dtype)
+    second = first if sizes[1] == sizes[0] else _or_refuse(lambda: _trace_at(sizes[1], score_mod, dims, dtype))
+    reader = _Reader((first, second), sizes)
+    return ScoreModPlan(reader, dims, moved), reader.captures
+
+def _trace_at(size: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype):
+    """A mod traced for so many queries and keys."""
+    b, h, *_ = dims
+    shapes = (b, 1, 1, 1), (1, h, 1, 1), (1, 1, size[0], 1), (1, 1, 1, size[1])
+    return trace_score_mod(score_mod, jax.ShapeDtypeStruct((b, h, *size), dtype),
+                           *(jax.ShapeDtypeStruct(s, jnp.int32) for s in shapes))[0]
+
+def _or_refuse(trace: Callable):
+    """A second trace of a mod that could be traced before."""
+    try: return trace()
+    except (ValueError, TypeError, IndexError, jax.errors.InconclusiveDimensionOperation) as e: raise _depends_on_shape() from e
 
 # %% ../../nbs/12_kernels.tracing.ipynb #open-score-mod
 class OpenScoreMod:
@@ -525,7 +578,12 @@ def open_score_mod(
     num_heads: int,             # Query heads, `h`
     dtype=jnp.float32           # Of the scores
 ) -> tuple[OpenScoreMod | None, list[Array]]: # The mod as a pure function, and what it captured
-    """Open a mod for tiles of any size. Raises: `NotImplementedError` if it is not pointwise."""
+    """Open a mod for tiles of any size.
+
+    Raises: `ValueError` for what is no mod; `NotImplementedError` if it is not pointwise, or branches on a shape.
+    """
     if score_mod is None: return None, []
-    plan, captures = plan_score_mod(score_mod, batch=batch, num_heads=num_heads, seq_q=2, seq_kv=2, dtype=dtype, moved=True)
+    dims = batch, num_heads, 2, 2
+    _or_refuse(lambda: _trace_at(export.symbolic_shape("q, k"), score_mod, dims, dtype))
+    plan, captures = _plan_at(_ANY_SIZE, score_mod, dims, dtype, True)
     return OpenScoreMod(plan), captures

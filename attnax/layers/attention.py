@@ -17,9 +17,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .cache import (
-    KVLayerCache, LayerCache, LinearLayerCache, init_kv_layer_cache, init_linear_layer_cache, update_kv_layer_cache,
-    update_linear_layer_cache)
+    KVLayerCache, LayerCache, LinearLayerCache, check_layer_cache, init_kv_layer_cache, init_linear_layer_cache,
+    update_kv_layer_cache, update_linear_layer_cache)
 from .config import AttentionType, check_choice, check_heads
+from .embeddings import check_rngs
+from .feedforward import dropout_rngs
 from ..kernels.blockwise import memory_efficient_attention
 from ..kernels.flash import flash_attention, pallas_flash_attention
 from ..kernels.linear import LinearState, linear_attention, linear_attention_step
@@ -95,9 +97,9 @@ def check_kernel(
     if not callable(fn):
         raise ValueError(f"`attention_fn` must be a function of (query, key, value), got {fn!r}; "
                          "`attention_type` takes the names of our kernels")
-    for name in (*_WORDS, "broadcast_dropout", "return_lse"):
-        bound = _bound(fn, name)
-        if bound is not None and bound is not False:
+    linear = ("causal", "state", "return_state") if kernel_attr(fn, "kernel_kind") == "linear" else ()
+    for name in (*_WORDS, "broadcast_dropout", "return_lse", *linear):
+        if _bound(fn, name) is not None and not (name == "return_lse" and _bound(fn, name) is False):
             raise ValueError(f"`attention_fn` has `{name}` bound, which the layer hands over itself: give it to the layer")
     try: words = inspect.signature(fn).parameters
     except (TypeError, ValueError): return # A builtin does not say what it takes
@@ -181,7 +183,7 @@ class MultiHeadAttention(nnx.Module):
         num_kv_heads: int | None = None,    # Key/value heads, `g`; `num_heads` when None, 1 for multi-query
         head_dim: int | None = None,        # Head width, `d`; `qkv_features // num_heads` when None
         dropout_rate: float = 0.0,          # On attention weights; on the output for LINEAR, which has no weights
-        broadcast_dropout: bool = True,     # Whether all sequences and heads drop the same weights (kernels of ours)
+        broadcast_dropout: bool = True,     # Whether all sequences and heads drop the same weights (our softmax kernels)
         decode: bool = False,               # Whether the layer keeps a cache of its own, see `init_cache`
         attention_type: AttentionType | str = AttentionType.STANDARD, # Kernel of ours
         attention_block_size: int = 512,    # Block size of the tiled kernels
@@ -203,6 +205,7 @@ class MultiHeadAttention(nnx.Module):
         dtype: jnp.dtype | None = None,     # Of the computation; the inputs' when None
         param_dtype: jnp.dtype = jnp.float32 # Of the parameters
     ):
+        check_rngs(rngs)
         self.num_heads, self.in_features = num_heads, in_features
         self.dropout_rate, self.broadcast_dropout = dropout_rate, broadcast_dropout
         features = in_features if qkv_features is None else qkv_features
@@ -228,13 +231,14 @@ class MultiHeadAttention(nnx.Module):
         out_features = in_features if out_features is None else out_features
         self.output_proj = linear(num_heads * self.head_dim, out_features, use_bias=biases["output"])
         if self.kernel_kind == "lite": self.gate_proj = linear(self.head_dim, self.head_dim)
-        norm = lambda: RMSNorm(self.head_dim, rngs=rngs, epsilon=norm_eps) if qk_norm else None
-        self.query_norm, self.key_norm = norm(), norm()
+        norm = functools.partial(RMSNorm, self.head_dim, rngs=rngs, epsilon=norm_eps, dtype=dtype, param_dtype=param_dtype)
+        self.query_norm, self.key_norm = (norm(), norm()) if qk_norm else (None, None)
         rope_dim = self.head_dim if rope_dim is None else rope_dim
         if rope_dim > self.head_dim:
             raise ValueError(f"`rope_dim` must not exceed the head width {self.head_dim}, got {rope_dim}")
         self.rope = RotaryEmbedding(rope_dim, rope_max_positions, base=rope_base, scaling=rope_scaling) if use_rope else None
-        self.dropout = nnx.Dropout(dropout_rate, rngs=rngs)  # holds the stream of keys and the train/eval switch
+        # Holds the stream of keys and the train/eval switch
+        self.dropout = nnx.Dropout(dropout_rate, rngs=dropout_rngs(rngs, dropout_rate))
 
     def _check_kernel(self) -> None:
         """Refuse what the kernel cannot do."""
@@ -270,6 +274,8 @@ class MultiHeadAttention(nnx.Module):
 
         Raises: `ValueError` for inputs that do not fit; `NotImplementedError` for what the kernel cannot do.
         """
+        for name, y in (("x", x), ("context", context), ("mask", mask)):
+            if y is not None and not hasattr(y, "shape"): raise ValueError(f"`{name}` must be an array, got {type(y).__name__}")
         if x.ndim != 3 or x.shape[-1] != self.in_features:
             raise ValueError(f"`x` must have shape (batch, seq, {self.in_features}), got {x.shape}")
         if context is not None and context_kv is not None:
@@ -280,12 +286,13 @@ class MultiHeadAttention(nnx.Module):
         if cache is not None and cross:
             raise ValueError("`kv_cache` holds self-attention; cross-attention with `context` takes none")
         self._check_cache(cache)
+        self._check_positions(position_ids_q, position_ids_kv, context_kv)
         deterministic = self.dropout.deterministic if deterministic is None else deterministic
         past = self._past(cache, x.shape[1])
         if position_ids_q is None: position_ids_q = past + jnp.arange(x.shape[1])
         query = self._turned(self._heads(self.query_proj, self.query_norm, x), position_ids_q)
         if context_kv is None:
-            if position_ids_kv is None and not cross: position_ids_kv = position_ids_q
+            if position_ids_kv is None and not cross and self.rope is not None: position_ids_kv = position_ids_q
             context_kv = self.project_context(x if context is None else context, position_ids=position_ids_kv)
         key, value = context_kv
         past = 0
@@ -309,10 +316,19 @@ class MultiHeadAttention(nnx.Module):
             raise ValueError("`kv_cache`: paged attention keeps keys and values in its pages; give one or the other")
         linear = self.kernel_kind == "linear"
         if isinstance(cache, LinearLayerCache if linear else KVLayerCache): return
+        check_layer_cache(cache, "kv_cache")
         kind, maker = ("LinearLayerCache", "init_linear_layer_cache") if linear else ("KVLayerCache", "init_kv_layer_cache")
         kernel = "linear attention" if linear else "a softmax kernel"
         raise ValueError(f"`kv_cache` of {kernel} must be a {kind}, made by {maker} or "
                          f"init_decoder_kv_caches_from_config; got {type(cache).__name__}")
+
+    def _check_positions(self, of_queries, of_keys, context_kv) -> None:
+        """Raises: `ValueError` for positions that could change nothing."""
+        for name, ids in (("position_ids_q", of_queries), ("position_ids_kv", of_keys)):
+            if ids is not None and self.rope is None:
+                raise ValueError(f"`{name}` turns queries and keys, and this layer turns nothing: it has use_rope=False")
+        if of_keys is not None and context_kv is not None:
+            raise ValueError("`position_ids_kv`: the keys of `context_kv` are turned already; give them to project_context")
 
     def project_context(
         self,
@@ -322,6 +338,8 @@ class MultiHeadAttention(nnx.Module):
     ) -> ContextKV:                                    # For `context_kv=`
         """Keys and values of a sequence that many calls attend to: project it once, decode against it for as long as you like."""
         if position_ids is None: position_ids = jnp.arange(context.shape[1])
+        elif self.rope is None:
+            raise ValueError("`position_ids` turns keys, and this layer turns nothing: it has use_rope=False")
         key = self._turned(self._heads(self.key_proj, self.key_norm, context), position_ids)
         return ContextKV(key, self._heads(self.value_proj, None, context))
 

@@ -17,7 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 from .attention import ContextKV, MultiHeadAttention
 from .cache import LayerCache
 from .config import AttentionType, FfActivation, NormKind, TransformerConfig, check_biases, check_windows
-from .feedforward import FeedForward
+from .embeddings import check_rngs
+from .feedforward import FeedForward, dropout_rngs
 from .moe import MixtureOfExperts
 from .norms import create_norm
 from .rope import RopeScaling
@@ -109,6 +110,7 @@ class EncoderBlock(ResidualBlock):
         dtype: jnp.dtype | None = None,       # Of the computation
         param_dtype: jnp.dtype = jnp.float32  # Of the parameters
     ):
+        check_rngs(rngs)
         if (sandwich_norm or parallel_residual) and not pre_norm:
             raise ValueError("`sandwich_norm` and `parallel_residual` need pre_norm=True, got False")
         self.pre_norm, self.sandwich_norm, self.parallel_residual = pre_norm, sandwich_norm, parallel_residual
@@ -132,9 +134,10 @@ class EncoderBlock(ResidualBlock):
                 rngs, d_model=d_model, d_ff=d_ff, num_experts=num_experts, top_k=experts_top_k, renormalize=renormalize_experts,
                 dropout_rate=dropout_rate, ff_activation=ff_activation, router_jitter=router_jitter, **room, **dtypes)
         self._add_norms(self.sublayers, norm, d_model, layer_scale_init, param_dtype)
-        self.dropout = nnx.Dropout(dropout_rate, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout_rate, rngs=dropout_rngs(rngs, dropout_rate))
         # Without it there is no need for a random state
-        self.drop_path = nnx.Dropout(drop_path_rate, broadcast_dims=(1, 2), rngs=rngs if drop_path_rate else None)
+        keys = dropout_rngs(rngs, drop_path_rate) if drop_path_rate else None
+        self.drop_path = nnx.Dropout(drop_path_rate, broadcast_dims=(1, 2), rngs=keys)
         self._add_parts(attention)
 
     def _add_parts(self, attention: Callable) -> None:
@@ -166,7 +169,7 @@ class EncoderBlock(ResidualBlock):
         *,
         mask: Bool[Array, "#b #h #q #k"] | None = None,   # True = may attend
         deterministic: bool | None = None,                # True: no dropout; None: as train() or eval() set it
-        position_ids: Int[Array, "#b s"] | None = None,   # Positions for rotation; after the cache when None
+        position_ids: Int[Array, "#b s"] | None = None,   # Positions, for blocks that rotate; after the cache when None
         self_attn_kv_cache: LayerCache | None = None,     # Memory of earlier calls; makes the block causal
         padding_mask: Bool[Array, "b s"] | None = None,   # True at real tokens; only experts ask for it
         return_aux: bool = False                          # Whether to return what experts say, zeros without experts
@@ -178,6 +181,8 @@ class EncoderBlock(ResidualBlock):
 
     def _attend(self, x, mask, deterministic, position_ids, cache):
         """The self-attention sub-layer; new states, and the new cache where there is one."""
+        # A model hands its positions to every block, and some rotate nothing
+        if self.self_attn.rope is None: position_ids = None
         def attend(y):
             nonlocal cache
             out = self.self_attn(y, mask=mask, deterministic=deterministic, position_ids_q=position_ids, kv_cache=cache)
@@ -221,22 +226,25 @@ class DecoderBlock(EncoderBlock):
         cross_mask: Bool[Array, "#b #h #s #k"] | None = None,   # True = may attend, from target to source
         deterministic: bool | None = None,                      # True: no dropout; None: as train() or eval() set it
         position_ids_self: Int[Array, "#b s"] | None = None,    # Positions of the target for rotation
-        position_ids_cross_q: Int[Array, "#b s"] | None = None, # Positions of the target in cross-attention
-        position_ids_cross_kv: Int[Array, "#b k"] | None = None,# Positions of the source in cross-attention
+        position_ids_cross_q: Int[Array, "#b s"] | None = None, # Refused: cross-attention rotates nothing
+        position_ids_cross_kv: Int[Array, "#b k"] | None = None,# Refused: cross-attention rotates nothing
         self_attn_kv_cache: LayerCache | None = None,           # Memory of earlier calls
         padding_mask: Bool[Array, "b s"] | None = None,         # True at real target tokens; only experts ask for it
         return_aux: bool = False                                # Whether to return what experts say
     ) -> Float[Array, "b s m"]:                                 # States; `(states, cache)` with a cache; the aux is the last
         """Run the three sub-layers.
 
-        Raises: `ValueError` unless one of `encoder_output` and `cross_kv` is given.
+        Raises: `ValueError` unless one of `encoder_output` and `cross_kv` is given; `NotImplementedError` for positions
+        in cross-attention.
         """
+        for name, ids in (("position_ids_cross_q", position_ids_cross_q), ("position_ids_cross_kv", position_ids_cross_kv)):
+            if ids is not None: raise NotImplementedError(
+                f"`{name}`: cross-attention of a block rotates nothing; use MultiHeadAttention(use_rope=True) with `context`")
         if encoder_output is None and cross_kv is None:
             raise ValueError(
                 "`encoder_output` is what a decoder block attends to; for a decoder alone use EncoderBlock(..., causal=True)")
         def cross(y): return self.cross_attn(
-            y, context=encoder_output, context_kv=cross_kv, mask=cross_mask, deterministic=deterministic,
-            position_ids_q=position_ids_cross_q, position_ids_kv=position_ids_cross_kv)
+            y, context=encoder_output, context_kv=cross_kv, mask=cross_mask, deterministic=deterministic)
         after, cache = self._attend(x, self_mask, deterministic, position_ids_self, self_attn_kv_cache)
         after = self._residual(after, 2, cross, deterministic, x if self.parallel_residual else None)
         y, aux = self._feed(after, 3, deterministic, padding_mask, x if self.parallel_residual else None)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LayerCache', 'KVLayerCache', 'init_kv_layer_cache', 'update_kv_layer_cache', 'LinearLayerCache',
-           'init_linear_layer_cache', 'update_linear_layer_cache', 'init_decoder_kv_caches',
+           'init_linear_layer_cache', 'update_linear_layer_cache', 'check_layer_cache', 'init_decoder_kv_caches',
            'init_decoder_kv_caches_from_config']
 
 # %% ../../nbs/41_layers.cache.ipynb #imports
@@ -163,6 +163,16 @@ def update_linear_layer_cache(
     if shapes[0] != shapes[1]: raise ValueError(f"`state` must have the shapes of the cache, {shapes[0]}, got {shapes[1]}")
     sums = LinearState(*(new.astype(old.dtype) for new, old in zip(state, cache.state)))
     return LinearLayerCache(sums, cache.length + jnp.int32(num_new))
+
+# %% ../../nbs/41_layers.cache.ipynb #check-layer-cache
+def check_layer_cache(
+    cache: LayerCache, # What a layer was given as its memory
+    name: str          # The argument's name, for the message
+) -> None:
+    """Raises: `ValueError` for anything but the cache of a layer, such as pages, which go into `attention_fn`."""
+    if isinstance(cache, LayerCache): return
+    raise ValueError(f"`{name}` must be a KVLayerCache or a LinearLayerCache, as init_decoder_kv_caches_from_config makes "
+                     f"them, got {type(cache).__name__}")
 
 # %% ../../nbs/41_layers.cache.ipynb #init-decoder
 def init_decoder_kv_caches(

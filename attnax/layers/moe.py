@@ -20,7 +20,8 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from .feedforward import resolve_activation
+from .embeddings import check_rngs
+from .feedforward import dropout_rngs, resolve_activation
 from ..kernels.tracing import mesh_axes, vary_over
 
 # %% ../../nbs/34_layers.moe.ipynb #route-top-k
@@ -334,6 +335,7 @@ class MixtureOfExperts(nnx.Module):
         dtype: DTypeLike | None = None,         # Dtype of the experts' products; the wider of input and parameters when `None`
         param_dtype: DTypeLike = jnp.float32    # Dtype of the parameters
     ):
+        check_rngs(rngs)
         if min(d_model, d_ff, num_experts) < 1:
             raise ValueError(f"`d_model`, `d_ff` and `num_experts` must be at least 1, got {d_model}, {d_ff} and {num_experts}")
         if not 1 <= top_k <= num_experts:
@@ -353,7 +355,8 @@ class MixtureOfExperts(nnx.Module):
         self.dispatch, self.capacity_factor, self.block_size = dispatch, capacity_factor, block_size
         self.deterministic = False  # `train()` and `eval()` set it
         # Without noise there is no need for a random state, which a checkpoint would have to carry
-        self.rngs = rngs.dropout.fork() if dropout_rate or router_jitter else None
+        noisy = dropout_rate or router_jitter
+        self.rngs = dropout_rngs(rngs, noisy).dropout.fork() if noisy else None
 
     def route(
         self,

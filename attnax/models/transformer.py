@@ -18,9 +18,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.attention import mask_of_new
 from ..layers.blocks import AUX, EncoderBlock
-from ..layers.cache import LayerCache
+from ..layers.cache import LayerCache, check_layer_cache
 from ..layers.config import TransformerConfig
 from ..layers.embeddings import LearnedPositionalEmbedding, PositionalEncoding, TokenEmbedding
+from ..layers.feedforward import dropout_rngs
 from ..kernels.score_mods import alibi_mod
 from ..layers.norms import create_norm
 
@@ -122,7 +123,7 @@ class TransformerEncoder(nnx.Module):
         self.layers = nnx.List([
             self.block.from_config(rngs, c, layer=i, causal=self.causal, score_mod=mod) for i in range(c.num_layers)])
         self.final_ln = norm() if c.use_pre_norm else None
-        self.dropout = nnx.Dropout(c.dropout_rate, rngs=rngs)
+        self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
     def __call__(
         self,
@@ -153,6 +154,8 @@ class TransformerEncoder(nnx.Module):
         caches = [None] * len(self.layers) if layer_kv_caches is None else list(layer_kv_caches)
         if len(caches) != len(self.layers):
             raise ValueError(f"`layer_kv_caches` must hold one cache per layer, got {len(caches)} for {len(self.layers)} layers")
+        if layer_kv_caches is not None:
+            for cache in caches: check_layer_cache(cache, "layer_kv_caches")
         return input_ids, caches
 
     def _embed(self, input_ids, position_ids, token_type_ids, deterministic) -> Float[Array, "b s m"]:

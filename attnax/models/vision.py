@@ -17,6 +17,7 @@ from ..layers.attention import MultiHeadAttention
 from ..layers.blocks import EncoderBlock
 from ..layers.config import AttentionName, AttentionType, FfActivation, NormKind, Pool, check_biases, check_fields
 from ..layers.embeddings import LearnedPositionalEmbedding, PatchEmbedding, as_pair
+from ..layers.feedforward import dropout_rngs
 from ..layers.norms import create_norm
 from .transformer import join_aux
 
@@ -149,7 +150,7 @@ class VisionTransformer(nnx.Module):
             rngs, num_heads=c.num_heads, in_features=c.d_model, num_kv_heads=c.num_kv_heads, head_dim=c.head_dim,
             dropout_rate=c.dropout_rate, qk_norm=c.qk_norm, norm_eps=1e-6 if c.norm_eps is None else c.norm_eps,
             use_bias=check_biases(c.attention_bias, c.use_bias)) if c.pool == "attention" else None
-        self.dropout = nnx.Dropout(c.dropout_rate, rngs=rngs)
+        self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
     @property
     def num_prefix(self) -> int:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 from ..layers.blocks import EncoderBlock
 from ..layers.config import TransformerConfig
 from ..layers.embeddings import LearnedPositionalEmbedding
+from ..layers.feedforward import dropout_rngs
 from ..layers.norms import create_norm
 from .encoder_decoder import EncoderDecoder
 from .transformer import as_key_mask
@@ -39,7 +40,7 @@ class AudioEncoder(nnx.Module):
         self.pos_encoding = LearnedPositionalEmbedding(rngs, num_positions=c.max_len, d_model=c.d_model)
         self.layers = nnx.List([EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)])
         self.final_ln = create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps)
-        self.dropout = nnx.Dropout(c.dropout_rate, rngs=rngs)
+        self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
     def __call__(
         self,

@@ -158,7 +158,8 @@ ROPES = [
     {"rope_theta": 100.0, "partial_rotary_factor": 0.5}, {"rope_theta": 100.0, "partial_rotary_factor": 1.0},
     {"rope_theta": None}, {"rope_theta": "100"}, {"rope_theta": 0}, {"rope_theta": -5.0}, {"rope_theta": True},
     {"rope_theta": 100.0, "rope_type": None}, {"rope_theta": 100.0, "factor": 2.0}, {"rope_theta": 100.0, "swizzle": 3},
-    {"full_attention": {"rope_type": "default", "rope_theta": 50.0}, "sliding_attention": {"rope_type": "default", "rope_theta": 9.0}},
+    {"full_attention": {"rope_type": "default", "rope_theta": 50.0},
+     "sliding_attention": {"rope_type": "default", "rope_theta": 9.0}},
     [], {}, None, False, 0, "", "linear", [1], 3]
 OLD_ROPES = [{"type": "linear", "factor": 4.0}, {"rope_type": "linear", "factor": 4.0}, {"type": "dynamic", "factor": 2.0},
              LLAMA3, {"type": "yarn", "factor": 2.0}, {"factor": 2.0}, {"type": "default"}, {}, None, False, "linear", [1]]
@@ -176,7 +177,6 @@ DECODER = dict(
     use_bidirectional_attention=[True, False, None], attn_logit_softcapping=[2.0, None], qk_layernorm=[True, False],
     per_layer_config=[None], tie_last_hidden_states=[None], layer_types=LAYERS, rope_type=["linear"], num_experts=[None, 2],
     use_sliding_window=[True, False], max_window_layers=[0, 1, 2, 28], n_embd=[24])
-QWEN = {}
 GEMMA = dict(hidden_activation=ACTS, query_pre_attn_scalar=[16, 256, 9.0, 1], final_logit_softcapping=[5.0, 30, None],
              attn_logit_softcapping=[5.0, 50, None, 0.5])
 CLASSIC = dict(
@@ -216,8 +216,8 @@ def singles(family: str, base: dict) -> dict[str, list]:
     out: dict[str, list] = {}
     def add(name, values):
         for v in values:
-            said = json.dumps(v)
-            if said != json.dumps(base.get(name, ABSENT)) and said not in map(json.dumps, out.setdefault(name, [])): out[name].append(v)
+            said, there = json.dumps(v), out.setdefault(name, [])
+            if said != json.dumps(base.get(name, ABSENT)) and said not in map(json.dumps, there): there.append(v)
     everyday = EVERYDAY | EVERYDAY_OF[family] | dict.fromkeys(DROPOUTS.get(family, ("attention_dropout",)), [0.0, 0.2])
     for name, values in everyday.items(): add(name, values)
     for name, values in VALUES[family].items(): add(name, values)
@@ -225,10 +225,11 @@ def singles(family: str, base: dict) -> dict[str, list]:
         if name in ("model_type", "architectures", "transformers_version"): continue
         add(name, [ABSENT])
         if name not in everyday or name == "pad_token_id": add(name, FALSY)
-    for name in set(VALUES[family]) & {"is_causal", "sliding_window", "rope_theta", "attention_bias", "tie_word_embeddings"}: add(name, FALSY)
+    for name in ("is_causal", "sliding_window", "rope_theta", "attention_bias", "tie_word_embeddings"):
+        if name in VALUES[family]: add(name, FALSY)
     for name, value in base.items():
         kind = {"head_dim": int, "sliding_window": int, "num_key_value_heads": int}.get(name, type(value))
-        if name not in everyday and kind in WRONG: add(name, WRONG[kind])
+        if name not in everyday and name != "model_type" and kind in WRONG: add(name, WRONG[kind])
     return {name: values for name, values in out.items() if values}
 
 
@@ -241,9 +242,10 @@ def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
     while len(out) < count:
         (a, x), (b, y) = (pool[i] for i in rng.integers(0, len(pool), 2))
         if a != b: out.append({a: x, b: y})
-    if any("rope_parameters" in c for c in (base,)):
+    if "rope_parameters" in base:
         new = {"rope_type": "linear", "factor": 2.0}
-        for a, b in itertools.product((ABSENT, {"rope_theta": 50.0}, new, {}, None), ({"type": "linear", "factor": 4.0}, LLAMA3, None)):
+        olds = ({"type": "linear", "factor": 4.0}, LLAMA3, None)
+        for a, b in itertools.product((ABSENT, {"rope_theta": 50.0}, new, {}, None), olds):
             out.append({"rope_parameters": a, "rope_scaling": b, "rope_theta": 1000.0})
         for a in (ABSENT, {"rope_theta": 50.0}, new, {}, None): out.append({"rope_parameters": a, "rope_theta": 1000.0})
     if family in ("qwen2", "qwen3", "gemma2", "mistral", "mixtral"):

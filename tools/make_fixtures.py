@@ -96,6 +96,12 @@ FAMILIES = {
         old_drop=("add_cross_attention", "tie_word_embeddings", "pad_token_id", "reorder_and_upcast_attn",
                   "scale_attn_by_inverse_layer_idx", "scale_attn_weights"),
         old_add=dict(n_ctx=64)),
+    "gpt2_untied": Family(
+        # As many tokens as channels: the head is square, and its shape does not say which way round it is
+        "GPT2LMHeadModel", "GPT2Config",
+        dict(vocab_size=48, n_embd=48, n_head=2, n_layer=1, n_inner=32, n_positions=64, layer_norm_epsilon=1e-3,
+             bos_token_id=47, eos_token_id=47, tie_word_embeddings=False), "causal",
+        old_drop=("add_cross_attention",)),
     "llama": Family(
         "LlamaForCausalLM", "LlamaConfig", dict(gqa, rope_parameters=rope(10000.0)), "causal", shard="40KB",
         matters=(eps, act, dict(rope_parameters=rope(5e5))),
@@ -182,7 +188,7 @@ class Unclear(Exception):
     """A choice was too close, or too dull to test anything: take the next seed."""
 
 
-def tokens(rng, *shape): return torch.from_numpy(rng.integers(3, 94, shape))
+def tokens(rng, *shape, below=94): return torch.from_numpy(rng.integers(3, below, shape))
 
 
 @torch.no_grad()
@@ -220,7 +226,7 @@ def check_varied(new):
 
 @torch.no_grad()
 def run_causal(model, rng, length=40):
-    ids = tokens(rng, 2, length)
+    ids = tokens(rng, 2, length, below=min(94, model.config.vocab_size))
     outputs = forward_causal(model, ids)
     g = model.generation_config
     g.eos_token_id, g.pad_token_id = None, 0  # no early end: all 16 tokens come

@@ -57,7 +57,7 @@ def build_bert(
     names: frozenset[str]      # Names of the tensors there are, which say whether there is a pooler
 ) -> SentenceEncoder:          # With initial values
     """A sentence encoder, to be filled."""
-    return SentenceEncoder(nnx.Rngs(0), config, pooler="pooler.dense.weight" in names)
+    return SentenceEncoder(nnx.Rngs(0), config, pooler=any(n.endswith("pooler.dense.weight") for n in names))
 
 BERT = Family("bert", "BertModel", read_bert, write_bert, build_bert, {
     "encoder.token_embed": "embeddings.word_embeddings", "encoder.pos_encoding": "embeddings.position_embeddings",
@@ -70,5 +70,5 @@ BERT = Family("bert", "BertModel", read_bert, write_bert, build_bert, {
     "encoder.layers.{i}.ffn.dense1": "encoder.layer.{i}.intermediate.dense",
     "encoder.layers.{i}.ffn.dense2": "encoder.layer.{i}.output.dense",
     "encoder.layers.{i}.ln2": "encoder.layer.{i}.output.LayerNorm", "pooler": "pooler.dense"},
-    renames=((r"^bert\.", ""), (r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
+    renames=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
     buffers=(r"embeddings\.position_ids$",))

@@ -90,6 +90,21 @@ def _ct2_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     if np.issubdtype(arrays[name].dtype, np.floating): return arrays[name].astype(np.float32)
     raise ValueError(f"`{name}` is quantised to {arrays[name].dtype}, which is not read; convert with float16")
 
+# What may be said, if it says what is so in every Whisper; activation 3 is gelu
+_CT2_SAME = {"activation": (3,), "pre_norm": (1,), "alibi": (0,), "scale_embeddings": (0,), "start_from_zero_embedding": (0,)}
+_CT2_UNUSED = ("alignment_heads", "alignment_layer", "num_heads")
+
+def _ct2_finish(arrays: Mapping[str, np.ndarray], used: set[str]) -> None:
+    """See that no array was overlooked. Raises: `NotImplementedError` and `ValueError` that name one."""
+    embedding = arrays["decoder/embeddings/weight"]
+    if not np.array_equal(arrays.get("decoder/projection/weight", embedding), embedding):
+        raise ValueError("`decoder/projection/weight` must be the embedding, as in every Whisper")
+    for name in sorted(arrays.keys() - used - {"decoder/projection/weight"}):
+        side, _, what = name.partition("/")
+        if side in ("encoder", "decoder") and what in _CT2_UNUSED: continue
+        if side in ("encoder", "decoder") and arrays[name].size == 1 and arrays[name].item() in _CT2_SAME.get(what, ()): continue
+        raise NotImplementedError(f"the file has `{name}`, and attnax does not know what that means for the computation")
+
 def _ct2_modules(layers: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
     """Every module with a weight and a bias: CTranslate2's name, and Hugging Face's, several where they share an array."""
     for name in ("conv1", "conv2"): yield f"encoder/{name}", [f"model.encoder.{name}"]
@@ -103,7 +118,10 @@ def _ct2_modules(layers: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
 def whisper_from_ctranslate2(
     arrays: Mapping[str, np.ndarray] # What `read_ctranslate2` found
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]: # Config and tensors, as `WHISPER` reads them
-    """A Whisper in float32 or float16. Raises: `ValueError` that names what is missing or quantised."""
+    """A Whisper in float32 or float16.
+
+    Raises: `ValueError` that names what is missing or quantised; `NotImplementedError` that names what is not known.
+    """
     found = {match[0] for match in map(re.compile(r"(?:encoder|decoder)/layer_\d+/").match, arrays) if match}
     # A stack without layers is one that lacks its first
     layers = {side: max(sum(name.startswith(side) for name in found), 1) for side in ("encoder", "decoder")}
@@ -116,6 +134,9 @@ def whisper_from_ctranslate2(
             for name, x in zip(names, np.split(shared, len(names)) if len(names) > 1 else [shared]):
                 if kind == "weight" or not name.endswith(".k_proj"): tensors[f"{name}.{kind}"] = x
                 elif x.any(): raise ValueError(f"`{theirs}/{part}` must be zero for keys, as in every Whisper")
+    used = {"decoder/embeddings/weight", *(f"{side}/position_encodings/encodings" for side in layers)}
+    used |= {f"{module}/{part}" for module, _ in _ct2_modules(layers) for part in ("gamma", "beta", "weight", "bias")}
+    _ct2_finish(arrays, used)
     return _ct2_config(arrays, tensors, layers), tensors
 
 def _ct2_config(arrays, tensors, layers: Mapping[str, int]) -> dict[str, Any]:

@@ -25,8 +25,9 @@ from ..layers.cache import init_decoder_kv_caches_from_config
 from ..layers.config import TransformerConfig, check_biases, check_windows
 from ..models.generate import generate
 from .files import read_json, read_tensors
-from .mapping import (
-    Rule, blueprint, check_tensors, parameter_shapes, read_parameters, rules_from_table, write_tensors)
+from attnax.pretrained.mapping import (
+    Rule, align_names, blueprint, check_tensors, parameter_shapes, read_parameters, rules_from_table, weight_dtype,
+    write_tensors)
 from ..layers.rope import RopeScaling
 from ..weights import named_parameters
 
@@ -270,6 +271,14 @@ def clean_tensors(
         out[today] = x
     return out
 
+def _several(what: str, words: Any) -> tuple[str, ...]:
+    """Names or patterns in a list. Raises: `ValueError` for one string, which is a list of letters to Python."""
+    if not isinstance(words, str | bytes) and isinstance(words, Iterable):
+        words = tuple(words)
+        if all(isinstance(x, str) for x in words): return words
+    raise ValueError(f"`{what}` must be a list of strings, got {words!r}; write [{words!r}]" if isinstance(words, str) else
+                     f"`{what}` must be a list of strings, got {words!r}")
+
 def load_family(
     family: Family,                       # Which kind of model
     config: Mapping[str, Any],            # The object in config.json
@@ -285,15 +294,17 @@ def load_family(
     Raises: `NotImplementedError` that names a field which asks for something that attnax does not do; `ValueError` that names
     what is malformed: a field, a missing, extra or misshapen tensor, a setting.
     """
-    fields = Fields(config, ignore_fields)
+    ignore, ignore_fields = (_several(n, x) for n, x in (("ignore", ignore), ("ignore_fields", ignore_fields)))
+    dtype, fields = weight_dtype(dtype), Fields(config, ignore_fields)
     ours = family.read_config(fields)
     fields.finish()
     ours = with_settings(ours, settings) if settings else ours
     tensors = clean_tensors(family, tensors, ignore)
     abstract, fill = blueprint(lambda: family.build(ours, frozenset(tensors)))
     rules, shapes = family.all_rules(abstract), parameter_shapes(abstract)
+    tensors, note = align_names({*(name for rule in rules for name in rule.theirs), *(family.tied or ())}, tensors)
     tensors = _without_copy(family, rules, tensors)
-    check_tensors(rules, shapes, {name: x.shape for name, x in tensors.items()})
+    check_tensors(rules, shapes, {name: x.shape for name, x in tensors.items()}, note)
     model = fill(read_parameters(rules, tensors, dtype))
     model.origin = Origin(family.model_type, json.dumps(dict(config), sort_keys=True))
     model.eval()

@@ -22,7 +22,7 @@ from ..typing import optional_import
 # %% ../../nbs/65_pretrained.files.ipynb #read-json
 _MAX_JSON = 32 * 2**20 # bytes; the largest real index is a few MB
 
-def _json_object(raw: bytes, path: Path) -> dict[str, Any]:
+def _json_object(raw: bytes, path: Path, kind: type = dict) -> Any:
     def once(pairs):
         found = dict(pairs)
         if len(found) == len(pairs): return found
@@ -31,7 +31,8 @@ def _json_object(raw: bytes, path: Path) -> dict[str, Any]:
     try: found = json.loads(raw.decode("utf-8"), object_pairs_hook=once)
     # a decoding error of either kind is a ValueError too
     except (ValueError, RecursionError) as e: raise ValueError(f"{path} is not a JSON object in UTF-8: {e}") from e
-    if not isinstance(found, dict): raise ValueError(f"{path} must hold a JSON object, got {type(found).__name__}")
+    if not isinstance(found, kind):
+        raise ValueError(f"{path} must hold a JSON {'object' if kind is dict else kind.__name__}, got {type(found).__name__}")
     return found
 
 def _regular_file(path: Path) -> Path:
@@ -41,8 +42,9 @@ def _regular_file(path: Path) -> Path:
     raise FileNotFoundError(f"{path} is a link to nothing" if path.is_symlink() else f"{path} does not exist")
 
 def read_json(
-    path: str | os.PathLike # File of at most 32 MiB
-) -> dict[str, Any]:        # The object in it
+    path: str | os.PathLike, # File of at most 32 MiB
+    kind: type = dict        # What it must hold: an object, or a list
+) -> Any:                    # What is in it
     """Read a JSON object from a file in UTF-8.
 
     Raises: `ValueError` that names the file, if it is too large, no regular file, no UTF-8, no JSON, not an object, or
@@ -51,7 +53,7 @@ def read_json(
     path = _regular_file(Path(path))
     with open(path, "rb") as f: raw = f.read(_MAX_JSON + 1)
     if len(raw) > _MAX_JSON: raise ValueError(f"{path} must be at most {_MAX_JSON} bytes of JSON, got more")
-    return _json_object(raw, path)
+    return _json_object(raw, path, kind)
 
 # %% ../../nbs/65_pretrained.files.ipynb #header
 # What is read and written; 8-bit floats, 4-bit floats and complex numbers are not
@@ -67,7 +69,11 @@ def _header(path: Path) -> dict[str, dict]:
         with safetensors.safe_open(path, framework="np"): pass
     except safetensors.SafetensorError as e: raise ValueError(f"{path} is not a whole safetensors file: {e}") from e
     with open(path, "rb") as f: header = _json_object(f.read(int.from_bytes(f.read(8), "little")), path)
-    return {name: about for name, about in sorted(header.items()) if name != "__metadata__"}
+    written_as = header.pop("__metadata__", {}).get("format", "pt")
+    if written_as in ("flax", "tf"):
+        raise ValueError(f"{path} was written by a model in {written_as}, which keeps matrices the other way round; "
+                         "attnax reads what PyTorch's models write")
+    return dict(sorted(header.items()))
 
 # %% ../../nbs/65_pretrained.files.ipynb #index
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -174,7 +180,7 @@ def _write_file(path: Path, arrays: dict[str, np.ndarray]) -> None:
         # one tensor at a time, so that an array in another order or on a device is copied alone
         for name in names: f.write(np.asarray(arrays[name], order="C").reshape(-1).view(np.uint8).data)
 
-def _write_json(path: Path, content: dict) -> None:
+def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 # %% ../../nbs/65_pretrained.files.ipynb #plan-shards
@@ -196,7 +202,7 @@ def _shards(arrays: dict[str, np.ndarray], most: int) -> dict[str, list[str]]:
 def _is_model_file(name: str) -> bool:
     middle = name.removeprefix("model-").removesuffix(".safetensors").split("-of-")
     shard = name == f"model-{'-of-'.join(middle)}.safetensors" and len(middle) == 2 and all(part.isdecimal() for part in middle)
-    return shard or name in (_SINGLE, _INDEX, "config.json")
+    return shard or name in (_SINGLE, _INDEX, "config.json", "modules.json")
 
 def write_folder(
     folder: str | os.PathLike,        # Made if it does not exist
@@ -204,31 +210,44 @@ def write_folder(
     tensors: Mapping[str, np.ndarray], # Arrays by name; JAX arrays will do. Tied tensors are the caller's business
     *,
     max_shard_bytes: int = 5 * 10**9, # Largest file; a tensor that is larger gets one for itself
-    overwrite: bool = False           # Replace a model that is there: configuration, single file, index and all its shards
+    overwrite: bool = False,          # Replace a model that is there: configuration, single file, index and all its shards
+    others: Mapping[str, Any] = {}    # More JSON to write: a name, or a folder and a name, and what the file says
 ) -> None:
     """Write a folder of safetensors files as Hugging Face does, all of it or nothing.
 
     Raises: `ValueError` for a folder with a model in it, no tensors, a dtype or a name that cannot be written, or a
     configuration that JSON cannot hold; `OSError` when the place cannot be written.
     """
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise ValueError(f"`folder` must be a folder, got the file {folder}")
     folder, strange = Path(folder), [name for name in tensors if not isinstance(name, str) or name == "__metadata__"]
     if strange: raise ValueError(f"`tensors` must have names that are strings, `__metadata__` excepted, got {strange[0]!r}")
     if not tensors: raise ValueError("`tensors` must hold at least one array")
     if max_shard_bytes < 1: raise ValueError(f"`max_shard_bytes` must be at least 1, got {max_shard_bytes}")
     arrays = {name: _host_array(name, x) for name, x in tensors.items()}
     stale = sorted(p.name for p in folder.iterdir() if _is_model_file(p.name)) if folder.exists() else []
+    stale += [name for name in others if name not in stale and os.path.lexists(folder / name)]
     if stale and not overwrite: raise ValueError(f"{folder} has {stale[0]} already: choose an empty folder, or `overwrite=True`")
-    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    inside = sorted({folder / name for name in map(os.path.dirname, others) if name and not (folder / name).exists()})
+    made = [*inside, *(p for p in (folder, *folder.parents) if not p.exists())]
     with ExitStack() as undo:
         for p in reversed(made): p.mkdir(); undo.callback(p.rmdir)
         with tempfile.TemporaryDirectory(prefix=".attnax-", dir=folder) as beside, ExitStack() as undo_moves:
             new, old = Path(beside, "new"), Path(beside, "old"); new.mkdir(); old.mkdir()
-            names = _write_parts(new, config, arrays, max_shard_bytes)
+            names = [*_write_others(new, others), *_write_parts(new, config, arrays, max_shard_bytes)]
+            for name in {*map(os.path.dirname, stale)}: (old / name).mkdir(exist_ok=True)
             moves = [(folder / n, old / n) for n in stale] + [(new / n, folder / n) for n in names]
             for a, b in moves: os.replace(a, b); undo_moves.callback(os.replace, b, a)
             undo_moves.pop_all(); undo.pop_all() # every file is in its place
 
 # %% ../../nbs/65_pretrained.files.ipynb #write-parts
+def _write_others(new: Path, others: Mapping[str, Any]) -> list[str]:
+    """Write more JSON; the names, in the order in which they may appear."""
+    for name, content in others.items():
+        (new / name).parent.mkdir(exist_ok=True)
+        _write_json(new / name, content)
+    return list(others)
+
 def _write_parts(new: Path, config: Mapping, arrays: dict[str, np.ndarray], most: int) -> list[str]:
     """Write the files of a model; their names, in the order in which they may appear."""
     # the configuration first: it is small, and the likeliest to be wrong

@@ -152,10 +152,11 @@ def read_gguf(
     places = _once((_read_place(reader, gguf) for _ in reader.counted(tensors, 32)), reader)
     architecture, align = fields.get("general.architecture"), fields.get("general.alignment", 32)
     if not isinstance(architecture, str): raise reader.fail(f"`general.architecture` must be a string, got {architecture!r}")
-    if not isinstance(align, int) or align < 1: raise reader.fail(f"`general.alignment` must be at least 1, got {align!r}")
+    if type(align) is not int or align < 1: raise reader.fail(f"`general.alignment` must be at least 1, got {align!r}")
     first = -(-reader.at // align) * align
     places = {name: place._replace(start=first + place.start) for name, place in places.items()}
     for name, p in places.items():
+        if (p.start - first) % align: raise reader.fail(f"`{name}` begins at {p.start - first}, which is no multiple of {align}")
         end = p.start + prod(p.shape[:-1]) * p.row_bytes
         if end > len(reader.data): raise reader.fail(f"`{name}` ends at byte {end} of {len(reader.data)}")
     return GGUFFile(architecture, fields, GGUFTensors(path, reader.data, places, gguf.dequantize))

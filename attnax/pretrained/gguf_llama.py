@@ -6,6 +6,7 @@
 __all__ = ['halves_together', 'llama_from_gguf']
 
 # %% ../../nbs/76b_pretrained.gguf_llama.ipynb #imports
+import math
 import re
 from typing import Any
 
@@ -37,8 +38,8 @@ def _gguf_config(
     def take(name: str, kind: type, default: Any = None) -> Any:
         value = said.pop(name, default)
         if value is None: raise ValueError(f"the GGUF file must say `llama.{name}`, got none")
-        if isinstance(value, kind) and (kind is not int or value > 0): return value
-        raise ValueError(f"`llama.{name}` in the GGUF file must be {'a positive ' * (kind is int)}{kind.__name__}, got {value!r}")
+        if type(value) is kind and 0 < value < math.inf: return value
+        raise ValueError(f"`llama.{name}` in the GGUF file must be a positive {kind.__name__}, got {value!r}")
     def token(name: str) -> int | None: return file.fields.get(f"tokenizer.ggml.{name}_token_id")
     if "token_embd.weight" not in file.tensors: raise ValueError("the GGUF file must hold `token_embd.weight`")
     heads = take("attention.head_count", int)
@@ -85,6 +86,10 @@ def llama_from_gguf(
     if file.architecture != "llama":
         raise NotImplementedError(
             f"`general.architecture`={file.architecture!r} is not read from GGUF; 'llama' is, and everything through safetensors")
+    for name, usual, what in (("general.type", "model", "an adapter or a part of a model"),
+                              ("split.count", 1, "one of several files")):
+        if file.fields.get(name, usual) not in (usual, 0):
+            raise NotImplementedError(f"the GGUF file says `{name}`={file.fields[name]!r}: {what} is not read, a whole model is")
     config, tensors = _gguf_config(file), {}
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     for name in file.tensors:

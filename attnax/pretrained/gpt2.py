@@ -14,7 +14,7 @@ from flax import nnx
 from ..layers.config import TransformerConfig
 from .family import Family, Fields, check_divides, read_pad
 from .llama import build_lm
-from .mapping import Rule, joined
+from .mapping import Rule, joined, rules_from_table
 
 # %% ../../nbs/72_pretrained.gpt2.ipynb #family
 GPT2_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
@@ -54,8 +54,9 @@ def write_gpt2(
 
 def fused_rules(
     model: nnx.Module    # A GPT-2
-) -> Iterator[Rule]:     # Queries, keys and values of all layers
-    """How GPT-2 stores three projections in one."""
+) -> Iterator[Rule]:     # Queries, keys and values of all layers, and the head
+    """How GPT-2 stores three projections in one, and its head as everybody else does, `(out, in)`."""
+    yield from rules_from_table(model, {"lm_head": "lm_head"})
     for i, layer in enumerate(model.decoder.layers):
         parts = ("query_proj", "key_proj", "value_proj")
         widths = [getattr(layer.self_attn, part).out_features for part in parts]
@@ -71,7 +72,6 @@ GPT2 = Family("gpt2", "GPT2LMHeadModel", read_gpt2, write_gpt2, build_lm, {
     "decoder.layers.{i}.ln2": "transformer.h.{i}.ln_2",
     "decoder.layers.{i}.ffn.dense1": "transformer.h.{i}.mlp.c_fc",
     "decoder.layers.{i}.ffn.dense2": "transformer.h.{i}.mlp.c_proj",
-    "decoder.final_ln": "transformer.ln_f",
-    "lm_head": "lm_head"},
-    fused_rules, transposed=False, renames=((r"^(?!transformer\.|lm_head\.)", "transformer."),),
+    "decoder.final_ln": "transformer.ln_f"},
+    fused_rules, transposed=False,
     buffers=(r"\.attn\.(masked_)?bias$",), tied=("lm_head.weight", "transformer.wte.weight"))

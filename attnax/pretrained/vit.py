@@ -93,4 +93,4 @@ VIT = Family("vit", "ViTForImageClassification", read_vit, write_vit, build_vit,
     "layers.{i}.ffn.dense2": "vit.encoder.layer.{i}.output.dense",
     "final_norm": "vit.layernorm",
     "head": "classifier"},
-    position_rules, renames=((r"^(?!vit\.|classifier\.)", "vit."),))
+    position_rules)

@@ -12,7 +12,7 @@ from flax import nnx
 
 from ..layers.config import TransformerConfig
 from ..models.sentence import SentenceEncoder
-from .family import Family, Fields
+from .family import Family, Fields, check_divides, read_pad
 
 # %% ../../nbs/73_pretrained.bert.ipynb #read
 BERT_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
@@ -25,15 +25,18 @@ def read_bert(
     # In Google's multilingual files; about the pooler of the original code, which has one layer whatever they say
     fields.seen.update(("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
                         "pooler_size_per_head", "pooler_type"))
+    fields.only("is_causal", False, None)
     fields.only("position_embedding_type", "absolute")
+    vocab_size, width = fields.take("vocab_size", int, 30522), fields.take("hidden_size", int, 768)
+    heads = fields.take("num_attention_heads", int, 12)
+    check_divides(fields, ("num_attention_heads", heads), ("hidden_size", width))
     return TransformerConfig(
-        vocab_size=fields.take("vocab_size", int, 30522), d_model=fields.take("hidden_size", int, 768),
-        num_heads=fields.take("num_attention_heads", int, 12), num_layers=fields.take("num_hidden_layers", int, 12, most=1000),
+        vocab_size=vocab_size, d_model=width, num_heads=heads, num_layers=fields.take("num_hidden_layers", int, 12, most=1000),
         d_ff=fields.take("intermediate_size", int, 3072), max_len=fields.take("max_position_embeddings", int, 512),
         num_token_types=fields.take("type_vocab_size", int, 2), norm_eps=fields.take("layer_norm_eps", float, 1e-12),
         ff_activation=fields.choose("hidden_act", BERT_ACTIVATIONS, "gelu"),
-        dropout_rate=float(fields.config.get("hidden_dropout_prob", 0.1)),
-        pad_token_id=fields.take("pad_token_id", int, 0), pos_emb_type="learned", use_pre_norm=False, embed_norm=True,
+        dropout_rate=float(fields.take("hidden_dropout_prob", float, 0.1, zero=True)),
+        pad_token_id=read_pad(fields, vocab_size), pos_emb_type="learned", use_pre_norm=False, embed_norm=True,
         tie_embeddings=fields.take("tie_word_embeddings", bool, True))
 
 def write_bert(
@@ -44,7 +47,7 @@ def write_bert(
     return dict(
         vocab_size=c.vocab_size, hidden_size=c.d_model, num_attention_heads=c.num_heads, num_hidden_layers=c.num_layers,
         intermediate_size=c.d_ff, max_position_embeddings=c.max_len, type_vocab_size=c.num_token_types,
-        layer_norm_eps=c.norm_eps or 1e-6, hidden_act=names.get(c.ff_activation, c.ff_activation),
+        layer_norm_eps=float(c.norm_eps or 1e-6), hidden_act=names.get(c.ff_activation, c.ff_activation),
         hidden_dropout_prob=c.dropout_rate, attention_probs_dropout_prob=c.dropout_rate, pad_token_id=c.pad_token_id,
         tie_word_embeddings=c.tie_embeddings)
 

@@ -20,20 +20,21 @@ def read_gemma2(
 ) -> TransformerConfig: # A config of ours
     """A Gemma 2. Raises: `ValueError` and `NotImplementedError` that name a field."""
     n, width = fields.take("num_hidden_layers", int, most=1000), fields.take("hidden_size", int)
-    kinds = fields.config.get("layer_types") or ["full_attention" if i % 2 else "sliding_attention" for i in range(n)]
+    kinds = fields.config.get("layer_types")
+    if kinds is None: kinds = ["full_attention" if i % 2 else "sliding_attention" for i in range(n)]
     fields.seen.update(("layer_types", "hidden_act"))   # the reference reads `hidden_activation`, and old files state both
     fields.only("use_bidirectional_attention", None, False)
     def cap(name: str, default: float) -> float | None:
         """A bound, which is the default where the file is silent and none where it says null."""
-        fields.seen.add(name)
-        return float(fields.take(name, float, default)) if fields.config.get(name, default) is not None else None
+        value = fields.take(name, float, default, null=None)
+        return None if value is None else float(value)
     return read_decoder(
-        fields, activation="hidden_activation", max_len=8192, tied=True,
+        fields, activation="hidden_activation", max_len=8192, kv_heads=4, tied=True,
         ff_activation=fields.choose("hidden_activation", GATED, "gelu_pytorch_tanh"),
         head_dim=fields.take("head_dim", int, 256),
         attention_bias=fields.take("attention_bias", bool, False),
         attention_scale=fields.take("query_pre_attn_scalar", float, 256) ** -0.5,
-        attention_window=windows_of_kinds(kinds, fields.take("sliding_window", int, 4096), n),
+        attention_window=windows_of_kinds(kinds, fields.take("sliding_window", int, 4096, null=None), n),
         attention_softcap=cap("attn_logit_softcapping", 50.0), logit_softcap=cap("final_logit_softcapping", 30.0),
         norm_scale_offset=1.0, sandwich_norm=True, embed_scale=math.sqrt(width))
 
@@ -42,10 +43,12 @@ def write_gemma2(
 ) -> dict[str, Any]:          # Fields of theirs
     """A Gemma 2."""
     c, scale = config, config.attention_scale or (config.head_dim or config.d_model // config.num_heads) ** -0.5
-    windows = write_layer_windows(c)
+    scalar, windows = round(scale ** -2, 9), write_layer_windows(c)
+    if scalar == int(scalar): scalar = int(scalar)   # the reference wants a whole number
     return write_decoder(c, "hidden_activation") | dict(
-        attention_bias=all(check_biases(c.attention_bias, c.use_bias).values()), query_pre_attn_scalar=round(scale ** -2, 9),
-        attn_logit_softcapping=c.attention_softcap, final_logit_softcapping=c.logit_softcap,
+        attention_bias=all(check_biases(c.attention_bias, c.use_bias).values()), query_pre_attn_scalar=scalar,
+        **{name: None if cap is None else float(cap) for name, cap in (
+            ("attn_logit_softcapping", c.attention_softcap), ("final_logit_softcapping", c.logit_softcap))},
         sliding_window=windows["sliding_window"], layer_types=windows["layer_types"])
 
 GEMMA2_NORMS = {"decoder.layers.{i}.post_ln1": "model.layers.{i}.post_attention_layernorm",

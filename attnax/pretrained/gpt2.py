@@ -12,7 +12,7 @@ from typing import Any
 from flax import nnx
 
 from ..layers.config import TransformerConfig
-from .family import Family, Fields
+from .family import Family, Fields, check_divides, read_pad
 from .llama import build_lm
 from .mapping import Rule, joined, rules_from_table
 
@@ -23,16 +23,19 @@ def read_gpt2(
     fields: Fields # A config of theirs
 ) -> TransformerConfig: # A config of ours
     """A GPT-2. Raises: `ValueError` and `NotImplementedError` that name a field."""
-    width = fields.take("n_embd", int, 768)
+    width, heads = fields.take("n_embd", int, 768), fields.take("n_head", int, 12)
+    vocab_size = fields.take("vocab_size", int, 50257)
+    check_divides(fields, ("n_head", heads), ("n_embd", width))
+    fields.only("is_causal", True)
     for name in ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "add_cross_attention"): fields.only(name, False)
     fields.only("scale_attn_weights", True)
     # What a head for summaries would need, and an older name of the number of positions
     fields.seen.update(("n_ctx", "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
                         "summary_use_proj"))
-    rates = {fields.take(name, float, 0.1) for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop")}
+    rates = {fields.take(name, float, 0.1, zero=True) for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop")}
     return TransformerConfig(
-        vocab_size=fields.take("vocab_size", int, 50257), d_model=width, num_heads=fields.take("n_head", int, 12),
-        num_layers=fields.take("n_layer", int, 12, most=1000), d_ff=fields.take("n_inner", int, 4 * width),
+        vocab_size=vocab_size, d_model=width, num_heads=heads, pad_token_id=read_pad(fields, vocab_size),
+        num_layers=fields.take("n_layer", int, 12, most=1000), d_ff=fields.take("n_inner", int, 4 * width, null=4 * width),
         max_len=fields.take("n_positions", int, 1024), pos_emb_type="learned",
         norm_eps=fields.take("layer_norm_epsilon", float, 1e-5),
         ff_activation=fields.choose("activation_function", GPT2_ACTIVATIONS, "gelu_new"), dropout_rate=float(max(rates)),
@@ -45,7 +48,7 @@ def write_gpt2(
     c, names = config, {ours: theirs for theirs, ours in reversed(GPT2_ACTIVATIONS.items())}
     return dict(
         vocab_size=c.vocab_size, n_embd=c.d_model, n_head=c.num_heads, n_layer=c.num_layers, n_inner=c.d_ff,
-        n_positions=c.max_len, layer_norm_epsilon=c.norm_eps or 1e-6,
+        n_positions=c.max_len, layer_norm_epsilon=float(c.norm_eps or 1e-6),
         activation_function=names.get(c.ff_activation, c.ff_activation), attn_pdrop=c.dropout_rate,
         embd_pdrop=c.dropout_rate, resid_pdrop=c.dropout_rate, tie_word_embeddings=c.tie_embeddings)
 

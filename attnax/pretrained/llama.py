@@ -11,7 +11,7 @@ from typing import Any
 from flax import nnx
 
 from ..layers.config import TransformerConfig, check_biases
-from .family import Family, Fields, read_rope, write_rope
+from .family import Family, Fields, check_divides, read_pad, read_rope, write_rope
 from ..models.transformer import TransformerLM
 
 # %% ../../nbs/68_pretrained.llama.ipynb #read-decoder
@@ -24,24 +24,33 @@ def read_decoder(
     rope_base: float = 10000.0, # Base of the rotary frequencies, where nothing is said
     tied: bool = False,        # Whether embeddings are tied, where nothing is said
     max_len: int = 2048,       # Positions, where nothing is said
+    norm_eps: float = 1e-6,    # Epsilon of the norms, where nothing is said
+    kv_heads: int | None = None, # Key/value heads, where nothing is said; None: as many as heads
+    null_kv_heads: bool = False, # Whether null means as many as heads there too
     **more                     # Fields of ours that differ in the family
 ) -> TransformerConfig:        # A config of ours
     """What all descendants of Llama say. Raises: `ValueError` and `NotImplementedError` that name a field."""
-    pad, eos = fields.config.get("pad_token_id"), fields.config.get("eos_token_id")
-    pad = pad if isinstance(pad, int) and pad >= 0 else eos[0] if isinstance(eos, list) and eos else eos
+    fields.only("is_causal", True)
+    eos = fields.config.get("eos_token_id")
+    eos = eos[0] if isinstance(eos, list) and eos else eos
+    vocab_size, width = fields.take("vocab_size", int), fields.take("hidden_size", int)
+    heads = fields.take("num_attention_heads", int)
+    groups = fields.take("num_key_value_heads", int, kv_heads, **(dict(null=heads) if null_kv_heads else {}))
+    head_dim = more.pop("head_dim") if "head_dim" in more else fields.take("head_dim", int, None)
+    check_divides(fields, ("num_key_value_heads", groups), ("num_attention_heads", heads))
+    if head_dim is None: check_divides(fields, ("num_attention_heads", heads), ("hidden_size", width))
+    if (head_dim or width // heads) % 2:
+        raise ValueError(f"`head_dim`, or `hidden_size` over `num_attention_heads`, must be even in {fields.where} for rotary "
+                         f"positions, got {head_dim or width // heads}")
     shared = dict(
-        vocab_size=fields.take("vocab_size", int),
-        d_model=fields.take("hidden_size", int),
+        vocab_size=vocab_size, d_model=width, num_heads=heads, num_kv_heads=groups, head_dim=head_dim,
         d_ff=fields.take("intermediate_size", int),
         num_layers=fields.take("num_hidden_layers", int, most=1000),
-        num_heads=fields.take("num_attention_heads", int),
-        num_kv_heads=fields.take("num_key_value_heads", int, None),
-        head_dim=fields.take("head_dim", int, None),
         max_len=fields.take("max_position_embeddings", int, max_len),
-        norm_type="rms", norm_eps=fields.take("rms_norm_eps", float, 1e-6),
+        norm_type="rms", norm_eps=fields.take("rms_norm_eps", float, norm_eps),
         ff_activation=fields.choose(activation, GATED, "silu"),
         tie_embeddings=fields.take("tie_word_embeddings", bool, tied),
-        pad_token_id=pad if isinstance(pad, int) and pad >= 0 else 0,
+        pad_token_id=read_pad(fields, vocab_size, eos if isinstance(eos, int) and eos >= 0 else 0),
         pos_emb_type="rope", use_bias=False, dropout_rate=0.0)
     return TransformerConfig(**shared | read_rope(fields, rope_base) | more)
 
@@ -57,7 +66,7 @@ def write_decoder(
         vocab_size=c.vocab_size, hidden_size=c.d_model, intermediate_size=c.d_ff, num_hidden_layers=c.num_layers,
         num_attention_heads=c.num_heads, num_key_value_heads=c.num_kv_heads or c.num_heads,
         head_dim=c.head_dim or c.d_model // c.num_heads, max_position_embeddings=c.max_len,
-        rms_norm_eps=c.norm_eps or 1e-6, pad_token_id=c.pad_token_id, tie_word_embeddings=c.tie_embeddings)
+        rms_norm_eps=float(c.norm_eps or 1e-6), pad_token_id=c.pad_token_id, tie_word_embeddings=c.tie_embeddings)
     return said | {activation: kinds[c.ff_activation]} | write_rope(c)
 
 # %% ../../nbs/68_pretrained.llama.ipynb #table

@@ -21,7 +21,7 @@ def read_mistral(
     fields: Fields # A config of theirs
 ) -> TransformerConfig: # A config of ours
     """A Mistral: a Llama with a window. Raises: `ValueError` and `NotImplementedError` that name a field."""
-    return read_decoder(fields, max_len=131072, attention_window=fields.take("sliding_window", int, None))
+    return read_decoder(fields, max_len=131072, kv_heads=8, attention_window=fields.take("sliding_window", int, 4096, null=None))
 
 def write_mistral(
     config: TransformerConfig # A config of ours
@@ -39,11 +39,14 @@ def read_mixtral(
     fields: Fields # A config of theirs
 ) -> TransformerConfig: # A config of ours
     """A Mixtral. Raises: `ValueError` and `NotImplementedError` that name a field."""
+    experts, chosen = fields.take("num_local_experts", int, 8, most=10**4), fields.take("num_experts_per_tok", int, 2)
+    if chosen > experts:
+        raise ValueError(f"`num_experts_per_tok` in {fields.where} must not exceed `num_local_experts`={experts}, got {chosen}")
     return read_decoder(
-        fields, max_len=131072, rope_base=1e6, attention_window=fields.take("sliding_window", int, None),
-        num_experts=fields.take("num_local_experts", int, 8, most=10**4),
-        experts_top_k=fields.take("num_experts_per_tok", int, 2),
-        router_jitter=float(fields.take("router_jitter_noise", float, 0.0)))
+        fields, max_len=131072, rope_base=1e6, norm_eps=1e-5, kv_heads=8,
+        attention_window=fields.take("sliding_window", int, None),
+        num_experts=experts, experts_top_k=chosen,
+        router_jitter=float(fields.take("router_jitter_noise", float, 0.0, zero=True)))
 
 def write_mixtral(
     config: TransformerConfig # A config of ours

@@ -19,11 +19,13 @@ def read_layer_windows(
     num_layers: int        # Layers
 ) -> tuple[int | None, ...] | None: # A window for each layer; None: no window anywhere
     """Which layers have a sliding window, by `layer_types` or by the number of the first that has. Raises: as `Fields` does."""
-    window, kinds = fields.take("sliding_window", int, None), fields.config.get("layer_types")
-    used, first = fields.take("use_sliding_window", bool, False), fields.take("max_window_layers", int, 28)
+    window, kinds = fields.take("sliding_window", int, 4096, null=None), fields.config.get("layer_types")
+    used, first = fields.take("use_sliding_window", bool, False), fields.take("max_window_layers", int, 28, zero=True)
     fields.seen.add("layer_types")
-    if not used or window is None: kinds = kinds or ["full_attention"] * num_layers
-    elif kinds is None: kinds = ["sliding_attention" if i >= first else "full_attention" for i in range(num_layers)]
+    if not used: window = None
+    if kinds is None:
+        slides = num_layers if window is None else first
+        kinds = ["sliding_attention" if i >= slides else "full_attention" for i in range(num_layers)]
     return windows_of_kinds(kinds, window, num_layers)
 
 def windows_of_kinds(
@@ -33,13 +35,14 @@ def windows_of_kinds(
 ) -> tuple[int | None, ...] | None: # A window for each layer; None: no window anywhere
     """Raises: `ValueError` for another number of kinds; `NotImplementedError` for another kind."""
     if not isinstance(kinds, list) or len(kinds) != num_layers:
-        raise ValueError(f"`layer_types` in config.json must name {num_layers} layers, got {kinds!r}")
+        raise ValueError(f"`layer_types` in config.json must name the {num_layers} of `num_hidden_layers`, got {kinds!r}")
     for kind in kinds:
         if kind not in ("full_attention", "sliding_attention"):
             raise NotImplementedError(
                 f"`layer_types` in config.json names {kind!r}; attnax does full_attention and sliding_attention")
     if "sliding_attention" not in kinds: return None
-    if window is None: raise ValueError("`layer_types` in config.json names sliding_attention, and `sliding_window` is not said")
+    if window is None: raise ValueError("`layer_types` in config.json names sliding_attention, and `sliding_window` is null or "
+                                            "`use_sliding_window` is false")
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
 
 def write_layer_windows(
@@ -57,7 +60,7 @@ def read_qwen2(
     fields: Fields # A config of theirs
 ) -> TransformerConfig: # A config of ours
     """A Qwen 2 or 2.5. Raises: `ValueError` and `NotImplementedError` that name a field."""
-    return read_decoder(fields, max_len=32768, attention_bias=("query", "key", "value"),
+    return read_decoder(fields, max_len=32768, kv_heads=32, null_kv_heads=True, attention_bias=("query", "key", "value"),
                         attention_window=read_layer_windows(fields, fields.take("num_hidden_layers", int, most=1000)))
 
 def write_qwen2(
@@ -70,7 +73,8 @@ def read_qwen3(
     fields: Fields # A config of theirs
 ) -> TransformerConfig: # A config of ours
     """A Qwen 3: norms on queries and keys, a head width of its own. Raises: as `read_qwen2`."""
-    return read_decoder(fields, max_len=32768, qk_norm=True, attention_bias=fields.take("attention_bias", bool, False),
+    return read_decoder(fields, max_len=32768, kv_heads=32, null_kv_heads=True, qk_norm=True,
+                        attention_bias=fields.take("attention_bias", bool, False),
                         head_dim=fields.take("head_dim", int, 128),
                         attention_window=read_layer_windows(fields, fields.take("num_hidden_layers", int, most=1000)))
 

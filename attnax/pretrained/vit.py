@@ -12,7 +12,7 @@ from typing import Any
 from flax import nnx
 
 from ..layers.config import check_biases
-from .family import Family, Fields
+from .family import Family, Fields, check_divides
 from .mapping import Rule, reshaped
 from ..models.vision import VisionTransformer, VisionTransformerConfig
 
@@ -24,7 +24,7 @@ def _size(fields: Fields, name: str, default: int) -> int | tuple[int, int]:
     value = fields.config.get(name)
     if not isinstance(value, list): return fields.take(name, int, default)
     fields.seen.add(name)
-    if len(value) == 2 and all(isinstance(x, int) for x in value): return tuple(value)
+    if len(value) == 2 and all(isinstance(x, int) and not isinstance(x, bool) and x > 0 for x in value): return tuple(value)
     raise ValueError(f"`{name}` in config.json must be one integer or two, got {value!r}")
 
 def read_vit(
@@ -32,18 +32,23 @@ def read_vit(
 ) -> VisionTransformerConfig: # A config of ours
     """A ViT, with a head where the file is of a classifier. Raises: `ValueError` and `NotImplementedError` that name a field."""
     for name in ("encoder_stride", "pooler_act", "pooler_output_size"): fields.seen.add(name)
+    fields.only("is_causal", False, None)
     labels = fields.config.get("id2label")
-    classes = len(labels) if isinstance(labels, dict) else fields.take("num_labels", int, 2)
+    if not isinstance(labels, (dict, type(None))) or labels == {}:
+        raise ValueError(f"`id2label` in {fields.where} must name the classes or be null, got {labels!r}")
+    classes = 2 if labels is None else len(labels)
+    classes = fields.take("num_labels", int, classes)   # which the reference believes where the two differ
+    width, heads = fields.take("hidden_size", int, 768), fields.take("num_attention_heads", int, 12)
+    check_divides(fields, ("num_attention_heads", heads), ("hidden_size", width))
     qkv = fields.take("qkv_bias", bool, True)
     return VisionTransformerConfig(
         image_size=_size(fields, "image_size", 224), patch_size=_size(fields, "patch_size", 16),
         num_channels=fields.take("num_channels", int, 3),
         num_classes=None if "ViTModel" in (fields.config.get("architectures") or ()) else classes,
-        d_model=fields.take("hidden_size", int, 768),
-        num_heads=fields.take("num_attention_heads", int, 12), num_layers=fields.take("num_hidden_layers", int, 12, most=1000),
+        d_model=width, num_heads=heads, num_layers=fields.take("num_hidden_layers", int, 12, most=1000),
         d_ff=fields.take("intermediate_size", int, 3072), norm_eps=fields.take("layer_norm_eps", float, 1e-12),
         ff_activation=fields.choose("hidden_act", VIT_ACTIVATIONS, "gelu"), attention_bias=True if qkv else ("output",),
-        dropout_rate=float(fields.config.get("hidden_dropout_prob", 0.0)))
+        dropout_rate=float(fields.take("hidden_dropout_prob", float, 0.0, zero=True)))
 
 def write_vit(
     config: VisionTransformerConfig # A config of ours
@@ -54,7 +59,7 @@ def write_vit(
     said = dict(
         image_size=image, patch_size=patch, num_channels=c.num_channels, hidden_size=c.d_model,
         num_attention_heads=c.num_heads, num_hidden_layers=c.num_layers, intermediate_size=c.d_ff,
-        layer_norm_eps=c.norm_eps or 1e-6, hidden_act=names.get(c.ff_activation, c.ff_activation),
+        layer_norm_eps=float(c.norm_eps or 1e-6), hidden_act=names.get(c.ff_activation, c.ff_activation),
         hidden_dropout_prob=c.dropout_rate, attention_probs_dropout_prob=c.dropout_rate,
         qkv_bias=check_biases(c.attention_bias, c.use_bias)["query"])
     if c.num_classes is None: return said | dict(architectures=["ViTModel"])

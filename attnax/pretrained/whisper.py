@@ -12,14 +12,14 @@ from flax import nnx
 
 from ..layers.config import TransformerConfig
 from ..models.whisper import Whisper, WhisperConfig
-from .family import Family, Fields
+from .family import Family, Fields, check_divides, read_pad
 
 # %% ../../nbs/75_pretrained.whisper.ipynb #config
 # Fields about training, or about decoding by other programs
 _WHISPER_UNUSED = frozenset("""
     activation_dropout classifier_proj_size decoder_layerdrop encoder_layerdrop init_std mask_feature_length
     mask_feature_min_masks mask_feature_prob mask_time_length mask_time_min_masks mask_time_prob max_length
-    median_filter_width num_hidden_layers scale_embedding
+    median_filter_width scale_embedding
 """.split())
 
 def read_whisper(
@@ -28,16 +28,22 @@ def read_whisper(
     """A Whisper. Raises: `ValueError` and `NotImplementedError` that name a field."""
     fields.seen.update(_WHISPER_UNUSED)
     for name in ("apply_spec_augment", "use_weighted_layer_sum"): fields.only(name, False)
+    fields.only("is_causal", None)   # the reference would apply it to both stacks
+    fields.only("is_encoder_decoder", True)
+    layers, width, vocab_size = (fields.take(name, int) for name in ("encoder_layers", "d_model", "vocab_size"))
+    fields.only("num_hidden_layers", layers, None)   # another name of `encoder_layers`
     common = dict(
-        d_model=fields.take("d_model", int), dropout_rate=float(fields.take("dropout", float, 0.0)),
+        d_model=width, dropout_rate=float(fields.take("dropout", float, 0.0, zero=True)),
         ff_activation=fields.choose("activation_function", {"gelu": "gelu", "relu": "relu"}, "gelu"),
         attention_bias=("query", "value", "output"), pos_emb_type="learned", norm_eps=1e-5)
-    def stack(name, length, **more): return TransformerConfig(
-        num_heads=fields.take(f"{name}_attention_heads", int), num_layers=fields.take(f"{name}_layers", int, most=1000),
-        d_ff=fields.take(f"{name}_ffn_dim", int), max_len=fields.take(f"max_{length}_positions", int), **common, **more)
-    pad = fields.config.get("pad_token_id")
-    words = dict(vocab_size=fields.take("vocab_size", int), tie_embeddings=fields.take("tie_word_embeddings", bool, True),
-                 pad_token_id=pad if isinstance(pad, int) and pad >= 0 else 0)
+    def stack(name, length, **more):
+        heads = fields.take(f"{name}_attention_heads", int)
+        check_divides(fields, (f"{name}_attention_heads", heads), ("d_model", width))
+        return TransformerConfig(
+            num_heads=heads, num_layers=fields.take(f"{name}_layers", int, most=1000),
+            d_ff=fields.take(f"{name}_ffn_dim", int), max_len=fields.take(f"max_{length}_positions", int), **common, **more)
+    words = dict(vocab_size=vocab_size, tie_embeddings=fields.take("tie_word_embeddings", bool, True),
+                 pad_token_id=read_pad(fields, vocab_size))
     return WhisperConfig(encoder=stack("encoder", "source", vocab_size=1), decoder=stack("decoder", "target", **words),
                          num_mels=fields.take("num_mel_bins", int, 80))
 

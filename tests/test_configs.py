@@ -1,0 +1,146 @@
+"""What a changed config.json means here, held against what Hugging Face transformers makes of it: the same numbers, or a
+refusal that names the field.
+
+nbs/fixtures/configs holds the changes and what came of them; tools/make_config_fixtures.py records them, and draws the
+weights for both sides. Neither torch nor transformers is needed here.
+"""
+import importlib.util
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from notebooks import root
+
+from attnax.pretrained.bert import BERT
+from attnax.pretrained.family import Fields, settled
+from attnax.pretrained.gemma import GEMMA2
+from attnax.pretrained.gpt2 import GPT2
+from attnax.pretrained.llama import LLAMA
+from attnax.pretrained.mapping import expected_shapes, parameter_shapes, read_parameters
+from attnax.pretrained.mistral import MISTRAL, MIXTRAL
+from attnax.pretrained.qwen import QWEN2, QWEN3
+from attnax.pretrained.vit import VIT
+from attnax.pretrained.whisper import WHISPER
+
+spec = importlib.util.spec_from_file_location("make_config_fixtures", root / "tools" / "make_config_fixtures.py")
+tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tool)
+
+FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, VIT, WHISPER)}
+CLOSE = 1e-4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compiler():
+    """Every program here runs a few times on a few numbers."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+# ---- Our side
+
+def run(family, config) -> np.ndarray:
+    """The print of a model with drawn weights. Nothing is compiled as a whole: the operations are shared by all configs."""
+    model = nnx.eval_shape(lambda: family.build(config, frozenset({"pooler.dense.weight"})))
+    rules, shapes = family.all_rules(model), parameter_shapes(model)
+    tensors = {name: tool.draw(name, shape) for rule in rules for name, shape in expected_shapes(rule, shapes).items()}
+    state = nnx.state(model, nnx.Param)
+    flat = read_parameters(rules, tensors)
+    nnx.update(model, nnx.from_flat_state([(path, v.replace(flat[".".join(map(str, path))]))
+                                           for path, v in nnx.to_flat_state(state)]))
+    model.eval()
+    name = family.model_type
+    if name == "vit": given = tool.inputs(name, config.image_size, config.num_channels)
+    elif name == "whisper": given = tool.inputs(name, mels=config.num_mels, length=2 * config.encoder.max_len)
+    else: given = tool.inputs(name)
+    given = {n: jnp.asarray(x) for n, x in given.items()}
+    def outputs(pixel_values=None, input_features=None, input_ids=None, token_type_ids=None, decoder_input_ids=None):
+        if name == "vit": return (model(pixel_values.transpose(0, 2, 3, 1)),)
+        if name == "whisper": return (model(input_features, decoder_input_ids),)
+        if name != "bert": return (model(input_ids),)
+        hidden = model(input_ids, token_type_ids=token_type_ids)
+        return hidden, model.pool(hidden)
+    return tool.fingerprint(*outputs(**given))
+
+
+class Ours:
+    """What attnax makes of configs: a print, or the words with which it refuses. Equal configs are run once."""
+    def __init__(self, family): self.family, self.known = family, {}
+
+    def read(self, config: dict):
+        fields = Fields(config)
+        ours = self.family.read_config(fields)
+        fields.finish()
+        return ours
+
+    def __call__(self, config: dict, large: bool = False) -> np.ndarray | str | None:
+        try: ours = self.read(config)
+        except (ValueError, NotImplementedError) as e: return str(e)
+        if large: return None
+        key = repr(settled(ours))
+        if key not in self.known: self.known[key] = run(self.family, ours)
+        return self.known[key]
+
+
+# ---- What may differ, and why
+
+def lenient(family: str, base: dict, change: dict) -> str | None:
+    """Why attnax reads something that transformers refuses."""
+    now, ours = tool.changed(base, change), tool.BASES[family][1]
+    for name, value in change.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+        if number and ("eps" in name or "softcapping" in name or name == "query_pre_attn_scalar"):
+            return "a whole number where a float is meant, or the other way round"
+        if name == "return_dict": return "how results are packed, which breaks there"
+        if name not in base and not value: return "off, and no field of this family"
+        if name in ("pooler_act", "pooler_output_size"): return "about a pooler, which a classifier does not have"
+        if name == "intermediate_size" and value == 1: return "a limit of torch's grouped products"
+    if family == "whisper" and "pad_token_id" not in now: return "the default lies outside a vocabulary as small as this one"
+    if "head_dim" in ours or "head_dim" in base and now.get("head_dim"):
+        if now["hidden_size"] % now["num_attention_heads"]: return "with a head width of its own, heads need not divide the width"
+    if now.get("sliding_window", 0) is None and "sliding_attention" not in now.get("layer_types", ["sliding_attention"]):
+        return "no layer slides"
+    return None
+
+
+def names(change: dict) -> set[str]:
+    """What a refusal may name: a field that was changed, or a part of it."""
+    parts = [p for v in change.values() if isinstance(v, dict) for p in v]
+    return {*change, *parts}
+
+
+def judge(family: str, base: dict, change: dict, ours, theirs: int, prints) -> tuple[str, str]:
+    """The kind of a case, and what is wrong with it, if anything."""
+    if isinstance(ours, str):
+        named = any(f"`{n}`" in ours for n in names(change))
+        everyday = tool.EVERYDAY | tool.EVERYDAY_OF[family]
+        harmless = theirs == 0 and all(n in everyday and v in everyday[n] for n, v in change.items())
+        if harmless: return "refused by name", f"refused, and says nothing about the computation: {ours}"
+        kind = "both refuse" if theirs == tool.REFUSED else "refused by name"
+        return kind, "" if named else f"refused without naming it: {ours}"
+    if theirs == tool.LARGE: return "too large", ""
+    if theirs == tool.REFUSED: return "lenient", "" if lenient(family, base, change) else "read, and refused by the reference"
+    expected = np.array(prints[theirs])
+    error = abs(ours - expected).max() / abs(expected).max()
+    return "equal", "" if error <= CLOSE else f"off by {error:.1e}"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_changed_configs(name):
+    said = json.loads((root / "nbs" / "fixtures" / "configs" / f"{name}.json").read_text())
+    ours, counts, wrong = Ours(FAMILIES[name]), {}, []
+    changes = [({n: v}, out) for n, cases in said["one"].items() for v, out in cases] + [(c, out) for c, out in said["two"]]
+    for change, theirs in [({}, 0), *changes]:
+        config = tool.changed(said["base"], change)
+        got = ours(config, theirs == tool.LARGE)
+        kind, fault = judge(name, said["base"], change, got, theirs, said["prints"])
+        counts[kind] = counts.get(kind, 0) + 1
+        if fault: wrong.append(f"{json.dumps(change)}: {fault}")
+    print(f"\n{name}: {len(changes)} changes, {', '.join(f'{n} {kind}' for kind, n in sorted(counts.items()))}; "
+          f"{len(ours.known)} models run")
+    assert len(changes) > 400 and counts["equal"] >= 150, counts
+    assert not wrong, f"{len(wrong)} of {len(changes)}:\n" + "\n".join(wrong)

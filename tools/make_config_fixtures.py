@@ -1,0 +1,382 @@
+"""Record what Hugging Face transformers makes of changed configs of every family, for tests/test_configs.py.
+
+    pip install torch transformers
+    python tools/make_config_fixtures.py               # every family again
+    python tools/make_config_fixtures.py llama vit     # only these
+    python tools/make_config_fixtures.py --trace llama # and say why transformers refuses what it refuses
+
+For each family nbs/fixtures/configs/FAMILY.json holds
+
+- `base`, the config.json of a tiny model;
+- `default`, the config that transformers makes of `{}`;
+- `one`, for each field the values it was given in the base, and what came of them;
+- `two`, pairs of such changes, and what came of them;
+- `prints`, the outputs: a fixed random projection of everything the model gives back for one input, in float32.
+
+What came of a change is the number of a row of `prints`; -1 where transformers refuses the config, fails when it runs, or
+gives numbers that are not finite; -2 where the model that the config asks for is too large to be run here. A field that is
+left out is written as "<absent>".
+
+Weights are drawn by numpy from the name and the shape of each tensor, so that none need be stored. The committed files come
+from torch 2.13 and transformers 5.24, on a CPU; elsewhere the last digits of the prints may differ.
+"""
+import argparse
+import itertools
+import json
+import math
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+ABSENT, REFUSED, LARGE = "<absent>", -1, -2
+FOLDER = Path(__file__).resolve().parent.parent / "nbs" / "fixtures" / "configs"
+LIMIT = 1_500_000                    # parameters of a model that is still run
+MEMORY = 6 * 2**30                   # bytes of address space
+NUMBERS = 12                         # in a print
+
+
+# ---- What both sides share: no torch here
+
+def changed(base: dict, change: dict) -> dict:
+    """A config with some of its fields changed."""
+    return {n: v for n, v in (base | change).items() if not (isinstance(v, str) and v == ABSENT)}
+
+
+def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The numbers of a tensor. Embeddings are small, so that the epsilon of a norm after them is seen."""
+    rng = np.random.default_rng(zlib.crc32(f"{name} {tuple(map(int, shape))}".encode()))
+    x = rng.standard_normal(shape)
+    if "norm" in name.lower() or ".ln_" in name: return (0.3 * x + ("weight" in name)).astype(np.float32)
+    if "embed" in name or ".wte" in name or ".wpe" in name: return (0.02 * x).astype(np.float32)
+    return (0.5 * x / math.sqrt(shape[-1] if len(shape) > 1 else 4)).astype(np.float32)
+
+
+def inputs(family: str, image_size=16, channels: int = 3, mels: int = 8, length: int = 24) -> dict:
+    """The one input of a family; a picture and a spectrogram have the size that the config says."""
+    rng = np.random.default_rng(7)
+    ids = rng.integers(3, 40, (2, 12))
+    if family == "vit":
+        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        return {"pixel_values": rng.standard_normal((2, channels, *size)).astype(np.float32)}
+    if family == "whisper": return {"input_features": rng.standard_normal((2, mels, length)).astype(np.float32),
+                                    "decoder_input_ids": ids}
+    if family == "bert": return {"input_ids": ids, "token_type_ids": (ids > 20).astype(np.int64)}
+    return {"input_ids": ids}
+
+
+def fingerprint(*outputs: np.ndarray) -> np.ndarray:
+    """A few numbers that change when any output does."""
+    parts = []
+    for x in outputs:
+        x = np.asarray(x, np.float64).ravel()
+        direction = np.random.default_rng(x.size).standard_normal((NUMBERS // len(outputs), x.size))
+        parts.append(direction @ x / math.sqrt(x.size))
+    return np.concatenate(parts)
+
+
+# ---- The families
+
+TINY = dict(vocab_size=61, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4)
+GQA = dict(TINY, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-3)
+ROPE = dict(rope_parameters=dict(rope_type="default", rope_theta=100.0))
+BASES = {
+    "llama": ("LlamaForCausalLM", dict(GQA, **ROPE)),
+    "mistral": ("MistralForCausalLM", dict(GQA, **ROPE, sliding_window=5)),
+    "mixtral": ("MixtralForCausalLM", dict(GQA, **ROPE, num_local_experts=4)),
+    "qwen2": ("Qwen2ForCausalLM", dict(GQA, **ROPE, use_sliding_window=True, sliding_window=5, max_window_layers=1)),
+    "qwen3": ("Qwen3ForCausalLM", dict(GQA, **ROPE, head_dim=6, use_sliding_window=True, sliding_window=5, max_window_layers=1)),
+    "gemma2": ("Gemma2ForCausalLM", dict(GQA, **ROPE, head_dim=6, query_pre_attn_scalar=9, sliding_window=5,
+                                         attn_logit_softcapping=2.0, final_logit_softcapping=3.0)),
+    "gpt2": ("GPT2LMHeadModel", dict(vocab_size=61, n_embd=16, n_head=4, n_layer=2, n_inner=24, n_positions=32,
+                                     layer_norm_epsilon=1e-3, bos_token_id=60, eos_token_id=60)),
+    "bert": ("BertModel", dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3)),
+    "vit": ("ViTForImageClassification", {n: v for n, v in TINY.items() if n != "vocab_size"} | dict(
+        image_size=16, patch_size=4, layer_norm_eps=1e-3, num_labels=5)),
+    "whisper": ("WhisperForConditionalGeneration", dict(
+        vocab_size=61, d_model=16, num_mel_bins=8, encoder_layers=2, decoder_layers=1, encoder_attention_heads=4,
+        decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=20, max_source_positions=12, max_target_positions=16,
+        bos_token_id=58, eos_token_id=58, pad_token_id=58, decoder_start_token_id=60, begin_suppress_tokens=[1, 58]))}
+
+# Says nothing about the computation, and stands in most files or in many: attnax may refuse none of these values
+EVERYDAY = dict(
+    use_cache=[True, False], dtype=["float32", "bfloat16", None, ABSENT], torch_dtype=["float32", "float16", None],
+    _name_or_path=["somebody/something", ""], transformers_version=["4.31.0", None, ABSENT], return_dict=[True, False],
+    output_attentions=[False], output_hidden_states=[False, True], initializer_range=[0.5, 0.0],
+    bos_token_id=[0, 5, None, ABSENT], eos_token_id=[5, [5, 6], None, ABSENT], architectures=[None, ABSENT],
+    gradient_checkpointing=[True, False], problem_type=["regression", None], finetuning_task=["sst-2", None],
+    tokenizer_class=["PreTrainedTokenizerFast", None], task_specific_params=[{"summary": {"length": 3}}, None],
+    temperature=[0.7], top_k=[50], top_p=[0.9], do_sample=[True, False], max_length=[20], min_length=[0], num_beams=[1, 4],
+    repetition_penalty=[1.2], length_penalty=[1.0], early_stopping=[False], no_repeat_ngram_size=[0, 3],
+    bad_words_ids=[None, [[3]]], num_return_sequences=[1], output_scores=[False], prefix=[None], pruned_heads=[{}],
+    torchscript=[False, True], use_bfloat16=[False, True], remove_invalid_values=[False], tie_encoder_decoder=[False],
+    cross_attention_hidden_size=[None], chunk_size_feed_forward=[0], sep_token_id=[None, 3], mask_token_id=[4],
+    typical_p=[1.0], diversity_penalty=[0.0], encoder_no_repeat_ngram_size=[0], exponential_decay_length_penalty=[None],
+    forced_bos_token_id=[None, 5], forced_eos_token_id=[5], suppress_tokens=[None, [1, 2]], label2id=[{"A": 0, "B": 1}, None],
+    _attn_implementation=["eager", "sdpa"], _attn_implementation_autoset=[True, False], _commit_hash=["ab12", None],
+    unsloth_fixed=[True], unsloth_version=["2025.1.1"], adapters=[{}], keys_to_ignore_at_inference=[["past_key_values"]])
+DROPOUTS = {
+    "gpt2": ("attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_first_dropout"),
+    "bert": ("attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout"),
+    "vit": ("attention_probs_dropout_prob", "hidden_dropout_prob"),
+    "whisper": ("attention_dropout", "dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop")}
+EVERYDAY_OF = {
+    "llama": dict(pretraining_tp=[1, 2], rope_interleaved=[False], is_llama_config=[True], pad_token_id=[0, 5, None, -1]),
+    "mistral": dict(pad_token_id=[0, 5, None, -1]),
+    "mixtral": dict(pad_token_id=[0, 5, None, -1], output_router_logits=[False, True], router_aux_loss_coef=[0.5],
+                    router_jitter_noise=[0.0, 0.1]),
+    "qwen2": dict(pad_token_id=[0, 5, None]), "qwen3": dict(pad_token_id=[0, 5, None]),
+    "gemma2": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None], hidden_act=["gelu_pytorch_tanh", "silu"]),
+    "gpt2": dict(summary_type=["mean"], summary_use_proj=[False], summary_activation=["tanh"], summary_proj_to_labels=[False],
+                 n_ctx=[32, 16], id2label=[{"0": "A", "1": "B", "2": "C"}], num_labels=[3], pad_token_id=[0, 5, None]),
+    "bert": dict(position_embedding_type=["absolute"], directionality=["bidi"], pooler_type=["first_token_transform"],
+                 pooler_fc_size=[768], pooler_num_attention_heads=[12], pooler_num_fc_layers=[3], pooler_size_per_head=[128],
+                 id2label=[{"0": "A", "1": "B", "2": "C"}], num_labels=[3], pad_token_id=[0, 5, None]),
+    "vit": dict(encoder_stride=[16, 4]),
+    "whisper": dict(init_std=[0.1], mask_time_prob=[0.2], mask_time_length=[3], mask_time_min_masks=[1], mask_feature_prob=[0.1],
+                    mask_feature_length=[3], mask_feature_min_masks=[1], classifier_proj_size=[8], median_filter_width=[3],
+                    begin_suppress_tokens=[None, [2]], decoder_start_token_id=[1], forced_decoder_ids=[[[1, 5]]],
+                    max_length=[16], scale_embedding=[False], pad_token_id=[0, 5, None], apply_spec_augment=[False])}
+
+# Values that a field may well have
+ACTS = ["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu", "quick_gelu", "swish", "tanh", "relu2"]
+LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
+YARN = dict(rope_type="yarn", factor=2.0, original_max_position_embeddings=32)
+ROPES = [
+    {"rope_theta": 1000.0}, {"rope_theta": 1000.0, "rope_type": "default"}, {"rope_type": "default"}, {"rope_theta": 50},
+    {"rope_theta": 100.0, "rope_type": "linear", "factor": 4.0}, {"rope_theta": 100.0, "rope_type": "linear"},
+    {"rope_theta": 100.0, "type": "linear", "factor": 2.0}, {"type": "linear", "factor": 2.0, "rope_type": "default"},
+    {"rope_theta": 100.0, "rope_type": "linear", "factor": 1.0}, {"rope_theta": 100.0, "rope_type": "linear", "factor": 0.5},
+    LLAMA3 | {"rope_theta": 100.0}, LLAMA3, {n: v for n, v in LLAMA3.items() if n != "original_max_position_embeddings"},
+    {n: v for n, v in LLAMA3.items() if n != "factor"}, LLAMA3 | {"factor": 0}, LLAMA3 | {"low_freq_factor": 4.0},
+    {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0}, YARN | {"rope_theta": 100.0}, {"rope_type": "nonsense"},
+    {"rope_theta": 100.0, "partial_rotary_factor": 0.5}, {"rope_theta": 100.0, "partial_rotary_factor": 1.0},
+    {"rope_theta": None}, {"rope_theta": "100"}, {"rope_theta": 0}, {"rope_theta": -5.0}, {"rope_theta": True},
+    {"rope_theta": 100.0, "rope_type": None}, {"rope_theta": 100.0, "factor": 2.0}, {"rope_theta": 100.0, "swizzle": 3},
+    {"full_attention": {"rope_type": "default", "rope_theta": 50.0},
+     "sliding_attention": {"rope_type": "default", "rope_theta": 9.0}},
+    [], {}, None, False, 0, "", "linear", [1], 3]
+OLD_ROPES = [{"type": "linear", "factor": 4.0}, {"rope_type": "linear", "factor": 4.0}, {"type": "dynamic", "factor": 2.0},
+             LLAMA3, {"type": "yarn", "factor": 2.0}, {"factor": 2.0}, {"type": "default"}, {}, None, False, "linear", [1]]
+LAYERS = [["full_attention"] * 2, ["sliding_attention"] * 2, ["full_attention", "sliding_attention"],
+          ["sliding_attention", "full_attention"], ["full_attention"], ["full_attention", "nonsense"],
+          ["full_attention", "chunked_attention"], "full_attention", [], None, ["full_attention", 3]]
+DECODER = dict(
+    vocab_size=[50, 97], hidden_size=[24, 32, 18, 8], intermediate_size=[40, 1], num_hidden_layers=[1, 3],
+    num_attention_heads=[2, 8, 3, 1], num_key_value_heads=[4, 1, 3], head_dim=[4, 6, 2, 5, 8], max_position_embeddings=[32, 4096],
+    rms_norm_eps=[1e-6, 1e-5, 1e-2, 1], hidden_act=ACTS, tie_word_embeddings=[True, False], rope_parameters=ROPES,
+    rope_scaling=OLD_ROPES, rope_theta=[1000.0, 10000, 50.0, "100", -1.0, True], partial_rotary_factor=[1.0, 0.5],
+    attention_bias=[True, False], mlp_bias=[True, False], sliding_window=[4, 5, 11, 12, 100, 1, None], attention_dropout=[0.1],
+    is_causal=[True, False], is_decoder=[True, False], add_cross_attention=[False], is_encoder_decoder=[False],
+    quantization_config=[{"quant_method": "gptq", "bits": 4}], auto_map=[{"AutoConfig": "x.Config"}], swizzle=[3, None, False, 0],
+    use_bidirectional_attention=[True, False, None], attn_logit_softcapping=[2.0, None], qk_layernorm=[True, False],
+    per_layer_config=[None], tie_last_hidden_states=[None], layer_types=LAYERS, rope_type=["linear"], num_experts=[None, 2],
+    use_sliding_window=[True, False], max_window_layers=[0, 1, 2, 28], n_embd=[24])
+GEMMA = dict(hidden_activation=ACTS, query_pre_attn_scalar=[16, 256, 9.0, 1], final_logit_softcapping=[5.0, 30, None],
+             attn_logit_softcapping=[5.0, 50, None, 0.5])
+CLASSIC = dict(
+    vocab_size=[50, 97], hidden_size=[24, 32, 18], intermediate_size=[40, 64], num_hidden_layers=[1, 3], hidden_act=ACTS,
+    num_attention_heads=[2, 8, 3, 1], max_position_embeddings=[16, 64], layer_norm_eps=[1e-6, 1e-5, 1e-12, 1e-2, 1],
+    tie_word_embeddings=[True, False], is_causal=[True, False], is_decoder=[False, True], add_cross_attention=[False, True],
+    quantization_config=[{"quant_method": "gptq"}], auto_map=[{"AutoConfig": "x.Config"}], swizzle=[3, None, False, 0],
+    attention_bias=[True], head_dim=[4, 6], is_encoder_decoder=[False], rope_theta=[100.0], sliding_window=[3], n_embd=[24],
+    use_bidirectional_attention=[True], per_layer_config=[None])
+VALUES = {name: DECODER for name in ("llama", "mistral")} | {
+    "qwen2": DECODER, "qwen3": DECODER,
+    "mixtral": DECODER | dict(num_local_experts=[2, 3, 1], num_experts_per_tok=[1, 3, 4, 5], num_experts=[4, 2]),
+    "gemma2": DECODER | GEMMA,
+    "bert": CLASSIC | dict(type_vocab_size=[3, 2], position_embedding_type=["relative_key", "relative_key_query"]),
+    "vit": CLASSIC | dict(
+        image_size=[8, 20, 18, [8, 16], [16, 16], [16], 32], patch_size=[8, 2, 5, [4, 8], [4, 4]], num_channels=[1, 4],
+        qkv_bias=[True, False], id2label=[{"0": "A", "1": "B", "2": "C"}, {"0": "A"}, {}, None], num_labels=[3, 2, None],
+        architectures=[["ViTForImageClassification"]], pooler_act=["relu"], pooler_output_size=[None, 16]),
+    "gpt2": CLASSIC | dict(
+        n_embd=[24, 32, 18], n_head=[2, 8, 3, 1], n_layer=[1, 3], n_inner=[40, 64, None], n_positions=[16, 64],
+        layer_norm_epsilon=[1e-6, 1e-5, 1e-2, 1], activation_function=ACTS, scale_attn_weights=[True, False],
+        scale_attn_by_inverse_layer_idx=[True, False], reorder_and_upcast_attn=[True, False], add_cross_attention=[False, True]),
+    "whisper": {n: v for n, v in CLASSIC.items() if n not in ("hidden_act", "layer_norm_eps", "hidden_size")} | dict(
+        d_model=[24, 32, 18], encoder_layers=[1, 3], decoder_layers=[2, 3], encoder_attention_heads=[2, 8, 3],
+        decoder_attention_heads=[4, 8, 3], encoder_ffn_dim=[40], decoder_ffn_dim=[40], max_source_positions=[12, 16],
+        max_target_positions=[12, 40], num_mel_bins=[16, 4], activation_function=ACTS, scale_embedding=[False, True],
+        use_weighted_layer_sum=[False, True], apply_spec_augment=[False, True], is_encoder_decoder=[True, False],
+        num_hidden_layers=[1, 5], hidden_act=["relu"], layer_norm_eps=[1e-3], hidden_size=[24])}
+
+FALSY = [None, False, 0, 0.0, "", [], {}]
+WRONG = {int: ["3", -1, 2.5, 4.0, True, [4], math.nan, 2**20], float: ["0.1", -1.0, math.nan, math.inf, [0.1], True, {}],
+         bool: [1, "true", "false", [True]], str: [3, "nonsense", ["silu"], True, "SiLU"]}
+
+
+def singles(family: str, base: dict) -> dict[str, list]:
+    """For each field, the values that it is given."""
+    out: dict[str, list] = {}
+    def add(name, values):
+        for v in values:
+            said, there = json.dumps(v), out.setdefault(name, [])
+            if said != json.dumps(base.get(name, ABSENT)) and said not in map(json.dumps, there): there.append(v)
+    everyday = EVERYDAY | EVERYDAY_OF[family] | dict.fromkeys(DROPOUTS.get(family, ("attention_dropout",)), [0.0, 0.2])
+    for name, values in everyday.items(): add(name, values)
+    for name, values in VALUES[family].items(): add(name, values)
+    for name in base:
+        if name in ("model_type", "architectures", "transformers_version"): continue
+        add(name, [ABSENT])
+        if name not in everyday or name == "pad_token_id": add(name, FALSY)
+    for name in ("is_causal", "sliding_window", "rope_theta", "attention_bias", "tie_word_embeddings"):
+        if name in VALUES[family]: add(name, FALSY)
+    for name, value in base.items():
+        kind = {"head_dim": int, "sliding_window": int, "num_key_value_heads": int}.get(name, type(value))
+        if name not in everyday and name != "model_type" and kind in WRONG: add(name, WRONG[kind])
+    return {name: values for name, values in out.items() if values}
+
+
+def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
+    """Two changes at once, of those that mean something each."""
+    pool = [(n, v) for n, values in one.items() for v in values
+            if n in VALUES[family] or n in base and (v is None or v == ABSENT)]
+    pool = [(n, v) for n, v in pool if n not in EVERYDAY and n not in ("swizzle", "auto_map", "quantization_config")]
+    rng, out = np.random.default_rng(zlib.crc32(family.encode())), []
+    while len(out) < count:
+        (a, x), (b, y) = (pool[i] for i in rng.integers(0, len(pool), 2))
+        if a != b: out.append({a: x, b: y})
+    if "rope_parameters" in base:
+        new = {"rope_type": "linear", "factor": 2.0}
+        olds = ({"type": "linear", "factor": 4.0}, LLAMA3, None)
+        for a, b in itertools.product((ABSENT, {"rope_theta": 50.0}, new, {}, None), olds):
+            out.append({"rope_parameters": a, "rope_scaling": b, "rope_theta": 1000.0})
+        for a in (ABSENT, {"rope_theta": 50.0}, new, {}, None): out.append({"rope_parameters": a, "rope_theta": 1000.0})
+    if family in ("qwen2", "qwen3", "gemma2", "mistral", "mixtral"):
+        for kinds, used, window in itertools.product((ABSENT, LAYERS[2], LAYERS[0]), (True, False, ABSENT), (4, None, ABSENT)):
+            out.append({"layer_types": kinds, "use_sliding_window": used, "sliding_window": window})
+    if family == "vit":
+        for labels, number in itertools.product((ABSENT, {"0": "A", "1": "B", "2": "C"}), (3, 4, ABSENT)):
+            out.append({"id2label": labels, "label2id": ABSENT, "num_labels": number})
+    return out
+
+
+# ---- What transformers makes of them
+
+class Oracle:
+    """Loads a config as transformers reads it from a folder, and runs the model with drawn weights."""
+    def __init__(self, family: str):
+        os.environ["HF_HUB_OFFLINE"], os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1", "1"
+        import torch
+        import transformers
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        torch.set_num_threads(1)
+        self.torch, self.family, (name, self.said) = torch, family, BASES[family]
+        self.model, self.config = getattr(transformers, name), getattr(transformers, name).config_class
+        self.folder, self.cache, self.kept = Path(tempfile.mkdtemp()), {}, {}
+
+    def base(self) -> dict:
+        """The base as transformers writes it."""
+        config = self.config(**self.said)
+        config.architectures = [self.model.__name__]
+        config.save_pretrained(self.folder)
+        return json.loads((self.folder / "config.json").read_text())
+
+    def default(self) -> dict:
+        """What an empty config means."""
+        return json.loads(json.dumps(self.config.from_dict({}).to_dict(), default=str))
+
+    def read(self, config: dict):
+        """The config, by way of a file."""
+        (self.folder / "config.json").write_text(json.dumps(config))
+        return self.config.from_pretrained(self.folder)
+
+    def shapes(self, read) -> dict | None:
+        """Names and shapes of the parameters; None where they are too many. Nothing is allocated."""
+        layers = [getattr(read, n, 0) for n in ("num_hidden_layers", "encoder_layers", "decoder_layers")]
+        if max(n for n in layers if isinstance(n, int)) > 100: return None
+        if self.family == "vit":
+            if np.prod(np.broadcast_to(read.image_size, 2) / np.broadcast_to(read.patch_size, 2)) > 1000: return None
+        with self.torch.device("meta"): model = self.model(read)
+        sizes = {n: tuple(p.shape) for n, p in model.named_parameters()}
+        return sizes if sum(map(math.prod, sizes.values())) <= LIMIT else None
+
+    def weigh(self, read, sizes: dict) -> None:
+        """Write the weights that such a model has on disk, drawn from their names and shapes."""
+        from safetensors.numpy import load_file, save_file
+        file = self.folder / f"{zlib.crc32(repr(sorted(sizes.items())).encode())}.safetensors"
+        if not file.exists():
+            self.model(read).float().save_pretrained(self.folder / "made", max_shard_size="10GB")
+            found = load_file(self.folder / "made" / "model.safetensors")
+            save_file({n: draw(n, x.shape) for n, x in found.items()}, file, metadata={"format": "pt"})
+            shutil.rmtree(self.folder / "made")
+        shutil.copy(file, self.folder / "model.safetensors")
+
+    def run(self, config: dict) -> np.ndarray | int:
+        """What comes of a config."""
+        self.why, torch = "", self.torch
+        try:
+            read = self.read(config)
+            key = read.to_json_string(use_diff=False)
+            if key in self.cache: return self.cache[key]
+            self.cache[key] = REFUSED
+            sizes = self.shapes(read)
+            if sizes is None: out = LARGE
+            else:
+                self.weigh(read, sizes)
+                (self.folder / "config.json").write_text(json.dumps(config))
+                model = self.model.from_pretrained(self.folder, dtype=torch.float32).eval()
+                of = {}
+                if self.family == "vit": of = dict(image_size=read.image_size, channels=read.num_channels)
+                if self.family == "whisper": of = dict(mels=read.num_mel_bins, length=2 * read.max_source_positions)
+                given = {n: torch.tensor(x) for n, x in inputs(self.family, **of).items()}
+                with torch.no_grad(): got = model(**given, return_dict=True, output_hidden_states=self.family == "vit")
+                if self.family == "bert": outputs = (got.last_hidden_state, got.pooler_output)
+                else: outputs = (got.logits,)
+                out = fingerprint(*(x.numpy() for x in outputs))
+                if not np.isfinite(out).all(): self.why, out = "not finite", REFUSED
+        except Exception as e:   # whatever it is: transformers does not do this config
+            self.why, out = f"{type(e).__name__}: {str(e)[:150]}", REFUSED
+        else: self.cache[key] = out
+        return out
+
+
+def record(family: str, trace: bool) -> dict:
+    """All changes of a family."""
+    oracle, prints = Oracle(family), []
+    base = oracle.base()
+    def outcome(change):
+        out = oracle.run(changed(base, change))
+        if trace and isinstance(out, int): print(f"   {json.dumps(change)}: {out} {oracle.why}")
+        if isinstance(out, int): return out
+        for i, known in enumerate(prints):
+            if np.allclose(known, out, rtol=0, atol=1e-6 * abs(known).max()): return i
+        prints.append(out)
+        return len(prints) - 1
+    if outcome({}) != 0: raise SystemExit(f"{family}: the base does not run: {oracle.why}")
+    one = singles(family, base)
+    said = {n: [[v, outcome({n: v})] for v in values] for n, values in sorted(one.items())}
+    two = [[c, outcome(c)] for c in pairs(family, base, one)]
+    shutil.rmtree(oracle.folder)
+    return dict(base=base, default=oracle.default(), one=said, two=two, prints=[[float(f"{x:.7g}") for x in p] for p in prints])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("families", nargs="*", help=", ".join(BASES))
+    parser.add_argument("--trace", action="store_true", help="say what transformers refuses, and why")
+    args = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))   # whatever a changed config asks for
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for family in args.families or BASES:
+        got = record(family, args.trace)
+        lines = [f'"base": {json.dumps(got["base"])}', f'"default": {json.dumps(got["default"])}']
+        lines.append('"one": {\n' + ",\n".join(f" {json.dumps(n)}: {json.dumps(v, separators=(',', ':'))}"
+                                               for n, v in got["one"].items()) + "}")
+        for part in ("two", "prints"):
+            lines.append(f'"{part}": [\n' + ",\n".join(" " + json.dumps(v, separators=(",", ":")) for v in got[part]) + "]")
+        path = FOLDER / f"{family}.json"
+        path.write_text("{" + ",\n".join(lines) + "}\n")
+        all_of = [o for v in got["one"].values() for _, o in v] + [o for _, o in got["two"]]
+        print(f"{family:8} {len(all_of)} changes, {sum(o == REFUSED for o in all_of)} refused, {sum(o == LARGE for o in all_of)} "
+              f"too large, {len(got['prints'])} different outputs, {path.stat().st_size // 1024} KiB", file=sys.stderr)
+
+
+if __name__ == "__main__": main()

@@ -181,6 +181,9 @@ class EncoderBlock(ResidualBlock):
 
     def _attend(self, x, mask, deterministic, position_ids, cache):
         """The self-attention sub-layer; new states, and the new cache where there is one."""
+        width = self.self_attn.in_features
+        if jnp.ndim(x) != 3 or jnp.shape(x)[-1] != width:
+            raise ValueError(f"`x` must have shape (batch, seq, {width}), got {jnp.shape(x)}")
         # A model hands its positions to every block, and some rotate nothing
         if self.self_attn.rope is None: position_ids = None
         def attend(y):

@@ -66,6 +66,7 @@ def ring_attention_reference(
     out, lse = (jnp.concatenate(x, 2) for x in zip(*parts))
     return (out.astype(query.dtype), lse[..., 0]) if return_lse else out.astype(query.dtype)
 
+# %% ../../nbs/26_kernels.ring.ipynb #nothing-seen
 def _nothing_seen(query: Float[Array, "b h q d"], value_dim: int, acc) -> SoftmaxState:
     """State of queries before their first key."""
     return SoftmaxState(*(jnp.full((*query.shape[:3], m), x, acc) for m, x in ((1, -jnp.inf), (1, 0), (value_dim, 0))))

@@ -452,6 +452,7 @@ def _with_jax_arrays(x, known: dict):
     known[id(x)] = new
     return new
 
+# %% ../../nbs/10_kernels.score_mods.ipynb #copied
 def _copied(x, known: dict):
     """A container or an object, copied if anything in it changes."""
     if isinstance(x, dict):
@@ -470,6 +471,7 @@ def _copied(x, known: dict):
     new.__dict__.update(items)  # not through `__setattr__`, which a frozen dataclass refuses
     return new
 
+# %% ../../nbs/10_kernels.score_mods.ipynb #rebuilt
 def _is_library(x) -> bool:
     """Whether a class or function is of JAX, numpy, Flax or Python itself."""
     return (getattr(x, "__module__", None) or "").split(".")[0] in ("jax", "jaxlib", "numpy", "flax", "builtins", "functools")
@@ -512,6 +514,7 @@ def call_score_mod(
         raise ValueError(words) from e
     return _check_scores(out, scores)
 
+# %% ../../nbs/10_kernels.score_mods.ipynb #explained
 def _explained(e: Exception) -> str | None: # None for an error of the mod's own
     """What was wrong with a mod, where JAX says it in words that are about JAX."""
     if isinstance(e, jax.errors.TracerIntegerConversionError) or "scalar index" in str(e):
@@ -530,6 +533,7 @@ def _check_arity(score_mod: ScoreMod) -> None:
         raise ValueError(f"`score_mod` must take five arguments, {_FIVE}, and this one takes {signature}; a rule "
                          "(b_idx, h_idx, q_idx, kv_idx) -> bool becomes one with `mask_mod_to_score_mod`") from e
 
+# %% ../../nbs/10_kernels.score_mods.ipynb #run-mod
 def _run_mod(score_mod: ScoreMod, *args):
     """What a mod returns; called again without numpy where numpy met a traced array."""
     try: return score_mod(*args)

@@ -259,7 +259,7 @@ def generate(
     see only distances, sinusoidal and learned take positions per row. An `nnx.Rngs` gives a new key to each call, from its
     stream `sample` or else the default one. What a model writes into its own variables meanwhile is not kept.
 
-    A model with an encoder, such as [`EncoderDecoder`](53_models.encoder_decoder.ipynb), takes its `source` here: it is
+    A model with an encoder, such as `EncoderDecoder`, takes its `source` here: it is
     encoded once, and keys and values of every cross-attention are computed once, before the first token.
 
     Raises: `ValueError` for arguments that do not fit, for an id outside of the vocabulary, and for logits that are not

@@ -32,6 +32,11 @@ def mean_pool(
 # %% ../../nbs/55_models.sentence.ipynb #pool-states
 Pooling = Literal["mean", "cls", "last", "max", "weighted_mean", "mean_sqrt"]
 
+def _check_pooling(pooling) -> None:
+    """Raises: `ValueError` for a way of making one vector that is not known."""
+    if pooling not in get_args(Pooling):
+        raise ValueError(f"`pooling` must be one of {', '.join(get_args(Pooling))}, got {pooling!r}")
+
 def _token_weights(real: Bool[Array, "b s"], pooling: Pooling) -> Float[Array, "b s"]:
     """How much each state counts; zero in padding."""
     places = jnp.arange(1, real.shape[1] + 1)
@@ -49,8 +54,7 @@ def pool_states(
     normalize: bool = True                             # Whether to bring each vector to length one
 ) -> Float[Array, "b m"]:                              # One vector per row; zero where no token is real
     """One vector per sentence. Raises: `ValueError` for a way that is not known. Source: Reimers and Gurevych 2019."""
-    if pooling not in get_args(Pooling):
-        raise ValueError(f"`pooling` must be one of {', '.join(get_args(Pooling))}, got {pooling!r}")
+    _check_pooling(pooling)
     if pooling == "mean": return mean_pool(hidden, padding_mask, normalize=normalize)
     real = jnp.ones(hidden.shape[:2], bool) if padding_mask is None else padding_mask.astype(bool)
     wide = jnp.where(real[..., None], hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32)), 0)
@@ -73,8 +77,7 @@ class SentenceEncoder(nnx.Module):
         pooling: Pooling = "mean", # How `embed` makes one vector of the states
         normalize: bool = True     # Whether vectors of length one are asked for where the model comes from
     ):
-        if pooling not in get_args(Pooling):
-            raise ValueError(f"`pooling` must be one of {', '.join(get_args(Pooling))}, got {pooling!r}")
+        _check_pooling(pooling)
         self.pooling, self.normalize = pooling, normalize
         self.config, self.encoder = config, TransformerEncoder(rngs, config)
         self.pooler = nnx.Linear(config.d_model, config.d_model, rngs=rngs) if pooler else None

@@ -13,7 +13,7 @@ from ..models.whisper import AudioEncoder, Whisper, WhisperConfig
 from .family import Family, Fields, load_family
 from .files import read_tensors
 from .gguf import read_gguf
-from .gguf_tokenizer import gguf_tokenizer
+from .gguf_text import gguf_tokenizer
 from .load import FAMILIES, load_pretrained, package_folder, save_pretrained
 from .mapping import Rule
 

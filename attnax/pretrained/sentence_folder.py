@@ -39,6 +39,7 @@ def _pooling_of(said: Mapping[str, Any], path: Path, width: int | None) -> str:
     if len(ways) == 1: return ways[0]
     raise NotImplementedError(f"{path} must ask for one way to make a vector, got {' and '.join(ways) or 'none'}")
 
+# %% ../../nbs/76d_pretrained.sentence_folder.ipynb #pooling-of
 def read_pooling(
     folder: str | os.PathLike,  # Of a sentence encoder
     width: int | None = None    # Numbers in a vector, to be compared with what the folder says; not compared when None

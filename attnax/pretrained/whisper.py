@@ -47,6 +47,7 @@ def read_whisper(
     return WhisperConfig(encoder=stack("encoder", "source", vocab_size=1), decoder=stack("decoder", "target", **words),
                          num_mels=fields.take("num_mel_bins", int, 80))
 
+# %% ../../nbs/75_pretrained.whisper.ipynb #write-config
 def write_whisper(
     config: WhisperConfig # A config of ours
 ) -> dict[str, Any]:      # Fields of theirs

@@ -1,7 +1,7 @@
 """Change one thing at a time in a room's exported code, and see whether the room's own page notices.
 
 `mutate.py nbs/11_kernels.masks.ipynb` tries 20 changes, taken at random: a boundary (`<` for `<=`), a constant, a default,
-`and` for `or`, a sign, a check that never fires. Each runs the page in a process of its own; what survives the page is
+`and` for `or`, a sign, a check that never fires. Each runs the page in a process of its own, which must fail or print something else; what survives the page is
 tried on the pages of `--also`. A change that survives shows a claim without a test, or a line without effect; some are
 neither (a faster path that is no longer taken). Takes about as long as the page, times the number of changes.
 
@@ -21,6 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(root / "tests"), str(root / "tools")]
+
+from test_notebooks import outputs, stale  # noqa: E402
+
 BOUNDARY = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==", ast.Is: "is not",
             ast.IsNot: "is", ast.In: "not in", ast.NotIn: "in"}
 SIGN = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "*", ast.Mod: "+", ast.Pow: "*"}
@@ -73,10 +77,12 @@ def mutants(nb: Path):
 
 
 def passes(home: Path, nb: str, limit: float) -> bool:
+    """Whether a page runs, and prints what is saved in it."""
     cmd = [sys.executable, "tools/exec_nbs.py", "--one", f"nbs/{nb}", str(home / "out.ipynb")]
     env = {**os.environ, "PYTHONPATH": str(home), "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg"}
-    try: return subprocess.run(cmd, cwd=home, env=env, capture_output=True, timeout=limit).returncode == 0
+    try: ran = subprocess.run(cmd, cwd=home, env=env, capture_output=True, timeout=limit).returncode == 0
     except subprocess.TimeoutExpired: return False
+    return ran and stale(outputs(root / "nbs" / nb), outputs(home / "out.ipynb"), text=True) == []
 
 
 def copy_of_tree(into: Path) -> Path:

@@ -1,9 +1,9 @@
 """Change one thing at a time in a room's exported code, and see whether the room's own page notices.
 
 `mutate.py nbs/11_kernels.masks.ipynb` tries 20 changes, taken at random: a boundary (`<` for `<=`), a constant, a default,
-`and` for `or`, a sign, a check that never fires. Each runs the page in a process of its own, which must fail or print something else; what survives the page is
-tried on the pages of `--also`. A change that survives shows a claim without a test, or a line without effect; some are
-neither (a faster path that is no longer taken). Takes about as long as the page, times the number of changes.
+`and` for `or`, a sign, a check that never fires. The page, run in a process of its own, must fail or print something
+else; what survives it is tried on the pages of `--also`. A change that survives shows a claim without a test, or a line
+without effect; some are neither (a faster path that is no longer taken). Takes as long as the page, times the changes.
 
     mutate.py NB [-n 20] [--seed 0] [--jobs 1] [--also NB ...] [--cell ID] [--list]
 """

@@ -2,6 +2,8 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
@@ -10,6 +12,13 @@ notes: list[str] = []  # what the tests want to have said at the end, skipped ce
 
 def pytest_addoption(parser):
     parser.addoption("--record", action="store_true", help="write down how long each notebook took, in tests/seconds.txt")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runs(request, tmp_path_factory):
+    """The notebooks, running; by notebook a future of what `execute` returns."""
+    from test_notebooks import start_all
+    yield from start_all(request, tmp_path_factory)
 
 
 def pytest_terminal_summary(terminalreporter):

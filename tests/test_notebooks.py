@@ -36,18 +36,20 @@ float_re = re.compile(r"[-+]?\d+\.\d*(?:e[-+]?\d+)?|[-+]?\d+e[-+]?\d+")
 
 # ---- Which rooms another release of JAX or Flax can break in ways of its own
 
-# What a room may rest on that a release changes: the texts of jaxprs and of compiled programs, Pallas, lowering for
-# other platforms, memory analysis, meshes and shard_map, callbacks, and Flax's handling of state.
+# What a room's own code may rest on that a release changes: the texts of jaxprs and of compiled programs, Pallas, lowering
+# for other platforms, memory analysis, meshes and shard_map, callbacks, and Flax's handling of state
 INTERNALS = re.compile(r"jaxpr|jax\.extend|pallas|memory_analysis|temp_bytes|lowering_platforms|platform_dependent|shard_map|"
                        r"custom_(?:vjp|jvp|batching)|eval_shape|nnx\.(?:split|merge|update|state|remat|jit)|from_flat_state|lax\.scan")
+# The first page and the command, which use them all; a model that learns, and one that generates
+USERS = ("00_", "42_", "50_", "51_", "97_")
 # Rooms that use the same insides by way of the others, and prove something else: texts, figures, files of other people
 APART = re.compile(r"6[35]_|6[89]_|7\d_|8\d_|9[0-6]")
 
 
 def rests_on_internals(nb: Path) -> bool:
-    """Whether a notebook names one of JAX's or Flax's moving parts; the first page and the command run them all."""
-    if nb.name.startswith(("00_", "97_")): return True
-    return not APART.match(nb.name) and any(INTERNALS.search(c["source"]) for c in code(nb))
+    """Whether a room's exported code names one of JAX's or Flax's moving parts, or its page uses them all."""
+    if nb.name.startswith(USERS): return True
+    return not APART.match(nb.name) and any(INTERNALS.search(c["source"]) for c in code(nb, exported=True))
 
 
 # ---- Running
@@ -71,9 +73,11 @@ def execute(nb: Path, folder: Path, compiled: Path) -> tuple[int, str, float, Pa
     return r.returncode, r.stdout + r.stderr, time.monotonic() - start, out
 
 
-@pytest.fixture(scope="session")
-def runs(request, tmp_path_factory):
-    """All chosen notebooks, two at a time, since much of a run is one thread that traces and compiles; longest first."""
+def start_all(request, tmp_path_factory):
+    """All chosen notebooks, two at a time, since much of a run is one thread that traces and compiles; longest first.
+
+    They start with the session: while they run, the other tests do too.
+    """
     chosen = [i.callspec.params["nb"] for i in request.session.items if getattr(i, "originalname", "") == "test_notebook"]
     took = recorded()
     chosen.sort(key=lambda nb: -took.get(nb.name, math.inf))  # one that is not written down might be the longest

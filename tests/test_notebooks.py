@@ -87,7 +87,7 @@ def start_all(request, tmp_path_factory):
     pool.shutdown(cancel_futures=True)
     times = sorted(((job.result()[2], nb.name) for nb, job in jobs.items() if job.done() and not job.cancelled()), reverse=True)
     conftest.notes += [f"{seconds:5.0f} s  {name}" for seconds, name in times]
-    conftest.notes.append(f"{sum(t for t, _ in times):5.0f} s  in all, two at a time")
+    if times: conftest.notes.append(f"{sum(t for t, _ in times):5.0f} s  in all, two at a time")
     if request.config.getoption("--record"):
         lines = ["# Seconds per notebook: pytest tests/test_notebooks.py --record", *(f"{t:.0f} {name}" for t, name in times)]
         seconds_file.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -53,7 +53,7 @@ def swaps(source: str):
         if isinstance(n, ast.UnaryOp) and isinstance(n.op, (ast.Not, ast.USub)): yield span(n)[0], span(n.operand)[0], ""
         if isinstance(n, ast.Constant) and isinstance(n.value, bool): yield *span(n), repr(not n.value)
         elif isinstance(n, ast.Constant) and isinstance(n.value, int): yield *span(n), repr(n.value + 1)
-        elif isinstance(n, ast.Constant) and isinstance(n.value, float): yield *span(n), repr(n.value * 2)
+        elif isinstance(n, ast.Constant) and isinstance(n.value, float): yield *span(n), repr(n.value * 2 or 0.5)
         if isinstance(n, ast.If) and any(isinstance(x, ast.Raise) for x in n.body): yield *span(n.test), "False"
         if isinstance(n, ast.IfExp): yield *span(n), source[slice(*span(n.body))]
         if isinstance(n, ast.Call) and n.keywords and n.keywords[-1].arg and (n.args or len(n.keywords) > 1):

@@ -66,14 +66,14 @@ def compiled_in(folder: Path) -> dict[str, str]:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0"}
 
 
-def execute(nb: Path, folder: Path, compiled: Path) -> tuple[int, str, float, Path]:
-    """Run one notebook: exit code, what it wrote to the terminal, seconds, and the notebook with fresh outputs."""
+def execute(nb: Path, folder: Path, compiled: Path, home: Path = root, limit: float = TIMEOUT) -> tuple[int, str, float, Path]:
+    """Run one notebook of a tree: exit code, what it wrote to the terminal, seconds, and the notebook with fresh outputs."""
     out, start = folder / nb.name, time.monotonic()
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg"}
     env |= compiled_in(compiled)
-    cmd = [sys.executable, str(root / "tools" / "exec_nbs.py"), "--one", str(nb), str(out)]
-    try: r = subprocess.run(cmd, cwd=root, env=env, capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired: return 1, f"still running after {TIMEOUT} seconds", TIMEOUT, out
+    cmd = [sys.executable, str(home / "tools" / "exec_nbs.py"), "--one", str(nb), str(out)]
+    try: r = subprocess.run(cmd, cwd=home, env=env, capture_output=True, text=True, timeout=limit, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired: return 1, f"still running after {limit:.0f} seconds", limit, out
     return r.returncode, r.stdout + r.stderr, time.monotonic() - start, out
 
 

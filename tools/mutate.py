@@ -10,7 +10,6 @@ without effect; some are neither (a faster path that is no longer taken). Takes 
 import argparse
 import ast
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -23,7 +22,8 @@ from pathlib import Path
 root = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root / "tests"), str(root / "tools")]
 
-from test_notebooks import outputs, stale  # noqa: E402
+from notebooks import code  # noqa: E402
+from test_notebooks import execute, outputs, stale  # noqa: E402
 
 BOUNDARY = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==", ast.Is: "is not",
             ast.IsNot: "is", ast.In: "not in", ast.NotIn: "in"}
@@ -63,26 +63,22 @@ def swaps(source: str):
 
 
 def mutants(nb: Path):
-    """Every change of a page's exported code, as (index of the cell, its new source, what changed)."""
-    for i, c in enumerate(json.loads(nb.read_text(encoding="utf-8"))["cells"]):
-        source = "".join(c["source"])
-        if c["cell_type"] != "code" or not source.startswith("#| export"): continue
+    """Every change of a page's exported code, as (id of the cell, its new source, what changed)."""
+    for c in code(nb, exported=True):
+        source = c["source"]
         for start, end, new in swaps(source):
             changed = source[:start] + new + source[end:]
             try: compile(changed, "cell", "exec")
             except SyntaxError: continue
             line = source[:start].count("\n")
             was, now = (text.splitlines()[line].strip() for text in (source, changed))
-            yield i, changed, f"{c['id']}:{line + 1}  {was}  =>  {now}"
+            yield c["id"], changed, f"{c['id']}:{line + 1}  {was}  =>  {now}"
 
 
 def passes(home: Path, nb: str, limit: float) -> bool:
     """Whether a page runs, and prints what is saved in it."""
-    cmd = [sys.executable, "tools/exec_nbs.py", "--one", f"nbs/{nb}", str(home / "out.ipynb")]
-    env = {**os.environ, "PYTHONPATH": str(home), "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg"}
-    try: ran = subprocess.run(cmd, cwd=home, env=env, capture_output=True, timeout=limit).returncode == 0
-    except subprocess.TimeoutExpired: return False
-    return ran and stale(outputs(root / "nbs" / nb), outputs(home / "out.ipynb"), text=True) == []
+    rc, _, _, out = execute(home / "nbs" / nb, home, root / ".pytest_cache" / "d" / "xla", home=home, limit=limit)
+    return rc == 0 and stale(outputs(root / "nbs" / nb), outputs(out), text=True) == []
 
 
 def copy_of_tree(into: Path) -> Path:
@@ -93,11 +89,12 @@ def copy_of_tree(into: Path) -> Path:
 
 def try_one(nb: Path, mutant, also, limits) -> tuple[str, str]:
     """What noticed a change: the name of a page, or nothing."""
-    index, source, what = mutant
+    cell, source, what = mutant
     with tempfile.TemporaryDirectory() as t:
         home = copy_of_tree(Path(t))
         book = json.loads(nb.read_text(encoding="utf-8"))
-        book["cells"][index]["source"] = source.splitlines(keepends=True)
+        for c in book["cells"]:
+            if c["id"] == cell: c["source"] = source.splitlines(keepends=True)
         (home / "nbs" / nb.name).write_text(json.dumps(book), encoding="utf-8")
         subprocess.run([Path(sys.executable).parent / "nbdev_export"], cwd=home, check=True, capture_output=True)
         for page in (nb.name, *(p.name for p in also)):

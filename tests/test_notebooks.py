@@ -38,12 +38,13 @@ float_re = re.compile(r"[-+]?\d+\.\d*(?:e[-+]?\d+)?|[-+]?\d+e[-+]?\d+")
 
 # What a room's own code may rest on that a release changes: the texts of jaxprs and of compiled programs, Pallas, lowering
 # for other platforms, memory analysis, meshes and shard_map, callbacks, and Flax's handling of state
-INTERNALS = re.compile(r"jaxpr|jax\.extend|pallas|memory_analysis|temp_bytes|lowering_platforms|platform_dependent|shard_map|"
+INTERNALS = re.compile(r"jaxpr|jax\.extend|import pallas|memory_analysis|temp_bytes|lowering_platforms|platform_dependent|shard_map|"
                        r"custom_(?:vjp|jvp|batching)|eval_shape|nnx\.(?:split|merge|update|state|remat|jit)|from_flat_state|lax\.scan")
 # The first page and the command, which use them all; a model that learns, and one that generates
 USERS = ("00_", "50_", "51_", "97_")
-# Rooms that use the same insides by way of the others, and prove something else: texts, figures, files of other people
-APART = re.compile(r"6[35]_|6[89]_|7\d_|8\d_|9[0-6]")
+# Rooms that use the same insides by way of the others, and prove something else: the kit, which the kernels' rooms run;
+# the demo, which the command runs; texts, figures, files of other people
+APART = re.compile(r"02_|6[345]_|6[89]_|7\d_|8\d_|9[0-6]")
 
 
 def rests_on_internals(nb: Path) -> bool:
@@ -53,6 +54,11 @@ def rests_on_internals(nb: Path) -> bool:
 
 
 # ---- Running
+
+# Pages of many small programs, where LLVM's optimizations take a third of the time: layers, models, loading. They are no part
+# of JAX or of attnax, and the pages of kernels, the first page, training, tutorials and benchmarks run with them
+SMALL_PROGRAMS = re.compile(r"[3-5]\d_|60_|6[6-9]_|7\d[a-d]?_")
+QUICK_COMPILER = "--xla_backend_optimization_level=0"
 
 def recorded() -> dict[str, float]:
     """Seconds that each notebook took when they were written down."""
@@ -71,6 +77,7 @@ def execute(nb: Path, folder: Path, compiled: Path, home: Path = root, limit: fl
     out, start = folder / nb.name, time.monotonic()
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg"}
     env |= compiled_in(compiled)
+    if SMALL_PROGRAMS.match(nb.name): env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {QUICK_COMPILER}"
     cmd = [sys.executable, str(home / "tools" / "exec_nbs.py"), "--one", str(nb), str(out)]
     try: r = subprocess.run(cmd, cwd=home, env=env, capture_output=True, text=True, timeout=limit, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired: return 1, f"still running after {limit:.0f} seconds", limit, out

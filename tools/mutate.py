@@ -2,15 +2,16 @@
 
 `mutate.py nbs/11_kernels.masks.ipynb` tries 20 changes, taken at random: a boundary (`<` for `<=`), a constant, a default,
 `and` for `or`, a sign, a check that never fires. The page, run in a process of its own, must fail or print something
-else; what survives it is tried on the pages of `--also`. A change that survives shows a claim without a test, or a line
+else; what survives it is tried on the pages of `--also`, and on the tests of `--pytest`. A change that survives shows a claim without a test, or a line
 without effect; some are neither (a faster path that is no longer taken). Takes as long as the page, times the changes.
 
-    mutate.py NB [-n 20] [--seed 0] [--jobs 1] [--also NB ...] [--cell ID] [--list]
+    mutate.py NB [-n 20] [--seed 0] [--jobs 1] [--also NB ...] [--pytest ARGS] [--cell ID] [--list]
 """
 import argparse
 import ast
 import json
 import random
+import shlex
 import shutil
 import subprocess
 import sys
@@ -82,13 +83,19 @@ def passes(home: Path, nb: str, limit: float) -> bool:
 
 
 def copy_of_tree(into: Path) -> Path:
-    for name in ("nbs", "attnax", "tools"): shutil.copytree(root / name, into / name)
-    for name in ("settings.ini", "setup.py", "README.md"): shutil.copy(root / name, into / name)
+    for name in ("nbs", "attnax", "tools", "tests"): shutil.copytree(root / name, into / name)
+    for name in ("settings.ini", "setup.py", "README.md", "pyproject.toml"): shutil.copy(root / name, into / name)
     return into
 
 
-def try_one(nb: Path, mutant, also, limits) -> tuple[str, str]:
-    """What noticed a change: the name of a page, or nothing."""
+def holds(home: Path, tests: str) -> bool:
+    """Whether some tests of a tree pass."""
+    command = [sys.executable, "-m", "pytest", "-qx", *shlex.split(tests)]
+    return subprocess.run(command, cwd=home, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
+
+
+def try_one(nb: Path, mutant, also, limits, tests: str) -> tuple[str, str]:
+    """What noticed a change: the name of a page, "pytest", or nothing."""
     cell, source, what = mutant
     with tempfile.TemporaryDirectory() as t:
         home = copy_of_tree(Path(t))
@@ -99,6 +106,7 @@ def try_one(nb: Path, mutant, also, limits) -> tuple[str, str]:
         subprocess.run([Path(sys.executable).parent / "nbdev_export"], cwd=home, check=True, capture_output=True)
         for page in (nb.name, *(p.name for p in also)):
             if not passes(home, page, limits[page]): return page, what
+        if tests and not holds(home, tests): return "pytest", what
     return "", what
 
 
@@ -108,7 +116,7 @@ def main() -> int:
     ask.add_argument("-n", type=int, default=20)
     for name in ("--seed", "--jobs"): ask.add_argument(name, type=int, default=int(name == "--jobs"))
     ask.add_argument("--also", type=Path, nargs="*", default=[])
-    ask.add_argument("--cell")
+    for name in ("--pytest", "--cell"): ask.add_argument(name, default="")
     ask.add_argument("--list", action="store_true")
     args = ask.parse_args()
     found = [m for m in mutants(args.nb) if not args.cell or m[2].startswith(args.cell + ":")]
@@ -120,9 +128,11 @@ def main() -> int:
             start = time.monotonic()
             if not passes(copy_of_tree(Path(t)), page.name, 900): print(f"{page.name} fails unchanged"); return 2
             limits[page.name] = 60 + 4 * (time.monotonic() - start)
+    with tempfile.TemporaryDirectory() as t:
+        if args.pytest and not holds(copy_of_tree(Path(t)), args.pytest): print("the tests fail unchanged"); return 2
     lived = 0
     with ThreadPoolExecutor(args.jobs) as pool:
-        for killer, what in pool.map(lambda m: try_one(args.nb, m, args.also, limits), chosen):
+        for killer, what in pool.map(lambda m: try_one(args.nb, m, args.also, limits, args.pytest), chosen):
             elsewhere = f"  [{killer}]" if killer not in ("", args.nb.name) else ""
             print("died    " if killer else "SURVIVED", what, elsewhere, flush=True)
             lived += not killer

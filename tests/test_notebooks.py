@@ -38,8 +38,8 @@ float_re = re.compile(r"[-+]?\d+\.\d*(?:e[-+]?\d+)?|[-+]?\d+e[-+]?\d+")
 
 # What a room's own code may rest on that a release changes: the texts of jaxprs and of compiled programs, Pallas, lowering
 # for other platforms, memory analysis, meshes and shard_map, callbacks, and Flax's handling of state
-INTERNALS = re.compile(r"jaxpr|jax\.extend|import pallas|memory_analysis|temp_bytes|lowering_platforms|platform_dependent|shard_map|"
-                       r"custom_(?:vjp|jvp|batching)|eval_shape|nnx\.(?:split|merge|update|state|remat|jit)|from_flat_state|lax\.scan")
+INTERNALS = re.compile(r"jaxpr|jax\.extend|import pallas|memory_analysis|temp_bytes|lowering_platforms|platform_dependent|"
+                       r"shard_map|custom_(?:vjp|jvp|batching)|eval_shape|nnx\.(?:split|merge|update|state|remat|jit)|from_flat_state|lax\.scan")
 # The first page and the command, which use them all; a model that learns, and one that generates
 USERS = ("00_", "50_", "51_", "97_")
 # Rooms that use the same insides by way of the others, and prove something else: the kit, which the kernels' rooms run;

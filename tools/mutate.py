@@ -2,8 +2,9 @@
 
 `mutate.py nbs/11_kernels.masks.ipynb` tries 20 changes, taken at random: a boundary (`<` for `<=`), a constant, a default,
 `and` for `or`, a sign, a check that never fires. The page, run in a process of its own, must fail or print something
-else; what survives it is tried on the pages of `--also`, and on the tests of `--pytest`. A change that survives shows a claim without a test, or a line
-without effect; some are neither (a faster path that is no longer taken). Takes as long as the page, times the changes.
+else; what survives it is tried on the pages of `--also`, and on the tests of `--pytest`. A change that survives shows a
+claim without a test, or a line without effect; some are neither (a faster path that is no longer taken). Takes as long
+as the page, times the changes.
 
     mutate.py NB [-n 20] [--seed 0] [--jobs 1] [--also NB ...] [--pytest ARGS] [--cell ID] [--list]
 """

@@ -49,10 +49,11 @@ def test_package_is_exported(copy):
 
 
 def test_public_names():
+    """Names, and what their arguments are when nobody says: a default that changes is a change of everybody's program."""
     script = root / "tools" / "public_names.py"
     said = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
-    now, listed = set(said.stdout.split()), set((root / "tests" / "public_names.txt").read_text().split())
+    now, listed = (set(text.splitlines()) for text in (said.stdout, (root / "tests" / "public_names.txt").read_text()))
     assert (now - listed, listed - now) == (set(), set()), "new or gone; if meant: python tools/public_names.py --write"
 
 

@@ -1,4 +1,5 @@
-"""The names that users may import: `public_names.py` prints them, `--write` makes them the list that the tests hold to.
+"""The names that users may import, with the defaults of their arguments: `public_names.py` prints them, `--write` makes them
+the list that the tests hold to.
 
 A package shows what its `__init__` has, modules apart; a module shows its `__all__`. Each name is written once, in an
 import of its package's page: `--write` also writes the cells that repeat them, `all` of every page of a package (what it
@@ -6,6 +7,7 @@ imports) and `names` of the page of `attnax` (what its packages offer).
 """
 import ast
 import importlib
+import inspect
 import json
 import os
 import subprocess
@@ -16,15 +18,25 @@ from types import ModuleType
 
 root = Path(__file__).resolve().parent.parent
 nbs, listed = root / "nbs", root / "tests" / "public_names.txt"
-modules = ("attnax", "attnax.kernels", "attnax.kernels.score_mods")
+modules = ("attnax", "attnax.kernels", "attnax.kernels.score_mods", "attnax.pretrained", "attnax.testing",
+           "attnax.training")
 offered = ("kernels", "layers", "models")  # packages whose names `attnax` offers too
+
+
+def defaults(thing) -> str:
+    """The arguments of a function or class that have a default, ` name=value` each."""
+    own = isinstance(thing, type) and thing.__init__ is not object.__init__
+    try: parameters = inspect.signature(thing.__init__ if own else thing).parameters.values()
+    except (TypeError, ValueError): return ""   # no function, or one without a signature
+    def said(x): return x.__name__ if isinstance(x, type) or inspect.isfunction(x) else repr(x)
+    return "".join(f" {p.name}={said(p.default)}" for p in parameters if p.default is not p.empty)
 
 
 def public_names() -> list[str]:
     names = []
     for m in map(importlib.import_module, modules):
         own = dir(m) if hasattr(m, "__path__") else m.__all__
-        names += sorted(f"{m.__name__}.{n}" for n in own if not n.startswith("_") and not isinstance(getattr(m, n), ModuleType))
+        names += sorted(f"{m.__name__}.{n}{defaults(getattr(m, n))}" for n in own if not n.startswith("_") and not isinstance(getattr(m, n), ModuleType))
     return names
 
 

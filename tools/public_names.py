@@ -36,7 +36,8 @@ def public_names() -> list[str]:
     names = []
     for m in map(importlib.import_module, modules):
         own = dir(m) if hasattr(m, "__path__") else m.__all__
-        names += sorted(f"{m.__name__}.{n}{defaults(getattr(m, n))}" for n in own if not n.startswith("_") and not isinstance(getattr(m, n), ModuleType))
+        shown = [n for n in own if not n.startswith("_") and not isinstance(getattr(m, n), ModuleType)]
+        names += sorted(f"{m.__name__}.{n}{defaults(getattr(m, n))}" for n in shown)
     return names
 
 

@@ -14,6 +14,11 @@ def pytest_addoption(parser):
     parser.addoption("--record", action="store_true", help="write down how long each notebook took, in tests/seconds.txt")
 
 
+def pytest_collection_modifyitems(items):
+    """The notebooks are waited for last: they run beside all other tests."""
+    items.sort(key=lambda item: item.path.name == "test_notebooks.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def runs(request, tmp_path_factory):
     """The notebooks, running; by notebook a future of what `execute` returns."""

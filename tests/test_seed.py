@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from notebooks import cells, notebooks, root
+from test_notebooks import compiled_in
 
 seed = root.parent / "shared" / "seed"
 where_it_is = pytest.mark.skipif(
@@ -56,9 +57,9 @@ def quoted(prose: str, code: list[str]) -> list[tuple[str, str]]:
 
 
 @where_it_is
-def test_seed_runs():
+def test_seed_runs(pytestconfig):
     """All blocks, unchanged, in order, in one process."""
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)}
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)} | compiled_in(pytestconfig.cache.mkdir("xla"))
     r = subprocess.run([sys.executable, str(seed / "cells.py")], env=env, capture_output=True, text=True, timeout=600)
     assert r.returncode == 0, "\n".join(r.stderr.splitlines()[-25:])
 

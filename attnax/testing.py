@@ -48,7 +48,7 @@ def oracle_attention(
     *,
     mask: Bool[Array, "#b #h #q #k"] | None = None, # True = may attend
     score_mod: ScoreMod | None = None,              # Applied to the scaled scores
-    scale: float | None = None,                     # Factor on the scores; 1/sqrt(d) when None
+    scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
     sinks: Float[Array, " h"] | None = None         # One more logit per query head, whose value is 0
 ) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]: # (output, lse) in the dtype of the inputs
     """Attention by its definition, all heads repeated, in the dtype of the inputs.
@@ -197,6 +197,12 @@ def _check_scale(fn):
     """2 order: `scale` takes the place of 1/sqrt(d)"""
     _needs(fn, "scale")
     _agrees(fn, _sample(1, 2, 1, 5, 9, 8, 8), scale=0.7)
+
+def _check_traced_scale(fn):
+    """2 order: `scale` may be traced, and has its gradient"""
+    _needs(fn, "scale")
+    call = lambda f, q, k, v, scale: f(q, k, v, scale=scale, score_mod=_sloped)
+    _agrees(fn, _sample(1, 2, 1, 5, 9, 8, 8), call, extra={"scale": jax.device_put(np.float32(0.7))})
 
 def _check_empty_rows(fn):
     """3 masked means -inf: a query that sees nothing gives 0 and takes no gradient"""
@@ -401,7 +407,8 @@ def _check_padding(fn):
     _agrees(fn, [q, *fill(np.float32(0))], given=[q, *fill(junk)], mask=jax.device_put(seen[:, None, None]))
 
 # %% ../nbs/02_testing.ipynb #checks-table
-_CHECKS = {"shapes": _check_shapes, "order": _check_order, "scale": _check_scale, "empty_rows": _check_empty_rows,
+_CHECKS = {"shapes": _check_shapes, "order": _check_order, "scale": _check_scale,
+           "traced_scale": _check_traced_scale, "empty_rows": _check_empty_rows,
            "sinks": _check_sinks, "precision": _check_precision, "dtypes": _check_dtypes, "lse": _check_lse,
            "score_mod": _check_mods, "branches": _check_branches, "wrong_mods": _check_wrong_mods, "narrow": _check_narrow,
            "positions": _check_positions, "dropout": _check_dropout, "dropout_hash": _check_hash,

@@ -17,20 +17,19 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
-from .blockwise import _Settings, backward_from_parts, forward_from_parts, memory_efficient_attention
+from .blockwise import backward_from_parts, blockwise, forward_from_parts
 from .pallas_gpu import (
-    GPU_MISSING, MOST_WRITTEN_OUT, GpuSizes, TileData, TileRules, gpu_backward, gpu_forward, gpu_sizes, prepare_tiles)
+    GPU_MISSING, MOST_WRITTEN_OUT, GpuSizes, TileData, gpu_backward, gpu_forward, gpu_sizes, prepare_tiles)
 from .pallas_tpu import (
     MOST_LISTED, TpuSizes, tpu_backward, tpu_forward, tpu_lacks, tpu_listed, tpu_sizes)
 from .score_mods import causal_mod
-from .sparsity import BlockMask, choose_blocks, make_block_mask
-from .tiles import (
-    Dims, accumulator_dtype, apply_sinks, check_mask, check_qkv, check_sinks, default_scale, dropout_seed, hide_padding)
+from .sparsity import BlockMask, Blocks, choose_blocks, planned_block_mask
+from .tiles import AttentionCall, CallRules, Dims, accumulator_dtype, prepare_call
 from .tracing import ScoreModPlan, plan_score_mod, vary_like
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/24_kernels.flash.ipynb #facts
-class _Call(NamedTuple):
+class _Facts(NamedTuple):
     """What a choice between kernels depends on."""
     platform: str              # "cpu", "cuda", "rocm", "tpu"
     capability: tuple[int, ...] # Of a CUDA device: (9, 0) for Hopper; empty elsewhere
@@ -65,17 +64,14 @@ def _platform(device) -> tuple[str, tuple[int, ...]]:
     return "cuda", tuple(int(n) for n in device.compute_capability.split("."))
 
 # %% ../../nbs/24_kernels.flash.ipynb #recognise
-def _plan(score_mod: ScoreMod | None, dims: Dims, dtype) -> tuple[ScoreModPlan | None, list]:
-    """Plan of a mod and what it captured. Raises: `NotImplementedError` if it is not pointwise."""
-    if score_mod is None: return None, []
-    return plan_score_mod(score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k, dtype=dtype)
-
 def _recognise(plan: ScoreModPlan | None, dims: Dims, dtype) -> str:
     """What a mod is: "", "causal" or "a mod"."""
     return "" if plan is None else "causal" if plan == _causal_plan(dims, jnp.dtype(dtype)) else "a mod"
 
 @functools.lru_cache(maxsize=64)
-def _causal_plan(dims: Dims, dtype) -> ScoreModPlan: return _plan(causal_mod(), dims, dtype)[0]
+def _causal_plan(dims: Dims, dtype) -> ScoreModPlan:
+    """Plan of the bundled causal mod."""
+    return plan_score_mod(causal_mod(), batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k, dtype=dtype)[0]
 
 def _written_out(plan: ScoreModPlan | None) -> int:
     """Numbers in the look-ups of a plan, for all queries and keys."""
@@ -83,20 +79,15 @@ def _written_out(plan: ScoreModPlan | None) -> int:
     return sum(b * h * plan.dims[2] * plan.dims[3] for b, h in heads)
 
 # %% ../../nbs/24_kernels.flash.ipynb #gather
-def _gather(
-    query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, sinks, platform=None
-) -> _Call:
-    """The facts of a call, checked. `platform` pretends another machine: one that is new enough for everything."""
-    dims = check_qkv(query, key, value)
-    check_mask(mask, dims)
-    machine = (platform, (99,) if platform == "cuda" else ()) if platform is not None else _machine(query, key, value)
-    dropout = dropout_seed(dropout_rng, dropout_rate, deterministic) is not None
+def _facts(call: AttentionCall, return_lse: bool, platform: str | None = None) -> _Facts:
+    """The facts of a call. `platform` pretends another machine: one that is new enough for everything."""
+    dims, plan, arrays = call.dims, call.rules.plan, (call.query, call.key, call.value)
+    machine = (platform, (99,) if platform == "cuda" else ()) if platform is not None else _machine(*arrays)
     axes = tuple(sorted(map(str, jax.sharding.get_abstract_mesh().manual_axes)))
-    dtypes = tuple(str(x.dtype) for x in (query, key, value))
-    dtype, sinks = accumulator_dtype(query, key, value), check_sinks(sinks, dims)
-    plan, _ = _plan(score_mod, dims, dtype)
-    return _Call(*machine, dims, dtypes, mask is not None, _recognise(plan, dims, dtype), dropout, return_lse, sinks is not None,
-                 _lacks(plan, machine[0]), _written_out(plan), axes)
+    return _Facts(
+        *machine, dims, tuple(str(x.dtype) for x in arrays), call.mask is not None,
+        _recognise(plan, dims, accumulator_dtype(*arrays)), call.seed is not None, return_lse, call.sinks is not None,
+        _lacks(plan, machine[0]), _written_out(plan), axes)
 
 def _lacks(plan: ScoreModPlan | None, platform: str) -> frozenset[str]:
     """What a tile would have to do that the platform's compiler of kernels cannot."""
@@ -107,8 +98,8 @@ class _Rule(NamedTuple):
     """One thing that a kernel needs."""
     about: str                       # Argument, or "platform"
     needs: str                       # The rule in words
-    holds: Callable[[_Call], bool]   # Whether a call keeps it
-    found: Callable[[_Call], str]    # What the call has instead
+    holds: Callable[[_Facts], bool]   # Whether a call keeps it
+    found: Callable[[_Facts], str]    # What the call has instead
 
 _CUDNN = (
     _Rule("platform", "an NVIDIA GPU of compute capability 8.0 or later",
@@ -164,7 +155,7 @@ class AttentionChoice(NamedTuple):
         for name, reasons in self.refused.items(): lines += [f"  {name} refused:"] + [f"    {reason}" for reason in reasons]
         return "\n".join(lines)
 
-def _choose(call: _Call, without: tuple[str, ...] = ()) -> AttentionChoice:
+def _choose(call: _Facts, without: tuple[str, ...] = ()) -> AttentionChoice:
     """The first kernel whose rules a call keeps."""
     broken = {name: tuple(f"{r.about}: needs {r.needs}; got {r.found(call)}" for r in rules if not r.holds(call))
               for name, rules in _BACKENDS.items() if name not in without}
@@ -196,11 +187,13 @@ def explain_attention(
     """
     if platform not in (None, "cpu", "cuda", "rocm", "tpu"):
         raise ValueError(f"`platform` must be 'cpu', 'cuda', 'rocm' or 'tpu', got {platform!r}")
-    call = _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, sinks, platform)
-    choice, dims = _choose(call), call.dims
+    call = prepare_call(
+        query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
+        deterministic=deterministic, sinks=sinks)
+    choice, dims = _choose(_facts(call, return_lse, platform)), call.dims
     if choice.backend != "blockwise" or 0 in dims: return choice
-    return choice._replace(blocks=make_block_mask(
-        score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k, mask=mask, block_size=block_size))
+    rules = call.rules
+    return choice._replace(blocks=planned_block_mask(rules.plan, call.captures, call.mask, rules.size, block_size))
 
 # %% ../../nbs/24_kernels.flash.ipynb #tell-once
 class FallbackWarning(UserWarning):
@@ -232,7 +225,7 @@ def flash_attention(
     dropout_rate: float = 0.0,                      # Share of the weights to drop, 0 <= rate < 1
     deterministic: bool = True,                     # True: no dropout, whatever the rate
     broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
-    scale: float | None = None,                     # Factor on the scores; 1/sqrt(d) when None
+    scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
     sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
     return_lse: bool = False,                       # True: also return the log of the softmax denominators
     block_mask: BlockMask | None = None,            # From `make_block_mask`, for kernels that go by blocks
@@ -246,50 +239,47 @@ def flash_attention(
     Raises: `ValueError` for arrays, masks or rates that do not fit; `NotImplementedError` for a mod that is not
     pointwise. Source: Dao et al. 2022, FlashAttention.
     """
-    call = _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, sinks)
-    backend = _choose(call).backend
-    if backend == "cudnn":
-        try: return _through_jax(query, key, value, scale, score_mod is not None, "cudnn")
-        except (NotImplementedError, RuntimeError) as e:
-            backend = _choose(call, without=("cudnn",)).backend
-            _tell_once(f"flash_attention takes {backend}, since cuDNN refused: {e}")
-    if backend == "pallas":
-        seed = dropout_seed(dropout_rng, dropout_rate, deterministic)
-        out, lse = _run_flash(query, key, value, mask, score_mod, seed, dropout_rate, broadcast_dropout, scale, sinks)
-        return (out, lse) if return_lse else out
-    return memory_efficient_attention(
+    call = prepare_call(
         query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
-        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks,
-        return_lse=return_lse, block_mask=block_mask, block_size=block_size)
+        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks)
+    facts = _facts(call, return_lse)
+    backend = _choose(facts).backend
+    if backend == "cudnn":
+        try: return _through_jax(query, key, value, call.rules.scale, score_mod is not None, "cudnn")
+        except (NotImplementedError, RuntimeError) as e:
+            backend = _choose(facts, without=("cudnn",)).backend
+            _tell_once(f"flash_attention takes {backend}, since cuDNN refused: {e}")
+    if backend == "pallas": return call.finish(*_run_flash(call), return_lse)
+    return call.finish(*blockwise(call, block_mask=block_mask, block_size=block_size), return_lse)
 
 # %% ../../nbs/24_kernels.flash.ipynb #program
-class _Program(NamedTuple):
+class _FlashProgram(NamedTuple):
     """The static part of a call; hashable."""
-    rules: TileRules
+    rules: CallRules
     gpu: tuple[GpuSizes, GpuSizes]  # Forward, backward
     tpu: tuple[TpuSizes, TpuSizes]
-    cpu: _Settings
+    cpu: Blocks
     interpret: str                  # "gpu" or "tpu": that kernel, interpreted, on any machine; "" otherwise
 
-def _where_it_runs(program: _Program, args: tuple, **machines: Callable):
+def _where_it_runs(program: _FlashProgram, args: tuple, **machines: Callable):
     """The function of the machine that the program will be lowered for."""
     if program.interpret: return machines[program.interpret](*args, interpret=True)
     return lax.platform_dependent(*args, cuda=machines["gpu"], tpu=machines["tpu"], default=machines["cpu"])
 
-def _forward(program: _Program, query, key, value, data: TileData) -> tuple[Array, Array]:
+def _flash_forward(program: _FlashProgram, query, key, value, data: TileData) -> tuple[Array, Array]:
     """Output and lse."""
     rules = program.rules
-    def cpu(q, k, v, data): return forward_from_parts(program.cpu, q, k, v, data.parts, data.mask, data.seed)
+    def cpu(q, k, v, data): return forward_from_parts(rules, program.cpu, q, k, v, data.parts, data.mask, data.seed)
     return _where_it_runs(program, (query, key, value, data), cpu=cpu, gpu=functools.partial(gpu_forward, rules, program.gpu[0]),
                           tpu=functools.partial(tpu_forward, rules, program.tpu[0]))
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _flash(program: _Program, query, key, value, data: TileData): return _forward(program, query, key, value, data)
+def _flash(program: _FlashProgram, query, key, value, data: TileData): return _flash_forward(program, query, key, value, data)
 
 def _flash_fwd(program, *args):
     values, parts = jax.tree.map(lambda x: x.value, args), args[3].parts
     wanted = [x.perturbed and jnp.issubdtype(x.value.dtype, jnp.floating) for x in parts]
-    out, lse = _forward(program, *values)
+    out, lse = _flash_forward(program, *values)
     # a static flag per part: an empty tuple for yes, None for no
     return (out, lse), (values, out, lse, [() if w else None for w in wanted])
 
@@ -300,7 +290,7 @@ def _flash_bwd(program, kept, cotangents):
     wanted = [f is not None for f in flags]
     def cpu(q, k, v, data, lse, delta, d_out):
         *grads, d_parts = backward_from_parts(
-            program.cpu, q, k, v, data.parts, data.mask, data.seed, lse, delta, d_out, wanted)
+            program.rules, program.cpu, q, k, v, data.parts, data.mask, data.seed, lse, delta, d_out, wanted)
         return *grads, d_parts
     gpu = functools.partial(gpu_backward, program.rules, program.gpu[1], wanted=wanted)
     tpu = functools.partial(tpu_backward, program.rules, program.tpu[1], wanted=wanted)
@@ -314,27 +304,16 @@ _flash.defvjp(_flash_fwd, _flash_bwd, symbolic_zeros=True)
 
 # %% ../../nbs/24_kernels.flash.ipynb #run-flash
 @functools.partial(jax.jit, static_argnums=0)
-def _prepare_and_run(program: _Program, query, key, value, mask, seed, captures) -> tuple[Array, Array]:
+def _prepare_and_run(program: _FlashProgram, query, key, value, mask, seed, captures) -> tuple[Array, Array]:
     """Compute what tiles share, and run. Compiled once for all mods that do the same."""
     return _flash(program, query, key, value, prepare_tiles(program.rules.plan, captures, mask, seed))
 
-def _run_flash(
-    query, key, value, mask, score_mod, seed, rate, broadcast_dropout, scale, sinks, block_q=None, block_kv=None, interpret=""
-) -> tuple[Array, Array]:
-    """Output and lse of a call that keeps all rules."""
-    dims, dtype = check_qkv(query, key, value), accumulator_dtype(query, key, value)
-    mask = check_mask(mask, dims)
-    key, value = hide_padding(mask, key, value)
-    plan, captures = _plan(score_mod, dims, dtype)
-    scale, size = float(default_scale(scale, dims.d)), (dims.q, dims.k)
-    rate = 0.0 if seed is None else float(rate)
-    rules = TileRules(scale, rate, broadcast_dropout, plan, size)
+def _run_flash(call: AttentionCall, block_q: int | None = None, block_kv: int | None = None, interpret: str = ""):
+    """Output and lse of a call that keeps all rules, both without sinks."""
     asked = dict(block_q=block_q, block_k=block_kv)
-    gpu, tpu = (tuple(sizes(dims, backward=back, **asked) for back in (False, True)) for sizes in (gpu_sizes, tpu_sizes))
-    cpu = _Settings(scale, rate, broadcast_dropout, choose_blocks(*size), plan)
-    args = query, key, value, mask, seed, captures
-    out, lse = _prepare_and_run(_Program(rules, gpu, tpu, cpu, interpret), *vary_like(args, args))
-    return apply_sinks(out, lse, check_sinks(sinks, dims))
+    gpu, tpu = (tuple(sizes(call.dims, backward=back, **asked) for back in (False, True)) for sizes in (gpu_sizes, tpu_sizes))
+    program, args = _FlashProgram(call.rules, gpu, tpu, choose_blocks(*call.rules.size), interpret), call.arrays()
+    return _prepare_and_run(program, *vary_like(args, args))
 
 # %% ../../nbs/24_kernels.flash.ipynb #pallas-flash-attention
 @declare_kernel("softmax")
@@ -349,7 +328,7 @@ def pallas_flash_attention(
     dropout_rate: float = 0.0,                      # Share of the weights to drop, 0 <= rate < 1
     deterministic: bool = True,                     # True: no dropout, whatever the rate
     broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
-    scale: float | None = None,                     # Factor on the scores; 1/sqrt(d) when None
+    scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
     sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
     return_lse: bool = False,                       # True: also return the log of the softmax denominators
     block_q: int = 128,                             # Most queries per block of the Pallas kernel
@@ -368,18 +347,15 @@ def pallas_flash_attention(
     if on_fallback not in ("warn", "error", "silent"):
         raise ValueError(f"`on_fallback` must be 'warn', 'error' or 'silent', got {on_fallback!r}")
     if block_q < 1 or block_kv < 1: raise ValueError(f"`block_q` and `block_kv` must be at least 1, got {block_q} and {block_kv}")
-    pretended = "cuda" if interpret else None
-    call = _gather(query, key, value, mask, score_mod, dropout_rng, dropout_rate, deterministic, return_lse, sinks, pretended)
-    broken = [f"{r.about}: needs {r.needs}; got {r.found(call)}" for r in _PALLAS if not r.holds(call)]
-    if not broken and not force_fallback:
-        seed = dropout_seed(dropout_rng, dropout_rate, deterministic)
-        out, lse = _run_flash(query, key, value, mask, score_mod, seed, dropout_rate, broadcast_dropout, scale, sinks,
-                              block_q, block_kv, "gpu" if interpret else "")
-        return (out, lse) if return_lse else out
-    if not force_fallback: _fall_back("pallas_flash_attention", "; ".join(broken), on_fallback)
-    return memory_efficient_attention(
+    call = prepare_call(
         query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
-        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks, return_lse=return_lse)
+        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks)
+    facts = _facts(call, return_lse, "cuda" if interpret else None)
+    broken = [f"{r.about}: needs {r.needs}; got {r.found(facts)}" for r in _PALLAS if not r.holds(facts)]
+    if not broken and not force_fallback:
+        return call.finish(*_run_flash(call, block_q, block_kv, "gpu" if interpret else ""), return_lse)
+    if not force_fallback: _fall_back("pallas_flash_attention", "; ".join(broken), on_fallback)
+    return call.finish(*blockwise(call), return_lse)
 
 def _fall_back(name: str, reasons: str, on_fallback: str) -> None:
     """Say, as the caller wants it, that another kernel runs."""

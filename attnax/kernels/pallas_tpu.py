@@ -18,9 +18,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from .pallas_gpu import Tile, TileData, TileRules, _tile_backward, collect_gradients, matmul, round_up
+from .pallas_gpu import Tile, TileData, _tile_backward, collect_gradients, matmul, round_up
 from .sparsity import BlockLists, Blocks, find_blocks
-from .tiles import Dims, SoftmaxState, check_qkv, softmax_finish, softmax_step
+from .tiles import CallRules, Dims, SoftmaxState, check_qkv, softmax_finish, softmax_step
 from .tracing import ScoreModPlan, struct_like, vary_like
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #lists
@@ -73,7 +73,7 @@ def tpu_sizes(
     """Sizes by head width, so that a step fits the memory beside the core twice: one computes, one is on its way."""
     wide = max(dims.d, dims.e) > 128
     q, k = (256, 256) if backward and wide else (256, 512) if backward or wide else (512, 512)
-    q, k = block_q or q, block_k or k
+    q, k = min(q, block_q or q), min(k, block_k or k)
     return TpuSizes(Blocks(_even(dims.q, q, 32 if dims.q <= q else 128), _even(dims.k, k, 128)))
 
 MOST_LISTED = 2**17  # numbers in lists of blocks that fit the memory for scalars
@@ -176,7 +176,7 @@ def _share(data: TileData, blocks: Blocks) -> list[_Shared]: # The mask at the e
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #forward
 def tpu_forward(
-    rules: TileRules,               # What happens to scores
+    rules: CallRules,               # What happens to scores
     sizes: TpuSizes,                # Blocks
     query: Float[Array, "b h q d"], # Queries
     key: Float[Array, "b g k d"],   # Keys
@@ -231,7 +231,7 @@ def tpu_forward(
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #backward-call
 class _Backward(NamedTuple):
     """What both kernels of a backward pass are made of."""
-    rules: TileRules
+    rules: CallRules
     sizes: TpuSizes
     dims: Dims
     arrays: tuple          # q, do; lse, delta, as rows; k, v; all filled up
@@ -343,7 +343,7 @@ def _keys_backward(call: _Backward, lists: BlockLists, wanted: list[int]):
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #backward
 def tpu_backward(
-    rules: TileRules,               # As in the forward pass
+    rules: CallRules,               # As in the forward pass
     sizes: TpuSizes,                # Blocks of the backward pass
     query: Float[Array, "b h q d"], # Queries
     key: Float[Array, "b g k d"],   # Keys

@@ -15,13 +15,13 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .blockwise import (
-    _backward, _forward, _grouped_mask, _hoisted, _Program, _runs, _Settings, _Shared, memory_efficient_attention)
+    BlockProgram, Shared, blockwise_backward, blockwise_forward, memory_efficient_attention, share_blocks)
 from .score_mods import CallSizes, check_call, score_indices
-from .sparsity import BlockMask, choose_blocks, find_blocks
+from .sparsity import BlockMask, Blocks, choose_blocks
 from .tiles import (
-    Dims, SoftmaxState, accumulator_dtype, apply_sinks, check_mask, check_qkv, check_sinks, default_scale,
-    drop_weights, dropout_seed, hide_padding, merge_attention, softmax_finish, softmax_step, tile_scores, tile_values)
-from .tracing import apply_score_mod, mesh_axes, plan_score_mod, vary_over
+    CallRules, Dims, SoftmaxState, accumulator_dtype, check_mask, check_qkv, default_scale, drop_weights, dropout_seed,
+    hide_padding, merge_attention, prepare_call, softmax_finish, softmax_step, tile_scores, tile_values)
+from .tracing import apply_score_mod, mesh_axes, vary_over
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-reference
@@ -37,7 +37,7 @@ def ring_attention_reference(
     dropout_rate: float = 0.0,                      # Share of the weights to drop, 0 <= rate < 1
     deterministic: bool = True,                     # True: no dropout, whatever the rate
     broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
-    scale: float | None = None,                     # Factor on the scores; 1/sqrt(d) when None
+    scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
     return_lse: bool = False                        # True: also return the log of the softmax denominators
 ) -> Float[Array, "b h q e"]:                       # In the query's dtype; with `return_lse` a pair `(out, lse (b, h, q))`
     """What a ring of devices computes, on unsharded arrays: for tests and for reading.
@@ -76,28 +76,25 @@ class _Ring(NamedTuple):
     """What shapes the program of a call; hashable."""
     axis: str           # Mesh axis that the sequence is cut along
     size: int           # Devices on it
-    settings: _Settings # Blocks, scale, dropout and mod
+    rules: CallRules    # Of the call
+    blocks: Blocks      # Their sizes
 
 def _pass_on(blocks, ring: _Ring):
     """Hand arrays to the next device, and take those of the one before."""
     return lax.ppermute(blocks, ring.axis, [(i, (i + 1) % ring.size) for i in range(ring.size)])
 
-class _Visit(NamedTuple):
+class _RingVisit(NamedTuple):
     """What the loops of a visit need."""
-    program: _Program
-    shared: _Shared
+    program: BlockProgram
+    shared: Shared
     block_mask: BlockMask
     seen: Array | None  # The part of the mask that is about the keys that are visited
 
-def _prepare(ring: _Ring, dims: Dims, owner, mask, seed, captures) -> _Visit:
+def _prepare(ring: _Ring, dims: Dims, owner, mask, seed, captures) -> _RingVisit:
     """Positions, hoisted values and blocks of a visit to the keys of one device."""
-    settings, blocks = ring.settings, ring.settings.blocks
     starts = lax.axis_index(ring.axis) * dims.q, owner * dims.k
     seen = mask if mask is None or mask.shape[3] == 1 else lax.dynamic_slice_in_dim(mask, owner * dims.k, dims.k, 3)
-    parts, tables, found = _hoisted(settings.plan, captures, dims, blocks, starts)
-    block_mask = find_blocks(settings.plan, found, seen, (dims.q, dims.k), blocks, starts)
-    shared = _Shared(seed, parts, tables, _grouped_mask(seen, dims, blocks), starts)
-    return _Visit(_Program(*settings, _runs(block_mask)), shared, block_mask, seen)
+    return _RingVisit(*share_blocks(ring.rules, ring.blocks, dims, seen, seed, captures, starts=starts), seen)
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-forward
 def _ring_forward(ring: _Ring, query, key, value, mask, seed, captures) -> tuple[Array, Array]:
@@ -107,7 +104,8 @@ def _ring_forward(ring: _Ring, query, key, value, mask, seed, captures) -> tuple
         *before, blocks = carry
         arriving, owner = _pass_on(blocks, ring), (me - t) % ring.size
         visit = _prepare(ring, dims, owner, mask, seed, captures)
-        part = _forward(visit.program, query, *hide_padding(visit.seen, *blocks), visit.shared, visit.block_mask.rows, acc)
+        held, lists = hide_padding(visit.seen, *blocks), visit.block_mask.rows
+        part = blockwise_forward(visit.program, query, *held, visit.shared, lists, acc)
         return *merge_attention([tuple(before), part]), arriving
     nothing = jnp.zeros((dims.b, dims.h, dims.q, dims.e), acc), jnp.full((dims.b, dims.h, dims.q), -jnp.inf, acc)
     out, lse, _ = lax.fori_loop(0, ring.size, step, (*vary_over(nothing, mesh_axes(query)), (key, value)))
@@ -126,7 +124,7 @@ def _ring_backward(ring: _Ring, residuals, d_out, d_lse, wanted: list[bool]):
         visit = _prepare(ring, dims, owner, mask, seed, captures)
         needs = [floating(x) for x in (*visit.shared.parts, *visit.shared.tables)]
         held, lists = hide_padding(visit.seen, *blocks), visit.block_mask.columns
-        dq_t, dk_t, dv_t, d_given = _backward(visit.program, query, *held, visit.shared, lists, lse, delta, d_out, needs)
+        dq_t, dk_t, dv_t, d_given = blockwise_backward(visit.program, query, *held, visit.shared, lists, lse, delta, d_out, needs)
         def hoisted(chosen):
             rest = iter(chosen)
             full = [next(rest) if w else c for c, w in zip(captures, wanted)]
@@ -178,15 +176,11 @@ def ring_position(
     """Where a device's share of the sequence begins."""
     return lax.axis_index(axis_name) * length if _ring_size(axis_name) else 0
 
-def _check_ring_mask(mask, dims: Dims, n: int):
-    """Mask of local queries and all keys.
-
-    Raises: `ValueError` if it does not cover all keys, is not boolean, or does not broadcast.
-    """
+def _check_ring_mask(mask, dims: Dims, n: int) -> None:
+    """Raises: `ValueError` if a mask covers the keys of one device of several."""
     if mask is not None and n > 1 and jnp.ndim(mask) and jnp.shape(mask)[-1] == dims.k != 1:
         raise ValueError(f"`mask` must cover the keys of all {n} devices, {n * dims.k} of them, got shape {jnp.shape(mask)}, "
                          "which covers the keys of one: do not shard its last axis, or gather it with `jax.lax.all_gather`")
-    return check_mask(mask, dims._replace(k=n * dims.k))
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-attention
 @declare_kernel("softmax")
@@ -203,7 +197,7 @@ def ring_attention(
     broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
     axis_name: str | None = None,                   # Mesh axis that the sequence is cut along; None: there is no ring
     block_size: int = 512,                          # Most queries in a block
-    scale: float | None = None,                     # Factor on the scores; 1/sqrt(d) when None
+    scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
     sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
     return_lse: bool = False                        # True: also return the log of the softmax denominators
 ) -> Float[Array, "b h q e"]:                       # Local rows, in the query's dtype; with `return_lse` `(out, lse (b, h, q))`
@@ -224,18 +218,11 @@ def ring_attention(
             block_size=block_size)
     dims = check_qkv(query, key, value)
     if block_size < 1: raise ValueError(f"`block_size` must be at least 1, got {block_size}")
-    mask, seed = _check_ring_mask(mask, dims, size), dropout_seed(dropout_rng, dropout_rate, deterministic)
-    acc = accumulator_dtype(query, key, value)
-    if 0 in (dims.b, dims.q, dims.k):
-        out, lse = jnp.zeros((dims.b, dims.h, dims.q, dims.e), query.dtype), jnp.full((dims.b, dims.h, dims.q), -jnp.inf, acc)
-    else:
-        plan, captures = None, []
-        if score_mod is not None:
-            plan, captures = plan_score_mod(score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k,
-                                            dtype=acc, moved=True, whole=(size * dims.q, size * dims.k))
-        settings = _Settings(float(default_scale(scale, dims.d)), 0.0 if seed is None else float(dropout_rate), broadcast_dropout,
-                             choose_blocks(dims.q, dims.k, block_size), plan)
-        args = query, key, value, mask, seed, captures
-        out, lse = _ring(_Ring(axis_name, size, settings), *vary_over(args, mesh_axes(args, lax.axis_index(axis_name))))
-    out, lse = apply_sinks(out, lse, check_sinks(sinks, dims))
-    return (out, lse) if return_lse else out
+    _check_ring_mask(mask, dims, size)
+    call = prepare_call(
+        query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
+        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks, devices=size)
+    if 0 in (dims.b, dims.q, dims.k): return call.finish(*call.nothing(), return_lse)
+    args = query, key, value, call.mask, call.seed, call.captures
+    ring = _Ring(axis_name, size, call.rules, choose_blocks(dims.q, dims.k, block_size))
+    return call.finish(*_ring(ring, *vary_over(args, mesh_axes(args, lax.axis_index(axis_name)))), return_lse)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Interval', 'block_status', 'Blocks', 'choose_blocks', 'BlockLists', 'BlockMask', 'mask_status', 'find_blocks',
-           'fitting_blocks', 'make_block_mask', 'show_block_mask']
+           'fitting_blocks', 'make_block_mask', 'planned_block_mask', 'show_block_mask']
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #imports
 import functools
@@ -407,8 +407,18 @@ def make_block_mask(
     if score_mod is not None:
         plan, captures = plan_score_mod(score_mod, batch=batch, num_heads=num_heads, seq_q=seq_q, seq_kv=seq_kv)
     if mask is not None: mask = jnp.asarray(mask).reshape((1,) * (4 - jnp.ndim(mask)) + jnp.shape(mask))
-    blocks = fitting_blocks(plan, mask, (seq_q, seq_kv), block_size)
-    if plan is None or not (plan.hoisted or plan.looked_up): return find_blocks(plan, ([], []), mask, (seq_q, seq_kv), blocks)
+    return planned_block_mask(plan, captures, mask, (seq_q, seq_kv), block_size)
+
+def planned_block_mask(
+    plan: ScoreModPlan | None,               # Of the mod
+    captures: Sequence[Array],               # What the mod captured
+    mask: Bool[Array, "#b #h #q #k"] | None, # Boolean mask
+    size: tuple[int, int],                   # Queries and keys of the call
+    block_size: int = 512                    # Largest number of queries in a block
+) -> BlockMask:                              # Of the call
+    """Find the blocks of a mod that is planned already."""
+    blocks = fitting_blocks(plan, mask, size, block_size)
+    if plan is None or not (plan.hoisted or plan.looked_up): return find_blocks(plan, ([], []), mask, size, blocks)
     return _find_in_captures(plan, captures, mask, blocks)
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

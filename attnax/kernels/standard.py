@@ -30,7 +30,7 @@ def standard_attention(
     dropout_rate: float = 0.0,                      # Share of the weights to drop, 0 <= rate < 1
     deterministic: bool = True,                     # True: no dropout, whatever the rate
     broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
-    scale: float | None = None,                     # Factor on the scores; 1/sqrt(d) when None
+    scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
     sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
     return_lse: bool = False                        # True: also return the log of the softmax denominators
 ) -> Float[Array, "b h q e"]:                       # In the query's dtype; with `return_lse` a pair `(out, lse (b, h, q))`

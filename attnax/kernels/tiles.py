@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Dims', 'check_qkv', 'check_mask', 'accumulator_dtype', 'default_scale', 'tile_scores', 'tile_values', 'SoftmaxState',
            'softmax_step', 'softmax_finish', 'merge_attention', 'check_sinks', 'apply_sinks', 'hide_padding',
-           'dropout_keep', 'dropout_seed', 'drop_weights']
+           'dropout_keep', 'dropout_seed', 'drop_weights', 'CallRules', 'AttentionCall', 'prepare_call']
 
 # %% ../../nbs/14_kernels.tiles.ipynb #imports
 import math
@@ -16,7 +16,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from .score_mods import check_number
+from .score_mods import check_number, compose_score_mods
+from .tracing import ScoreModPlan, plan_score_mod
+from ..typing import ScoreMod
 
 # %% ../../nbs/14_kernels.tiles.ipynb #dims
 class Dims(NamedTuple):
@@ -77,11 +79,13 @@ def accumulator_dtype(
     return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
 
 def default_scale(
-    scale: float | None, # As the caller gave it
-    head_dim: int        # Head width, `d`
-) -> float:              # `1/sqrt(d)` unless given
-    """Factor on the scores."""
-    return 1 / math.sqrt(max(head_dim, 1)) if scale is None else scale
+    scale: float | Float[Array, ""] | None, # As the caller gave it
+    head_dim: int                           # Head width, `d`
+) -> float | Float[Array, ""]:              # `1/sqrt(d)` unless given
+    """Factor on the scores. Raises: `ValueError` if `scale` is not one number."""
+    if scale is None: return 1 / math.sqrt(max(head_dim, 1))
+    check_number("scale", scale)
+    return scale if isinstance(scale, jax.Array) else float(scale)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #tile-scores
 def tile_scores(
@@ -261,3 +265,78 @@ def drop_weights(
     b, h, q, k = indices
     if broadcast: b = h = jnp.zeros((), jnp.int32)
     return jnp.where(dropout_keep(seed, b, h, q, k, rate), weights / (1 - rate), jnp.zeros_like(weights))
+
+# %% ../../nbs/14_kernels.tiles.ipynb #call
+class CallRules(NamedTuple):
+    """What a call does to its scores; static, hashable."""
+    scale: float               # Factor on the scores
+    rate: float                # Share of the weights to drop; 0 where nothing is dropped
+    broadcast_dropout: bool    # Whether all sequences and heads drop the same weights
+    plan: ScoreModPlan | None  # Of the mod
+    size: tuple[int, int]      # Queries and keys
+
+class AttentionCall(NamedTuple):
+    """A checked call: what it does, and to which arrays."""
+    rules: CallRules
+    dims: Dims
+    query: Float[Array, "b h q d"]
+    key: Float[Array, "b g k d"]
+    value: Float[Array, "b g k e"]
+    mask: Bool[Array, "#b #h #q #k"] | None # True = may attend
+    seed: UInt[Array, " 2"] | None          # Of dropout
+    captures: list[Array]                   # What the mod captured
+    sinks: Float[Array, " h"] | None        # One more logit per head
+
+    def arrays(self) -> tuple:
+        """Queries, keys and values without what padding hides, mask, seed and captures."""
+        return self.query, *hide_padding(self.mask, self.key, self.value), self.mask, self.seed, self.captures
+
+    def nothing(self) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]:
+        """Output and lse of queries that see no key."""
+        rows, acc = (self.dims.b, self.dims.h, self.dims.q), accumulator_dtype(self.query, self.key, self.value)
+        return jnp.zeros((*rows, self.dims.e), self.query.dtype), jnp.full(rows, -jnp.inf, acc)
+
+    def finish(self, out: Float[Array, "b h q e"], lse: Float[Array, "b h q"], return_lse: bool):
+        """What the caller gets: the output, with sinks, alone or in a pair with its lse."""
+        out, lse = apply_sinks(out, lse, self.sinks)
+        return (out, lse) if return_lse else out
+
+# %% ../../nbs/14_kernels.tiles.ipynb #settle-scale
+def _settle_scale(scale, score_mod: ScoreMod | None, head_dim: int) -> tuple[float, ScoreMod | None]:
+    """The factor as far as it is known while tracing, and the mod; an array becomes a first mod, which captures it."""
+    scale = default_scale(scale, head_dim)
+    if not isinstance(scale, jax.Array): return scale, score_mod
+    def scaled(s, b_idx, h_idx, q_idx, kv_idx): return s * scale.astype(s.dtype)
+    return 1.0, scaled if score_mod is None else compose_score_mods(scaled, score_mod)
+
+# %% ../../nbs/14_kernels.tiles.ipynb #prepare-call
+def prepare_call(
+    query: Float[Array, "b h q d"] | jax.ShapeDtypeStruct, # Queries, or their shape
+    key: Float[Array, "b g k d"] | jax.ShapeDtypeStruct,   # Keys, or their shape
+    value: Float[Array, "b g k e"] | jax.ShapeDtypeStruct, # Values, or their shape
+    *,
+    mask: Bool[Array, "#b #h #q #k"] | None = None, # True = may attend
+    score_mod: ScoreMod | None = None,              # Pointwise
+    dropout_rng: Array | None = None,               # Key for dropout on the weights
+    dropout_rate: float = 0.0,                      # Share of the weights to drop, 0 <= rate < 1
+    deterministic: bool = True,                     # True: no dropout, whatever the rate
+    broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
+    scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
+    sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
+    devices: int = 1                                # Pieces that a ring cuts the sequence into; the arrays are one of them
+) -> AttentionCall:                                 # The call, ready for any kernel of tiles
+    """Check the arguments of a call and plan its mod, once.
+
+    Raises: `ValueError` for arguments that do not fit; `NotImplementedError` for a mod that is not pointwise.
+    """
+    dims = check_qkv(query, key, value)
+    mask = check_mask(mask, dims._replace(k=devices * dims.k))
+    seed = dropout_seed(dropout_rng, dropout_rate, deterministic)
+    (scale, score_mod), size = _settle_scale(scale, score_mod, dims.d), (dims.q, dims.k)
+    plan, captures = None, []
+    if score_mod is not None:
+        plan, captures = plan_score_mod(
+            score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k, dtype=accumulator_dtype(query, key, value),
+            moved=devices > 1, whole=(devices * dims.q, devices * dims.k))
+    rules = CallRules(scale, 0.0 if seed is None else float(dropout_rate), bool(broadcast_dropout), plan, size)
+    return AttentionCall(rules, dims, query, key, value, mask, seed, captures, check_sinks(sinks, dims))

@@ -9,6 +9,7 @@ __all__ = ['Value', 'Step', 'ScoreModPlan', 'mesh_axes', 'vary_over', 'vary_like
 
 # %% ../../nbs/12_kernels.tracing.ipynb #imports
 import functools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
@@ -167,6 +168,25 @@ def _plain(params) -> bool:
     if isinstance(params, tuple): return all(map(_plain, params))
     return params is None or isinstance(params, (bool, int, float, str, np.dtype, Enum))
 
+def _pushed(step: Step):
+    """What a function with a derivative of its own does to values and tangents, traced at the shapes it was called with."""
+    body = step.params[0]["call_jaxpr"]
+    traced = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in body.in_avals)
+    original = lambda *args: _bind(step.primitive, step.params[0], args)[0]
+    return jax.make_jaxpr(lambda p, t: jax.jvp(original, p, t))(traced, traced)
+
+def _text(closed) -> tuple:
+    """What a traced function does: its text without addresses, and the arrays in it."""
+    arrays = tuple(id(x) if isinstance(x, jax.core.Tracer) else (np.shape(x), str(jnp.result_type(x)), np.asarray(x).tobytes())
+                   for x in closed.consts)
+    return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)), arrays
+
+def _said(step: Step) -> tuple:
+    """All that shapes what a step does. A parameter that its text does not settle, a function say, equals only itself."""
+    params = step.params[0]
+    if step.name == "custom_jvp_call": return _text(params["call_jaxpr"]), _text(_pushed(step))
+    return str(params), 0 if _plain(params) else id(params)
+
 def _primitives(jaxpr) -> set[str]:
     """Names of all primitives in a jaxpr, in what it calls too."""
     inner = [e.params.get("jaxpr", e.params.get("call_jaxpr")) for e in jaxpr.eqns]
@@ -198,9 +218,8 @@ class ScoreModPlan:
         return frozenset(s.name for s in self.tile_steps).union(*inner) - _PASSING - {"custom_jvp_call"}
 
     def _written(self) -> tuple:
-        """All that shapes what the plan does. A parameter that its text does not settle, a function say, equals only itself."""
-        steps = tuple((s.name, str(s.params[0]), 0 if _plain(s.params[0]) else id(s.params[0]), s.inputs, s.outputs)
-                      for s in self.steps)
+        """All that shapes what the plan does."""
+        steps = tuple((s.name, _said(s), s.inputs, s.outputs) for s in self.steps)
         constants = tuple(str(v.constant) for v in self.values)
         return self.dims, self.moved, self.out, steps, constants, tuple((v.shapes, str(v.dtype)) for v in self.values)
 
@@ -373,12 +392,10 @@ def _elementwise(jaxpr, consts, args) -> list[Array]:
 def _with_own_rule(step: Step) -> Callable:
     """A function with a derivative of its own, such as `jax.nn.relu`, for arrays of any shape; the derivative stays its own."""
     body = step.params[0]["call_jaxpr"]
-    original = lambda *args: _bind(step.primitive, step.params[0], args)[0]
     fn = jax.custom_jvp(lambda *args: _elementwise(body.jaxpr, body.consts, args)[0])
     @fn.defjvp
     def rule(primals, tangents):
-        traced = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in body.in_avals]
-        pushed = jax.make_jaxpr(lambda p, t: jax.jvp(original, p, t))(tuple(traced), tuple(traced))
+        pushed = _pushed(step)
         outs = _elementwise(pushed.jaxpr, pushed.consts, (*primals, *tangents))
         return outs[0], jnp.broadcast_to(outs[-1], outs[0].shape)
     return fn

@@ -11,6 +11,7 @@ as the page, times the changes.
 import argparse
 import ast
 import json
+import os
 import random
 import shlex
 import shutil
@@ -89,6 +90,14 @@ def copy_of_tree(into: Path) -> Path:
     return into
 
 
+def export(home: Path) -> None:
+    """Write the package of a changed tree. nbdev does nothing where `IN_TEST` is set, as it is here."""
+    env = {k: v for k, v in os.environ.items() if k != "IN_TEST"}
+    subprocess.run([Path(sys.executable).parent / "nbdev_export"], cwd=home, env=env, check=True, capture_output=True)
+    modules = (p.relative_to(home) for p in (home / "attnax").rglob("*.py"))
+    if all((home / m).read_bytes() == (root / m).read_bytes() for m in modules): raise RuntimeError("the change did not arrive")
+
+
 def holds(home: Path, tests: str) -> bool:
     """Whether some tests of a tree pass."""
     command = [sys.executable, "-m", "pytest", "-qx", *shlex.split(tests)]
@@ -104,7 +113,7 @@ def try_one(nb: Path, mutant, also, limits, tests: str) -> tuple[str, str]:
         for c in book["cells"]:
             if c["id"] == cell: c["source"] = source.splitlines(keepends=True)
         (home / "nbs" / nb.name).write_text(json.dumps(book), encoding="utf-8")
-        subprocess.run([Path(sys.executable).parent / "nbdev_export"], cwd=home, check=True, capture_output=True)
+        export(home)
         for page in (nb.name, *(p.name for p in also)):
             if not passes(home, page, limits[page]): return page, what
         if tests and not holds(home, tests): return "pytest", what

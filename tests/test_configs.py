@@ -69,8 +69,8 @@ def run(family, config) -> np.ndarray:
 
 
 class Ours:
-    """What attnax makes of configs: a print, or the words with which it refuses. Equal configs are run once."""
-    def __init__(self, family): self.family, self.known = family, {}
+    """What attnax makes of configs: a print, or the words with which it refuses. Equal configs are run once, and written once."""
+    def __init__(self, family): self.family, self.known, self.read_back = family, {}, {}
 
     def read(self, config: dict):
         fields = Fields(config)
@@ -81,8 +81,9 @@ class Ours:
     def __call__(self, config: dict, large: bool = False) -> np.ndarray | str | None:
         try: ours = self.read(config)
         except (ValueError, NotImplementedError) as e: return str(e)
-        if large: return None
         key = repr(settled(ours))
+        if key not in self.read_back: self.read_back[key] = settled(self.read(self.family.write_config(ours))) == settled(ours)
+        if large: return None
         if key not in self.known: self.known[key] = run(self.family, ours)
         return self.known[key]
 
@@ -147,4 +148,5 @@ def test_changed_configs(name):
     print(f"\n{name}: {len(changes)} changes, {', '.join(f'{n} {kind}' for kind, n in sorted(counts.items()))}; "
           f"{len(ours.known)} models run")
     assert len(changes) > 400 and counts["equal"] >= 150, counts
+    assert [c for c, same in ours.read_back.items() if not same] == [], "written, these configs are read as others"
     assert not wrong, f"{len(wrong)} of {len(changes)}:\n" + "\n".join(wrong)

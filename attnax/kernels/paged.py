@@ -72,7 +72,7 @@ class _Call:
                  (first + jnp.arange(q, dtype=jnp.int32)).reshape(1, 1, q, 1), position.reshape(1, 1, 1, -1))
         scores = tile_scores(query, key, self.scale).astype(state.maximum.dtype)
         if self.mod is not None: scores = self.mod(self.captures, scores, *where)
-        scores = jnp.where(seen & (where[3] <= where[2]), scores, -jnp.inf)
+        scores = jnp.where(seen[None] & (where[3] <= where[2]), scores, -jnp.inf)
         drop = lambda p: drop_weights(p, where, self.seed, self.rate, broadcast=self.broadcast)
         return softmax_step(state, scores, lambda p: tile_values(p, value), drop)
 
@@ -113,7 +113,8 @@ def _attend_row(
 
     def visit_pages(i, state):
         key, value, position, valid = _read_pages(cache, row, i)
-        seen = valid & _mask_tile(mask, i * tile, tile) if own is None else valid
+        seen = valid[None, None]
+        if own is None: seen &= _mask_tile(mask, i * tile, tile)
         return call.step(state, query, key, value, row, first, position, seen)
 
     acc = _accumulator(query, cache)
@@ -144,7 +145,7 @@ def _visit_own(
         at = jnp.minimum(i * tile, n - tile)
         key, value = (lax.dynamic_slice_in_dim(x, at, tile, axis=1)[None] for x in own)
         index = at + jnp.arange(tile, dtype=jnp.int32)
-        seen = (index >= i * tile) & _mask_tile(mask, at, tile)
+        seen = (index >= i * tile)[None, None] & _mask_tile(mask, at, tile)
         return call.step(state, query, key, value, row, first, first + index, seen)
     return lax.fori_loop(0, -(-n // tile), visit, state) if n else state
 

@@ -173,9 +173,10 @@ def _write_pages(
     counts: Int[Array, " r"]            # How many of the `n` tokens are real, from the front
 ) -> PagedKVCache:                      # With the lengths grown by `counts`
     """Write new tokens behind each sequence; a token without a block goes nowhere."""
-    place = cache.seq_lengths[rows][:, None] + jnp.arange(keys_new.shape[1], dtype=jnp.int32)
+    new = jnp.arange(keys_new.shape[1], dtype=jnp.int32)[None]
+    place = cache.seq_lengths[rows][:, None] + new
     entry, slot = place // cache.block_size, place % cache.block_size
-    real = jnp.arange(keys_new.shape[1]) < counts[:, None]
+    real = new < counts[:, None]
     block = jnp.take_along_axis(cache.block_table[rows], entry, axis=1, mode="fill", fill_value=-1)
     checkify.debug_check(jnp.all((block >= 0) | ~real), "a token would go to an unallocated block: call `allocate_blocks` first")
     block = jnp.where(real & (block >= 0), block, cache.num_blocks)

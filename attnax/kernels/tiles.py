@@ -161,7 +161,7 @@ def merge_attention(
             raise ValueError(f"lse must have the shape of its output without the last axis, got {lse.shape} and {out.shape}")
     lses = jnp.stack([lse for _, lse in parts])
     top = _finite(lax.stop_gradient(lses.max(0)))
-    shares = jnp.exp(lses - top)
+    shares = jnp.exp(lses - top[None])
     total = shares.sum(0)
     safe = jnp.where(total > 0, total, 1)
     out = sum((share / safe)[..., None] * o for share, (o, _) in zip(shares, parts))
@@ -189,10 +189,10 @@ def apply_sinks(
     Source: Xiao et al. 2023, StreamingLLM; OpenAI 2025, gpt-oss.
     """
     if sinks is None: return out, lse
-    sink, seen = sinks.astype(lse.dtype)[:, None], lse > -jnp.inf
+    sink, seen = jnp.broadcast_to(sinks.astype(lse.dtype)[:, None], lse.shape), lse > -jnp.inf
     safe = jnp.where(seen, lse, 0)  # so that no gradient is -inf times 0
     share = jnp.where(seen, jax.nn.sigmoid(safe - sink), 0)
-    joined = jnp.where(seen, jnp.logaddexp(safe, sink), jnp.broadcast_to(sink, lse.shape))
+    joined = jnp.where(seen, jnp.logaddexp(safe, sink), sink)
     return (out * share[..., None]).astype(out.dtype), joined
 
 # %% ../../nbs/14_kernels.tiles.ipynb #hide-padding

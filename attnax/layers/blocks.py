@@ -41,7 +41,7 @@ class ResidualBlock(nnx.Module):
         source, norm = x if source is None else source, getattr(self, f"ln{number}")
         y = sublayer(norm(source) if self.pre_norm else source)
         if self.sandwich_norm: y = getattr(self, f"post_ln{number}")(y)
-        if hasattr(self, f"ls{number}"): y = y * getattr(self, f"ls{number}")[...].astype(y.dtype)
+        if hasattr(self, f"ls{number}"): y = y * jnp.broadcast_to(getattr(self, f"ls{number}")[...].astype(y.dtype), y.shape)
         y = x + self.drop_path(self.dropout(y, deterministic=deterministic), deterministic=deterministic)
         return y if self.pre_norm else norm(y)
 

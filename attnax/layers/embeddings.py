@@ -122,7 +122,8 @@ def sinusoidal_positions(
     if d_model < 1: raise ValueError(f"`d_model` must be at least 1, got {d_model}")
     work = jnp.promote_types(dtype, jnp.float32)
     inv_freq = jnp.asarray(10000.0 ** (-np.arange(0, d_model, 2) / d_model), work)
-    angles = check_position_ids(position_ids)[..., None].astype(work) * inv_freq
+    ids = check_position_ids(position_ids)
+    angles = ids[..., None].astype(work) * inv_freq.reshape((1,) * ids.ndim + (-1,))
     both = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return both.reshape(*angles.shape[:-1], 2 * inv_freq.size)[..., :d_model].astype(dtype)
 
@@ -153,7 +154,8 @@ class PositionalEncoding(nnx.Module):
         """
         if x.shape[-1] != self.d_model: raise ValueError(f"`x` must have width {self.d_model}, got shape {x.shape}")
         work = jnp.promote_types(x.dtype, jnp.float32)
-        return (x + sinusoidal_positions(positions_for(x, position_ids, self.max_len), self.d_model, work)).astype(x.dtype)
+        added = sinusoidal_positions(positions_for(x, position_ids, self.max_len), self.d_model, work)
+        return (x + jnp.broadcast_to(added, x.shape)).astype(x.dtype)
 
 # %% ../../nbs/31_layers.embeddings.ipynb #learned-positional-embedding
 class LearnedPositionalEmbedding(nnx.Module):
@@ -187,7 +189,8 @@ class LearnedPositionalEmbedding(nnx.Module):
         """
         n, m = self.embedding.shape
         if x.shape[-1] != m: raise ValueError(f"`x` must have width {m}, got shape {x.shape}")
-        return (x + take_rows(self.embedding[...], positions_for(x, position_ids, n))).astype(x.dtype)
+        rows = take_rows(self.embedding[...], positions_for(x, position_ids, n))
+        return (x + jnp.broadcast_to(rows, x.shape)).astype(x.dtype)
 
 # %% ../../nbs/31_layers.embeddings.ipynb #as-pair
 def as_pair(

@@ -64,7 +64,7 @@ def sort_by_expert(
 ) -> tuple[Int[Array, " t*k"], Int[Array, " experts"], Int[Array, " experts"]]: # Assignments, sorted; each run's start and end
     """Line up the assignments of each expert."""
     flat = experts.T.reshape(-1)
-    load = (flat == jnp.arange(num_experts)[:, None]).sum(1, dtype=jnp.int32)
+    load = (flat[None] == jnp.arange(num_experts)[:, None]).sum(1, dtype=jnp.int32)
     ends = jnp.cumsum(load, dtype=jnp.int32)
     return jnp.argsort(flat, stable=True).astype(jnp.int32), ends - load, ends
 
@@ -301,7 +301,7 @@ def capacity_experts(
     if capacity < 1: raise ValueError(f"`capacity` must be at least 1, got {capacity}")
     t, n, dtype = x.shape[0], experts.size, jnp.dtype(jnp.result_type(x, *params) if dtype is None else dtype)
     order, starts, ends = sort_by_expert(experts, params[0].shape[0])
-    slots = starts[:, None] + jnp.arange(capacity)
+    slots = starts[:, None] + jnp.arange(capacity)[None]
     ids = jnp.where(slots < ends[:, None], order.at[slots].get(mode="fill", fill_value=n), n)
     tokens = jnp.where(ids < n, ids % t, t)
     spec = ExpertSpec(ff_activation, dtype, float(dropout_rate), (), "batched")
@@ -424,7 +424,7 @@ class MixtureOfExperts(nnx.Module):
             return y, jnp.zeros((), weights.dtype)
         room = -int(-self.capacity_factor * experts.size // self.num_experts)
         y, dropped = capacity_experts(x, weights, experts, params, capacity=min(x.shape[0], room), **settings)
-        return y, dropped / jnp.maximum((experts < self.num_experts).sum(), 1).astype(weights.dtype)
+        return y, dropped.astype(weights.dtype) / jnp.maximum((experts < self.num_experts).sum(), 1).astype(weights.dtype)
 
 # %% ../../nbs/34_layers.moe.ipynb #expert-parallel
 def expert_parallel(

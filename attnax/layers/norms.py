@@ -47,7 +47,7 @@ class RMSNorm(nnx.Module):
         inv = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
         scale = self.scale[...]
         if self.scale_offset: scale = scale.astype(wide.dtype) + self.scale_offset
-        return (wide * inv * scale).astype(x.dtype if self.dtype is None else self.dtype)
+        return (wide * inv * jnp.broadcast_to(scale, wide.shape)).astype(x.dtype if self.dtype is None else self.dtype)
 
 # %% ../../nbs/32_layers.norms.ipynb #create-norm
 def create_norm(

@@ -117,7 +117,8 @@ def rope_cos_sin_from_positions(
     dtype = jnp.promote_types(out_dtype, jnp.float32)
     inv_freq = rope_inv_freq(head_dim, base, dtype)
     if scaling is not None: inv_freq = scaling(inv_freq)
-    angles = check_position_ids(position_ids, table_len)[..., None].astype(dtype) * inv_freq
+    ids = check_position_ids(position_ids, table_len)
+    angles = ids[..., None].astype(dtype) * inv_freq.reshape((1,) * ids.ndim + (-1,))
     cos, sin = _computed_once(jnp.cos(angles), jnp.sin(angles))
     return cos.astype(out_dtype), sin.astype(out_dtype)
 
@@ -154,7 +155,7 @@ def apply_rope(
         raise ValueError(f"{rule} of `x`, got {cos.shape} and {sin.shape} for `x` of shape {x.shape}")
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     a, b = jnp.split(x.astype(dtype), 2, axis=-1)
-    cos, sin = cos.astype(dtype), sin.astype(dtype)
+    cos, sin = (t.astype(dtype).reshape((1,) * (x.ndim - t.ndim) + t.shape) for t in (cos, sin))
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 # %% ../../nbs/30_layers.rope.ipynb #rotary-embedding

@@ -6,6 +6,7 @@ weights for both sides. Neither torch nor transformers is needed here.
 """
 import importlib.util
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 from flax import nnx
 from notebooks import root
+from safetensors.numpy import save_file
 
+from attnax.pretrained import load_pretrained
 from attnax.pretrained.bert import BERT
 from attnax.pretrained.family import Fields, settled
 from attnax.pretrained.gemma import GEMMA2
@@ -150,3 +153,25 @@ def test_changed_configs(name):
     assert len(changes) > 400 and counts["equal"] >= 150, counts
     assert [c for c, same in ours.read_back.items() if not same] == [], "written, these configs are read as others"
     assert not wrong, f"{len(wrong)} of {len(changes)}:\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {"bert", "vit"}))   # what writes text
+def test_head_beside_its_embedding(name, tmp_path):
+    """A head that is stored beside the embedding it is tied to may be there or not, and must hold the same numbers."""
+    family, (copy, home) = FAMILIES[name], FAMILIES[name].tied
+    base = json.loads((root / "nbs" / "fixtures" / "configs" / f"{name}.json").read_text())["base"]
+    config = base | {"tie_word_embeddings": True, "architectures": [family.architecture]}
+    ours = Ours(family).read(config)
+    model = nnx.eval_shape(lambda: family.build(ours, frozenset()))
+    shapes = parameter_shapes(model)
+    names = {n: s for rule in family.all_rules(model) for n, s in expected_shapes(rule, shapes).items()}
+    tensors = {n: np.asarray(tool.draw(n, s), np.float32) for n, s in names.items()}
+    assert home in tensors and copy not in tensors
+    states = []
+    for more in ({}, {copy: tensors[home]}):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        save_file(tensors | more, tmp_path / "model.safetensors")
+        states.append(jax.tree.leaves(nnx.state(load_pretrained(tmp_path), nnx.Param)))
+    assert all(np.array_equal(a, b) for a, b in zip(*states, strict=True))
+    save_file(tensors | {copy: tensors[home] + 1}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=f"`{re.escape(copy)}`"): load_pretrained(tmp_path)

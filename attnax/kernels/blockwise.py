@@ -50,7 +50,8 @@ def _units(program: BlockProgram, dims: Dims, lists: BlockLists) -> tuple[int, i
     largest = lambda n, most: max(i for i in range(1, n + 1) if n % i == 0 and i <= max(most, 1))
     heads = largest(dims.g, room)
     own_lists = lists.clear_count.shape[0] > 1
-    return (1 if own_lists or heads < dims.g else largest(dims.b, room // heads)), heads
+    alone = own_lists or heads < dims.g or not isinstance(dims.b, int)
+    return (1 if alone else largest(dims.b, room // heads)), heads
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #cut
 def _pad(x: Array, axis: int, size: int, fill=0) -> Array:

@@ -205,8 +205,10 @@ def _positions_of_blocks(dims: tuple[int, int, int, int], block_q: int, block_k:
     """First and last position of each block along each axis; `starts` are the positions of the first query and key."""
     out = []
     for axis, (n, size, start) in enumerate(zip(dims, (1, 1, block_q, block_k), (0, 0, *starts))):
-        first = np.arange(0, n, size, dtype=np.int32)
-        ends = first, np.minimum(first + (size - 1), n - 1).astype(np.int32)
+        if isinstance(n, int):
+            first = np.arange(0, n, size, dtype=np.int32)
+            ends = first, np.minimum(first + (size - 1), n - 1).astype(np.int32)
+        else: ends = np.zeros(1, np.int32), np.full(1, 2**31 - 1, np.int32)   # a batch without a number: any sequence
         out.append(Interval(*((start + x).reshape([-1 if i == axis else 1 for i in range(4)]) for x in ends)))
     return out
 

@@ -100,7 +100,8 @@ def tile_scores(
     def in_turn(rows, key): return jnp.concatenate([together(rows[:, :, i:i + 1], key) for i in range(rows.shape[2])], 2)
     # Two or three rows, as in decoding with grouped heads: XLA on a CPU reads K at the pace of memory for one row, and at
     # a third of it for a few, so one after the other is 1.1 to 1.8 times as fast
-    s = lax.platform_dependent(rows, key, cpu=in_turn, default=together) if 1 < rows.shape[2] < 4 else together(rows, key)
+    few = isinstance(rows.shape[2], int) and 1 < rows.shape[2] < 4   # a length without a number is one for export
+    s = lax.platform_dependent(rows, key, cpu=in_turn, default=together) if few else together(rows, key)
     return s.reshape(b, h, q, k) * jnp.asarray(scale, acc)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #tile-values
@@ -327,9 +328,13 @@ def prepare_call(
 ) -> AttentionCall:                                 # The call, ready for any kernel of tiles
     """Check the arguments of a call and plan its mod, once.
 
-    Raises: `ValueError` for arguments that do not fit; `NotImplementedError` for a mod that is not pointwise.
+    Raises: `ValueError` for arguments that do not fit; `NotImplementedError` for a mod that is not pointwise, or a length
+    without a number.
     """
     dims = check_qkv(query, key, value)
+    if not (isinstance(dims.q, int) and isinstance(dims.k, int)):
+        raise NotImplementedError(f"`query` and `key` have lengths without a number, {dims.q} and {dims.k}, and tiled "
+                                  "kernels cut lengths into blocks: export with `standard_attention`, or with lengths that are numbers")
     mask = check_mask(mask, dims._replace(k=devices * dims.k))
     seed = dropout_seed(dropout_rng, dropout_rate, deterministic)
     (scale, score_mod), size = _settle_scale(scale, score_mod, dims.d), (dims.q, dims.k)

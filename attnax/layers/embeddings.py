@@ -84,7 +84,7 @@ class TokenEmbedding(nnx.Module):
         dtype = jnp.result_type(x, table) if self.dtype is None else self.dtype
         x, table = x.astype(dtype), table.astype(dtype)
         rows = x.size // table.shape[1]
-        if not 1 < rows <= 32: return jnp.matmul(x, table.T)
+        if not isinstance(rows, int) or not 1 < rows <= 32: return jnp.matmul(x, table.T)
         # For a few rows, as in decoding a batch, the table goes first: XLA on a CPU then reads it 1.5 times as fast.
         # The barrier is there because XLA would turn the product round again.
         scores = lax.optimization_barrier(jnp.matmul(table, x.reshape(rows, -1).T))
@@ -102,7 +102,8 @@ def positions_for(
     """
     *batch, s, _ = x.shape
     if position_ids is None:
-        if s > limit: raise ValueError(f"`x` must be no longer than {limit}, the number of positions there are, got {s}")
+        if isinstance(s, int) and s > limit:   # a length without a number is one for export
+            raise ValueError(f"`x` must be no longer than {limit}, the number of positions there are, got {s}")
         return jnp.arange(s)
     ids = check_position_ids(position_ids, limit)
     if ids.shape[-1] != s or any(i not in (1, b) for i, b in zip(ids.shape[-2::-1], batch[::-1])) or ids.ndim >= x.ndim:

@@ -245,6 +245,7 @@ def expert_blocks(
     num_experts: int           # Number of experts
 ) -> tuple[int, ...]:          # Rows of a block: one size, or a large and a small one
     """Block sizes for a load: half a fair share, a power of two within 8 .. 256; from 32 on also a quarter of it."""
+    if not isinstance(num_assignments, int): return 128, 32   # without a number, as in an export
     half = num_assignments // num_experts // 2
     large = min(256, max(8, 1 << max(0, half.bit_length() - 1)))
     return (large, large // 4) if large >= 32 else (large,)

@@ -200,5 +200,5 @@ class RotaryEmbedding(nnx.Module):
 
         Raises: `ValueError` as `cos_sin_for_positions` and `apply_rope` do.
         """
-        if position_ids is None: position_ids = np.arange(x.shape[-2])
+        if position_ids is None: position_ids = (np if isinstance(x.shape[-2], int) else jnp).arange(x.shape[-2])
         return apply_rope(x, *self.cos_sin_for_positions(position_ids, out_dtype=jnp.promote_types(x.dtype, self.dtype)))

@@ -333,8 +333,9 @@ def prepare_call(
     """
     dims = check_qkv(query, key, value)
     if not (isinstance(dims.q, int) and isinstance(dims.k, int)):
-        raise NotImplementedError(f"`query` and `key` have lengths without a number, {dims.q} and {dims.k}, and tiled "
-                                  "kernels cut lengths into blocks: export with `standard_attention`, or with lengths that are numbers")
+        raise NotImplementedError(
+            f"`query` and `key` have lengths without a number, {dims.q} and {dims.k}, and tiled kernels cut lengths into blocks: "
+            "export with `standard_attention`, or with lengths that are numbers")
     mask = check_mask(mask, dims._replace(k=devices * dims.k))
     seed = dropout_seed(dropout_rng, dropout_rate, deterministic)
     (scale, score_mod), size = _settle_scale(scale, score_mod, dims.d), (dims.q, dims.k)

@@ -132,6 +132,9 @@ _PALLAS = (
           lambda c: ", ".join(c.dtypes)),
     _Rule("query, key, value", "head widths of at most 256", lambda c: max(c.dims.d, c.dims.e) <= 256,
           lambda c: f"{c.dims.d} for keys and {c.dims.e} for values"),
+    _Rule("query, key, value", "head widths of at most 128 in float32 on a GPU, whose registers hold no more",
+          lambda c: c.platform == "tpu" or "float32" not in c.dtypes or max(c.dims.d, c.dims.e) <= 128,
+          lambda c: f"float32, {c.dims.d} for keys and {c.dims.e} for values"),
     _Rule("query, key, value", "no empty axis",
           lambda c: all(n > 0 for n in c.dims), lambda c: f"(b, h, g, q, k, d, e) = {tuple(c.dims)}"),
     _Rule("score_mod", "operations and dtypes that the compiler of kernels knows", lambda c: not c.lacks,
@@ -311,7 +314,8 @@ def _prepare_and_run(program: _FlashProgram, query, key, value, mask, seed, capt
 def _run_flash(call: AttentionCall, block_q: int | None = None, block_kv: int | None = None, interpret: str = ""):
     """Output and lse of a call that keeps all rules, both without sinks."""
     asked = dict(block_q=block_q, block_k=block_kv)
-    gpu, tpu = (tuple(sizes(call.dims, backward=back, **asked) for back in (False, True)) for sizes in (gpu_sizes, tpu_sizes))
+    gpu = tuple(gpu_sizes(call.dims, backward=back, dtype=call.query.dtype, **asked) for back in (False, True))
+    tpu = tuple(tpu_sizes(call.dims, backward=back, **asked) for back in (False, True))
     program, args = _FlashProgram(call.rules, gpu, tpu, choose_blocks(*call.rules.size), interpret), call.arrays()
     return _prepare_and_run(program, *vary_like(args, args))
 

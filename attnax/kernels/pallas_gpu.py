@@ -49,6 +49,7 @@ class Tile(NamedTuple):
     h: Array            # Which query head
     i: Array            # Which block of queries
     j: Array            # Which block of keys
+    exact: object = lax.Precision.HIGHEST # How to multiply float32
 
     def positions(self) -> tuple[Array, Array, Array, Array]:
         """The four positions; queries in a column, keys in a row."""
@@ -67,17 +68,24 @@ class Tile(NamedTuple):
         k = self.j * self.blocks.k + lax.broadcasted_iota(jnp.int32, (1, self.blocks.k), 1)
         return jnp.where(k < rules.size[1], scores, -jnp.inf)
 
+    def dot(self, a: Array, b: Array, contract: tuple[int, int]) -> Array:
+        """Product of two matrices over one axis of each, in float32."""
+        return matmul(a, b, contract, self.exact)
+
     def drop(self, weights: Array, seed: Array | None) -> Array:
         """Dropout on the weights of the tile."""
         where = self.positions()
         return drop_weights(weights, where, seed, self.rules.rate, broadcast=self.rules.broadcast_dropout)
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #dot
-def matmul(a: Array, b: Array, contract: tuple[int, int], dtype=jnp.float32) -> Array:
-    """Product of two matrices over one axis of each; float32 stays float32."""
-    precision = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
+def matmul(a: Array, b: Array, contract: tuple[int, int], exact=lax.Precision.HIGHEST) -> Array:
+    """Product of two matrices over one axis of each, in float32; `exact` says how float32 is multiplied."""
     dims = ((contract[:1], contract[1:]), ((), ()))
-    return lax.dot_general(a, b, dims, precision=precision, preferred_element_type=dtype)
+    return lax.dot_general(a, b, dims, precision=exact if a.dtype == jnp.float32 else None, preferred_element_type=jnp.float32)
+
+# float32 on tensor cores: each factor as three of bfloat16, and the six products that matter. One by one, without them,
+# the products of a tile are written out by the compiler and do not fit the registers
+_ON_TENSOR_CORES = lax.DotAlgorithmPreset.BF16_BF16_F32_X6
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #part
 def round_up(x: Array, axis: int, size: int, mode: str = "edge") -> Array:
@@ -132,17 +140,21 @@ class GpuSizes(NamedTuple):
 
 def _power(n: int) -> int: return max(16, 1 << (n - 1).bit_length())
 
+# (queries, keys, warps) by head width, forward and backward: what `tools/compile_gpu.py` shows to fit the registers
+_SIZES = {"float32": {64: ((64, 32, 4), (32, 32, 4)), 128: ((32, 32, 4), (16, 32, 4)), 256: ((32, 32, 4), (32, 32, 4))},
+          "16 bits": {64: ((128, 64, 4), (64, 64, 4)), 128: ((128, 64, 8), (64, 64, 8)), 256: ((64, 32, 8), (32, 32, 4))}}
+
 def gpu_sizes(
     dims: Dims,                # Of the call
     *,
     backward: bool,            # Which pass
+    dtype=jnp.bfloat16,        # Of queries, keys and values
     block_q: int | None = None,# Most queries per block; from the table when None
     block_k: int | None = None # Most keys per block; from the table when None
 ) -> GpuSizes:                 # For Triton, whose blocks are powers of two
     """Sizes by head width, so that the tiles of a program fit its registers; never larger than the call."""
-    wide = max(_power(dims.d), _power(dims.e))
-    q, k, warps = {True: ((64, 64, 4) if wide <= 64 else (64, 64, 8) if wide <= 128 else (32, 32, 4)),
-                   False: ((128, 64, 4) if wide <= 64 else (128, 64, 8) if wide <= 128 else (64, 32, 8))}[backward]
+    wide = max(_power(dims.d), _power(dims.e), 64)
+    q, k, warps = _SIZES["float32" if jnp.dtype(dtype) == jnp.float32 else "16 bits"][min(wide, 256)][backward]
     fit = lambda size, asked, n: min([size, _power(n), *([] if asked is None else [_power(asked)])])
     return GpuSizes(Blocks(fit(q, block_q, dims.q), fit(k, block_k, dims.k)), warps)
 
@@ -218,12 +230,12 @@ def gpu_forward(
         lists, part_refs, seed = refs[:4], refs[4:4 + len(shared)], _seed(data, refs[-1])
         q_t = q_ref[...]
         def visit(j, clear, state):
-            tile, at = Tile(rules, sizes.blocks, b_, h_, i, j), pl.ds(j * bk, bk)
+            tile, at = Tile(rules, sizes.blocks, b_, h_, i, j, _ON_TENSOR_CORES), pl.ds(j * bk, bk)
             k_t, v_t = k_ref[at, :], v_ref[at, :]
             given = [p.row_tile(ref, j) for p, ref in zip(shared, part_refs)]
-            s = matmul(q_t, k_t, (1, 1)) * rules.scale
+            s = tile.dot(q_t, k_t, (1, 1)) * rules.scale
             s = tile.modded(s, given[:len(parts)], None if mask is None else given[-1], clear=clear)
-            return softmax_step(state, s, lambda p: matmul(p.astype(v_t.dtype), v_t, (1, 0)), lambda p: tile.drop(p, seed))
+            return softmax_step(state, s, lambda p: tile.dot(p.astype(v_t.dtype), v_t, (1, 0)), lambda p: tile.drop(p, seed))
         start = SoftmaxState(*(jnp.full((bq, n), x, jnp.float32) for n, x in ((1, -jnp.inf), (1, 0.), (v.shape[3], 0.))))
         out, lse = softmax_finish(_walk(lists, visit, start))
         out_ref[...], lse_ref[...] = out.astype(out_ref.dtype), lse
@@ -242,9 +254,9 @@ def _tile_backward(tile: Tile, rows: Sequence, k_t, v_t, given: Sequence, mask, 
         full = list(given)
         for n, x in zip(wanted, chosen): full[n] = x
         return tile.modded(s, full, mask, clear=clear)
-    s, pull = jax.vjp(modded, matmul(q_t, k_t, (1, 1)) * tile.rules.scale, [given[n] for n in wanted])
+    s, pull = jax.vjp(modded, tile.dot(q_t, k_t, (1, 1)) * tile.rules.scale, [given[n] for n in wanted])
     p = jnp.exp(s - lse_t)
-    ds = p * (tile.drop(matmul(do_t, v_t, (1, 1)), seed) - delta_t)
+    ds = p * (tile.drop(tile.dot(do_t, v_t, (1, 1)), seed) - delta_t)
     draw, d_chosen = pull(ds if clear else jnp.where(p > 0, ds, 0))
     return tile.drop(p, seed), draw if clear else jnp.where(p > 0, draw, 0), d_chosen
 
@@ -300,13 +312,13 @@ def _queries_backward(
         own = [ref[...] for ref in (q_ref, do_ref, lse_ref, delta_ref)]
         def visit(j, clear, carry):
             dq, sums = carry
-            at, tile = pl.ds(j * bk, bk), Tile(call.rules, call.sizes.blocks, b_, h_, i, j)
+            at, tile = pl.ds(j * bk, bk), Tile(call.rules, call.sizes.blocks, b_, h_, i, j, _ON_TENSOR_CORES)
             k_t, v_t = k_ref[at, :], v_ref[at, :]
             given, mask = call.split([p.row_tile(ref, j) for p, ref in zip(call.shared, part_refs)])
             _, ds, d_parts = _tile_backward(tile, own, k_t, v_t, given, mask, seed, [*wanted, *dense], clear=clear)
             for ref, x in zip(part_outs[len(wanted):], d_parts[len(wanted):]): ref[:, at] = x.astype(jnp.float32)
             sums = [x + y.astype(jnp.float32) for x, y in zip(sums, d_parts)]
-            return dq + matmul(ds.astype(k_t.dtype), k_t, (1, 0)), sums
+            return dq + tile.dot(ds.astype(k_t.dtype), k_t, (1, 0)), sums
         start = jnp.zeros(own[0].shape, jnp.float32), [jnp.zeros((n, 1), jnp.float32) for n in along]
         dq, sums = _walk(lists, visit, start)
         dq_ref[...] = dq * call.rules.scale
@@ -338,12 +350,12 @@ def _keys_backward(call: _Backward, lists: BlockLists, wanted: list[int]) -> tup
         def one_head(member, grads):
             def visit(i, clear, carry):
                 (dk, dv), sums = carry
-                tile = Tile(call.rules, call.sizes.blocks, b_, g_ * r + member, i, j)
+                tile = Tile(call.rules, call.sizes.blocks, b_, g_ * r + member, i, j, _ON_TENSOR_CORES)
                 rows = [ref[member, pl.ds(i * bq, bq), :] for ref in row_refs]
                 given, mask = call.split([p.column_tile(ref, member, i) for p, ref in zip(call.shared, part_refs)])
                 p, ds, d_parts = _tile_backward(tile, rows, k_t, v_t, given, mask, seed, wanted, clear=clear)
-                dk = dk + matmul(ds.astype(rows[0].dtype), rows[0], (0, 0))
-                dv = dv + matmul(p.astype(rows[1].dtype), rows[1], (0, 0))
+                dk = dk + tile.dot(ds.astype(rows[0].dtype), rows[0], (0, 0))
+                dv = dv + tile.dot(p.astype(rows[1].dtype), rows[1], (0, 0))
                 return (dk, dv), [x + y.astype(jnp.float32) for x, y in zip(sums, d_parts)]
             grads, sums = _walk(lists, visit, (grads, [jnp.zeros((1, bk), jnp.float32) for _ in wanted]))
             for ref, x in zip(part_outs, sums): ref[member, :, :] = x

@@ -175,3 +175,21 @@ def test_head_beside_its_embedding(name, tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(*states, strict=True))
     save_file(tensors | {copy: tensors[home] + 1}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=f"`{re.escape(copy)}`"): load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name, fields, rate", [
+    ("bert", ("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.1),
+    ("gpt2", ("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.1),
+    ("vit", ("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0), ("whisper", ("dropout",), 0.0)])
+def test_dropout_of_a_config(name, fields, rate):
+    """The family's own rate where nothing is said, else what is said, zero included; and it is written back."""
+    family = FAMILIES[name]
+    base = json.loads((root / "nbs" / "fixtures" / "configs" / f"{name}.json").read_text())["base"]
+    def read(config): return Ours(family).read(config)
+    def said(config): return getattr(config, "decoder", config).dropout_rate
+    without = {n: v for n, v in base.items() if n not in fields}
+    assert said(read(without)) == rate
+    for given in (0.0, 0.25):
+        ours = read(without | dict.fromkeys(fields, given))
+        written = family.write_config(ours)
+        assert said(ours) == given and [written[n] for n in fields] == [given] * len(fields)

@@ -19,6 +19,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name == "test_notebooks.py")
 
 
+@pytest.fixture(scope="module")
+def quick_compiler():
+    """For modules whose programs run a few times on a few numbers."""
+    import jax
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def runs(request, tmp_path_factory):
     """The notebooks, running; by notebook a future of what `execute` returns."""

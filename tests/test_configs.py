@@ -37,12 +37,12 @@ CLOSE = 1e-4
 WIDTHS = ("num_attention_heads", "head_dim", "hidden_size", "intermediate_size")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compiler():
-    """Every program here runs a few times on a few numbers."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
+
+def recorded(name: str) -> dict:
+    """The changes of a family's config, and what came of them."""
+    return json.loads((root / "nbs" / "fixtures" / "configs" / f"{name}.json").read_text())
 
 
 # ---- Our side
@@ -137,7 +137,7 @@ def judge(family: str, base: dict, change: dict, ours, theirs: int, prints) -> t
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_changed_configs(name):
-    said = json.loads((root / "nbs" / "fixtures" / "configs" / f"{name}.json").read_text())
+    said = recorded(name)
     ours, counts, wrong = Ours(FAMILIES[name]), {}, []
     changes = [({n: v}, out) for n, cases in said["one"].items() for v, out in cases] + [(c, out) for c, out in said["two"]]
     for change, theirs in [({}, 0), *changes]:
@@ -159,7 +159,7 @@ def test_changed_configs(name):
 def test_head_beside_its_embedding(name, tmp_path):
     """A head that is stored beside the embedding it is tied to may be there or not, and must hold the same numbers."""
     family, (copy, home) = FAMILIES[name], FAMILIES[name].tied
-    base = json.loads((root / "nbs" / "fixtures" / "configs" / f"{name}.json").read_text())["base"]
+    base = recorded(name)["base"]
     config = base | {"tie_word_embeddings": True, "architectures": [family.architecture]}
     ours = Ours(family).read(config)
     model = nnx.eval_shape(lambda: family.build(ours, frozenset()))
@@ -184,7 +184,7 @@ def test_head_beside_its_embedding(name, tmp_path):
 def test_dropout_of_a_config(name, fields, rate):
     """The family's own rate where nothing is said, else what is said, zero included; and it is written back."""
     family = FAMILIES[name]
-    base = json.loads((root / "nbs" / "fixtures" / "configs" / f"{name}.json").read_text())["base"]
+    base = recorded(name)["base"]
     def read(config): return Ours(family).read(config)
     def said(config): return getattr(config, "decoder", config).dropout_rate
     without = {n: v for n, v in base.items() if n not in fields}

@@ -30,12 +30,7 @@ def of(make, **kw):
 def lm(**fields): return of(lambda rngs: ax.TransformerLM(rngs, config(**fields)), deterministic=True)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compiler():
-    """Every program here runs twice."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 CASES = {  # a function, a shape with letters, and two sizes for them

@@ -11,7 +11,6 @@ as the page, times the changes.
 import argparse
 import ast
 import json
-import os
 import random
 import shlex
 import shutil
@@ -27,6 +26,7 @@ sys.path[:0] = [str(root / "tests"), str(root / "tools")]
 
 from notebooks import code  # noqa: E402
 from test_notebooks import execute, outputs, stale  # noqa: E402
+from test_project import nbdev  # noqa: E402
 
 BOUNDARY = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==", ast.Is: "is not",
             ast.IsNot: "is", ast.In: "not in", ast.NotIn: "in"}
@@ -91,9 +91,8 @@ def copy_of_tree(into: Path) -> Path:
 
 
 def export(home: Path) -> None:
-    """Write the package of a changed tree. nbdev does nothing where `IN_TEST` is set, as it is here."""
-    env = {k: v for k, v in os.environ.items() if k != "IN_TEST"}
-    subprocess.run([Path(sys.executable).parent / "nbdev_export"], cwd=home, env=env, check=True, capture_output=True)
+    """Write the package of a changed tree."""
+    nbdev("nbdev.doclinks:nbdev_export", home)
     modules = (p.relative_to(home) for p in (home / "attnax").rglob("*.py"))
     if all((home / m).read_bytes() == (root / m).read_bytes() for m in modules): raise RuntimeError("the change did not arrive")
 

@@ -324,13 +324,17 @@ def share_blocks(
     block_mask: BlockMask | None = None # Which blocks to compute; found when None
 ) -> tuple[BlockProgram, Shared, BlockMask]: # What `blockwise_forward` and `blockwise_backward` need
     """Compute what tiles share, and find the blocks. Differentiable in the captures."""
-    parts, tables, found = [], [], ([], [])
+    found = [], []
     if rules.plan is not None:
         where = score_indices(dims.b, dims.h, dims.q, dims.k, q_start=starts[0], k_start=starts[1])
         found = hoist(rules.plan, captures, where)
-        parts, tables = [_filled(_by_group(x, dims.g, dims.h // dims.g), blocks) for x in found[0]], found[1]
+    return _share(rules, blocks, dims, found, mask, seed, starts, block_mask)
+
+def _share(rules: CallRules, blocks: Blocks, dims: Dims, found: tuple, mask, seed, starts=_STARTS, block_mask=None):
+    """The same from hoisted values and tables."""
     if block_mask is None: block_mask = find_blocks(rules.plan, found, mask, (dims.q, dims.k), blocks, starts)
-    shared = Shared(seed, parts, tables, _grouped_mask(mask, dims, blocks), starts)
+    parts = [_filled(_by_group(x, dims.g, dims.h // dims.g), blocks) for x in found[0]]
+    shared = Shared(seed, parts, found[1], _grouped_mask(mask, dims, blocks), starts)
     return BlockProgram(rules, blocks, _runs(block_mask)), shared, block_mask
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #blockwise
@@ -352,7 +356,7 @@ def blockwise(
     """Carry a call out, block by block. Raises: `ValueError` for a block mask of another call, or a size below 1."""
     if block_size < 1: raise ValueError(f"`block_size` must be at least 1, got {block_size}")
     rules, dims = call.rules, call.dims
-    if 0 in (dims.b, dims.q, dims.k): return call.nothing()
+    if call.empty: return call.nothing()
     if block_mask is None: blocks = fitting_blocks(rules.plan, call.mask, rules.size, block_size)
     else: blocks = _check_block_mask(block_mask, dims)
     # under shard_map all inputs vary alike before the kernel's own derivative begins:
@@ -403,16 +407,9 @@ def _check_block_mask(block_mask: BlockMask, dims: Dims) -> Blocks:
     return block_mask.blocks
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #from-parts
-def _from_parts(rules: CallRules, blocks: Blocks, dims: Dims, parts: Sequence[Array], mask: Array | None, seed):
-    """What the passes need, from parts on the axes of the scores; look-ups written out come last."""
-    block_mask = find_blocks(rules.plan, (parts, []), mask, rules.size, blocks)
-    grouped = [_filled(_by_group(x, dims.g, dims.h // dims.g), blocks) for x in parts]
-    shared = Shared(seed, grouped, [], _grouped_mask(mask, dims, blocks), _STARTS)
-    return BlockProgram(rules, blocks, _runs(block_mask)), shared, block_mask
-
 def forward_from_parts(rules: CallRules, blocks: Blocks, query, key, value, parts, mask, seed) -> tuple[Array, Array]:
-    """Output in the query's dtype and lse, from hoisted parts. No derivative of its own."""
-    program, shared, block_mask = _from_parts(rules, blocks, check_qkv(query, key, value), parts, mask, seed)
+    """Output in the query's dtype and lse, from hoisted parts; look-ups written out come last. No derivative of its own."""
+    program, shared, block_mask = _share(rules, blocks, check_qkv(query, key, value), (parts, []), mask, seed)
     return blockwise_forward(program, query, key, value, shared, block_mask.rows, query.dtype)
 
 def backward_from_parts(
@@ -420,7 +417,7 @@ def backward_from_parts(
 ):
     """Gradients of queries, keys, values and of the wanted parts."""
     dims = check_qkv(query, key, value)
-    program, shared, block_mask = _from_parts(rules, blocks, dims, parts, mask, seed)
+    program, shared, block_mask = _share(rules, blocks, dims, (parts, []), mask, seed)
     *grads, d_parts = blockwise_backward(program, query, key, value, shared, block_mask.columns, lse, delta, d_out, wanted)
     chosen = [x for x, w in zip(parts, wanted) if w]
     flat = lambda g, x: g.reshape(g.shape[0], -1, *g.shape[3:])[:, :, :x.shape[2], :x.shape[3]].astype(x.dtype)

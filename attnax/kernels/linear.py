@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .tiles import Dims, accumulator_dtype, check_mask, check_qkv, dropout_seed
+from .tiles import Dims, accumulator_dtype, check_lengths, check_mask, check_qkv, dropout_seed
 from .tracing import unvary_like, vary_like
 from ..typing import ScoreMod, declare_kernel
 
@@ -211,10 +211,7 @@ def linear_attention(
     dims = check_qkv(query, key, value)
     _refuse_linear(score_mod, dropout_rng, dropout_rate, deterministic)
     if chunk_size < 1: raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}")
-    if not (isinstance(dims.q, int) and isinstance(dims.k, int)):
-        raise NotImplementedError(
-            f"`query` and `key` have lengths without a number, {dims.q} and {dims.k}, and `linear_attention` goes by chunks: "
-            "export with `standard_attention`, or with lengths that are numbers")
+    check_lengths(dims, "`linear_attention` goes by chunks")
     if dims.q != dims.k or dims.k % chunk_size:
         raise ValueError("`query` and `key` must have one length, divisible by chunk_size: pad them and hide the padding with "
                          f"`mask`; got lengths {dims.q} and {dims.k} with chunk_size={chunk_size}")

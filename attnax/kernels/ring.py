@@ -222,7 +222,7 @@ def ring_attention(
     call = prepare_call(
         query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
         deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks, devices=size)
-    if 0 in (dims.b, dims.q, dims.k): return call.finish(*call.nothing(), return_lse)
+    if call.empty: return call.finish(*call.nothing(), return_lse)
     args = query, key, value, call.mask, call.seed, call.captures
     ring = _Ring(axis_name, size, call.rules, choose_blocks(dims.q, dims.k, block_size))
     return call.finish(*_ring(ring, *vary_over(args, mesh_axes(args, lax.axis_index(axis_name)))), return_lse)

@@ -7,6 +7,8 @@ __all__ = ['GPU_MISSING', 'MOST_WRITTEN_OUT', 'TileData', 'prepare_tiles', 'Tile
            'make_parts', 'GpuSizes', 'gpu_sizes', 'gpu_forward', 'gpu_backward', 'collect_gradients']
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #imports
+import math
+import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 
 from .score_mods import score_indices
 from .sparsity import BlockLists, Blocks, find_blocks
-from .tiles import CallRules, Dims, SoftmaxState, check_qkv, drop_weights, softmax_finish, softmax_step
+from .tiles import CallRules, Dims, SoftmaxState, check_qkv, drop_weights, exp_less, softmax_finish, softmax_step
 from .tracing import ScoreModPlan, apply_plan, hoist, look_up, struct_like, vary_like
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #tile-data
@@ -50,13 +52,18 @@ class Tile(NamedTuple):
     i: Array            # Which block of queries
     j: Array            # Which block of keys
     exact: object = lax.Precision.HIGHEST # How to multiply float32
+    exp_less: Callable = exp_less         # How to compute `exp(factor x - m)`
 
     def positions(self) -> tuple[Array, Array, Array, Array]:
         """The four positions; queries in a column, keys in a row."""
         q = self.i * self.blocks.q + lax.broadcasted_iota(jnp.int32, (self.blocks.q, 1), 0)
         k = self.j * self.blocks.k + lax.broadcasted_iota(jnp.int32, (1, self.blocks.k), 1)
-        (n_q, n_k) = self.rules.size
-        return self.b, self.h, jnp.minimum(q, n_q - 1), jnp.minimum(k, n_k - 1)
+        real = lambda x, n, block: jnp.minimum(x, n - 1) if n % block else x
+        return self.b, self.h, real(q, self.rules.size[0], self.blocks.q), real(k, self.rules.size[1], self.blocks.k)
+
+    def plain(self, clear: bool) -> bool:
+        """Whether scores stay what they are, so that `scale` may wait for the exponential."""
+        return clear and self.rules.scale > 0 and (self.rules.plan is None or self.rules.plan.clear_out == 0)
 
     def modded(self, scores: Array, parts: Sequence[Array], mask: Array | None, *, clear: bool) -> Array:
         """Mod, then mask, then the end of the keys."""
@@ -83,9 +90,21 @@ def matmul(a: Array, b: Array, contract: tuple[int, int], exact=lax.Precision.HI
     dims = ((contract[:1], contract[1:]), ((), ()))
     return lax.dot_general(a, b, dims, precision=exact if a.dtype == jnp.float32 else None, preferred_element_type=jnp.float32)
 
-# float32 on tensor cores: each factor as three of bfloat16, and the six products that matter. One by one, without them,
-# the products of a tile are written out by the compiler and do not fit the registers
-_ON_TENSOR_CORES = lax.DotAlgorithmPreset.BF16_BF16_F32_X6
+def _ex2_less(x: Array, m: Array, factor: float = 1.0) -> Array:
+    """`exp(factor x - m)` in two instructions of NVIDIA's, as a power of two. `exp` takes nine; XLA's `exp2` a product and a
+    difference where one instruction does both, and two more for results below 1e-38."""
+    from jax.experimental.pallas import triton as plt
+    factor = struct.pack(">f", factor * math.log2(math.e)).hex()
+    words = f"{{ .reg .f32 t; fma.rn.f32 t, $1, 0f{factor}, $2; ex2.approx.ftz.f32 $0, t; }}"
+    low = jnp.broadcast_to(m * -math.log2(math.e), x.shape)
+    like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return plt.elementwise_inline_asm(words, args=[x, low], constraints="=f,f,f", pack=1, result_shape_dtypes=[like])[0]
+
+def _on_gpu(interpret: bool) -> tuple:
+    """How tiles multiply float32, and how they compute `exp(factor x - m)`."""
+    # on tensor cores: each factor as three of bfloat16, and the six products that matter. One by one, without them, the
+    # products of a tile are written out by the compiler and do not fit the registers
+    return lax.DotAlgorithmPreset.BF16_BF16_F32_X6, exp_less if interpret else _ex2_less
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #part
 def round_up(x: Array, axis: int, size: int, mode: str = "edge") -> Array:
@@ -159,11 +178,23 @@ def gpu_sizes(
     return GpuSizes(Blocks(fit(q, block_q, dims.q), fit(k, block_k, dims.k)), warps)
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #launch
+def _turned(spec: pl.BlockSpec, blocks: int) -> pl.BlockSpec:
+    """The same blocks, the last one first."""
+    return pl.BlockSpec(spec.block_shape, lambda i, h, b: spec.index_map(blocks - 1 - i, h, b))
+
 def _launch(
     kernel: Callable, sizes: GpuSizes, *, grid, inputs: Sequence[tuple], outputs: Sequence[tuple], interpret: bool, name: str,
-    aliases: dict | None = None
+    aliases: dict | None = None, turned: bool = False
 ) -> list[Array]:
-    """Call a kernel. Inputs are pairs (array, block), outputs triples (shape, dtype, block)."""
+    """Call a kernel with its place in the grid and its blocks. Inputs are pairs (array, block), outputs triples (shape, dtype,
+    block). `turned`: the last blocks first, which in causal attention have the most to do, so that no long one is left at the end.
+    """
+    if turned:
+        inputs = [(x, _turned(spec, grid[0])) for x, spec in inputs]
+        outputs = [(shape, dtype, _turned(spec, grid[0])) for shape, dtype, spec in outputs]
+    def placed(*refs):
+        i, h, b = (pl.program_id(n) for n in range(3))
+        kernel((grid[0] - 1 - i if turned else i, h, b), *refs)
     params = {}
     if not interpret:
         from jax.experimental.pallas import triton as plt  # explicit parameters: without them JAX would choose another compiler
@@ -171,7 +202,7 @@ def _launch(
     arrays = [x for x, _ in inputs]
     arrays = vary_like(arrays, *arrays)  # under `shard_map` everything that a kernel meets varies alike
     return pl.pallas_call(
-        kernel, grid=grid, in_specs=[spec for _, spec in inputs], out_specs=[spec for *_, spec in outputs],
+        placed, grid=grid, in_specs=[spec for _, spec in inputs], out_specs=[spec for *_, spec in outputs],
         out_shape=[struct_like(shape, dtype, arrays[0]) for shape, dtype, _ in outputs], interpret=interpret, name=name,
         input_output_aliases=aliases or {}, **params)(*arrays)
 
@@ -225,17 +256,18 @@ def gpu_forward(
     inputs = [(q, rows(q)), (k, whole(k)), (v, whole(v)), *_list_inputs(lists), *((p.array, p.by_rows()) for p in shared)]
     if data.seed is not None: inputs.append((data.seed, pl.BlockSpec((2,), lambda i, h, b: (0,))))
 
-    def kernel(q_ref, k_ref, v_ref, *refs):
-        (*refs, out_ref, lse_ref), i, h_, b_ = refs, *(pl.program_id(n) for n in range(3))
+    def kernel(where, q_ref, k_ref, v_ref, *refs):
+        (*refs, out_ref, lse_ref), (i, h_, b_) = refs, where
         lists, part_refs, seed = refs[:4], refs[4:4 + len(shared)], _seed(data, refs[-1])
         q_t = q_ref[...]
         def visit(j, clear, state):
-            tile, at = Tile(rules, sizes.blocks, b_, h_, i, j, _ON_TENSOR_CORES), pl.ds(j * bk, bk)
+            tile, at = Tile(rules, sizes.blocks, b_, h_, i, j, *_on_gpu(interpret)), pl.ds(j * bk, bk)
             k_t, v_t = k_ref[at, :], v_ref[at, :]
             given = [p.row_tile(ref, j) for p, ref in zip(shared, part_refs)]
-            s = tile.dot(q_t, k_t, (1, 1)) * rules.scale
-            s = tile.modded(s, given[:len(parts)], None if mask is None else given[-1], clear=clear)
-            return softmax_step(state, s, lambda p: tile.dot(p.astype(v_t.dtype), v_t, (1, 0)), lambda p: tile.drop(p, seed))
+            s, factor = tile.dot(q_t, k_t, (1, 1)), rules.scale if tile.plain(clear) else 1.0
+            if factor == 1: s = tile.modded(s * rules.scale, given[:len(parts)], None if mask is None else given[-1], clear=clear)
+            weigh = lambda p: tile.dot(p.astype(v_t.dtype), v_t, (1, 0))
+            return softmax_step(state, s, weigh, lambda p: tile.drop(p, seed), factor=factor, exp_less=tile.exp_less)
         start = SoftmaxState(*(jnp.full((bq, n), x, jnp.float32) for n, x in ((1, -jnp.inf), (1, 0.), (v.shape[3], 0.))))
         out, lse = softmax_finish(_walk(lists, visit, start))
         out_ref[...], lse_ref[...] = out.astype(out_ref.dtype), lse
@@ -243,20 +275,25 @@ def gpu_forward(
     like = lambda width, dtype: jax.ShapeDtypeStruct((b, h, q.shape[2], width), dtype)
     outputs = [(x.shape, x.dtype, rows(x)) for x in (like(v.shape[3], query.dtype), like(1, jnp.float32))]
     out, lse = _launch(kernel, sizes, grid=(q.shape[2] // bq, h, b), inputs=inputs, outputs=outputs, interpret=interpret,
-                       name="attnax_gpu_forward")
+                       name="attnax_gpu_forward", turned=True)
     return out[:, :, :dims.q, :dims.e], lse[:, :, :dims.q, 0]
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #tile-backward
 def _tile_backward(tile: Tile, rows: Sequence, k_t, v_t, given: Sequence, mask, seed, wanted: Sequence[int], clear: bool):
     """Dropped weights, gradient of the raw scores, and of the wanted parts, in one tile."""
     q_t, do_t, lse_t, delta_t = rows
+    raw = tile.dot(q_t, k_t, (1, 1))
+    def weighed(p): return p * (tile.drop(tile.dot(do_t, v_t, (1, 1)), seed) - delta_t)
+    if tile.plain(clear):
+        p = tile.exp_less(raw, lse_t, tile.rules.scale)
+        return tile.drop(p, seed), weighed(p), [jnp.zeros_like(given[n]) for n in wanted]
     def modded(s, chosen):
         full = list(given)
         for n, x in zip(wanted, chosen): full[n] = x
         return tile.modded(s, full, mask, clear=clear)
-    s, pull = jax.vjp(modded, tile.dot(q_t, k_t, (1, 1)) * tile.rules.scale, [given[n] for n in wanted])
-    p = jnp.exp(s - lse_t)
-    ds = p * (tile.drop(tile.dot(do_t, v_t, (1, 1)), seed) - delta_t)
+    s, pull = jax.vjp(modded, raw * tile.rules.scale, [given[n] for n in wanted])
+    p = tile.exp_less(s, lse_t)
+    ds = weighed(p)
     draw, d_chosen = pull(ds if clear else jnp.where(p > 0, ds, 0))
     return tile.drop(p, seed), draw if clear else jnp.where(p > 0, draw, 0), d_chosen
 
@@ -273,6 +310,10 @@ class _Backward(NamedTuple):
 
     @property
     def shared(self) -> list[Part]: return [*self.parts, *([] if self.mask is None else [self.mask])]
+
+    def tile(self, *where) -> Tile:
+        """The tile at a place: sequence, query head, block of queries, block of keys."""
+        return Tile(self.rules, self.sizes.blocks, *where, *_on_gpu(self.interpret))
 
     def seed_input(self) -> list[tuple]:
         return [] if self.data.seed is None else [(self.data.seed, pl.BlockSpec((2,), lambda i, h, b: (0,)))]
@@ -304,15 +345,14 @@ def _queries_backward(
     inputs += [(x, strip(x)) for x in zeros]
     outputs += [(x.shape, x.dtype, strip(x)) for x in zeros]
 
-    def kernel(*refs):
+    def kernel(where, *refs):
         refs, (dq_ref, *part_outs) = refs[:len(inputs)], refs[len(inputs):]
         (q_ref, do_ref, lse_ref, delta_ref, k_ref, v_ref), lists = refs[:6], refs[6:10]
-        part_refs, seed = refs[10:10 + len(call.shared)], _seed(call.data, refs[-1])
-        i, h_, b_ = (pl.program_id(n) for n in range(3))
+        part_refs, seed, (i, h_, b_) = refs[10:10 + len(call.shared)], _seed(call.data, refs[-1]), where
         own = [ref[...] for ref in (q_ref, do_ref, lse_ref, delta_ref)]
         def visit(j, clear, carry):
             dq, sums = carry
-            at, tile = pl.ds(j * bk, bk), Tile(call.rules, call.sizes.blocks, b_, h_, i, j, _ON_TENSOR_CORES)
+            at, tile = pl.ds(j * bk, bk), call.tile(b_, h_, i, j)
             k_t, v_t = k_ref[at, :], v_ref[at, :]
             given, mask = call.split([p.row_tile(ref, j) for p, ref in zip(call.shared, part_refs)])
             _, ds, d_parts = _tile_backward(tile, own, k_t, v_t, given, mask, seed, [*wanted, *dense], clear=clear)
@@ -325,7 +365,7 @@ def _queries_backward(
         for ref, x in zip(part_outs, sums): ref[...] = x
 
     dq, *rest = _launch(kernel, call.sizes, grid=(blocks, h, b), inputs=inputs, outputs=outputs, interpret=call.interpret,
-                        name="attnax_gpu_backward_queries", aliases=aliases)
+                        name="attnax_gpu_backward_queries", aliases=aliases, turned=True)
     return dq, rest[:len(wanted)], rest[len(wanted):]
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #keys-kernel
@@ -341,16 +381,15 @@ def _keys_backward(call: _Backward, lists: BlockLists, wanted: list[int]) -> tup
     outputs = [(k.shape, jnp.float32, columns(k)), (v.shape, jnp.float32, columns(v))]
     outputs += [((b, h, 1, k.shape[2]), jnp.float32, strip) for _ in wanted]
 
-    def kernel(*refs):
+    def kernel(where, *refs):
         refs, (dk_ref, dv_ref, *part_outs) = refs[:len(inputs)], refs[len(inputs):]
         (k_ref, v_ref), row_refs, lists = refs[:2], refs[2:6], refs[6:10]
-        part_refs, seed = refs[10:10 + len(call.shared)], _seed(call.data, refs[-1])
-        j, g_, b_ = (pl.program_id(n) for n in range(3))
+        part_refs, seed, (j, g_, b_) = refs[10:10 + len(call.shared)], _seed(call.data, refs[-1]), where
         k_t, v_t = k_ref[...], v_ref[...]
         def one_head(member, grads):
             def visit(i, clear, carry):
                 (dk, dv), sums = carry
-                tile = Tile(call.rules, call.sizes.blocks, b_, g_ * r + member, i, j, _ON_TENSOR_CORES)
+                tile = call.tile(b_, g_ * r + member, i, j)
                 rows = [ref[member, pl.ds(i * bq, bq), :] for ref in row_refs]
                 given, mask = call.split([p.column_tile(ref, member, i) for p, ref in zip(call.shared, part_refs)])
                 p, ds, d_parts = _tile_backward(tile, rows, k_t, v_t, given, mask, seed, wanted, clear=clear)

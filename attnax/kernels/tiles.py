@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Dims', 'check_qkv', 'check_lengths', 'check_mask', 'accumulator_dtype', 'default_scale', 'tile_scores', 'tile_values',
-           'SoftmaxState', 'softmax_step', 'softmax_finish', 'merge_attention', 'check_sinks', 'apply_sinks',
-           'hide_padding', 'dropout_keep', 'dropout_seed', 'drop_weights', 'CallRules', 'AttentionCall', 'prepare_call']
+           'SoftmaxState', 'exp_less', 'softmax_step', 'softmax_finish', 'merge_attention', 'check_sinks',
+           'apply_sinks', 'hide_padding', 'dropout_keep', 'dropout_seed', 'drop_weights', 'CallRules', 'AttentionCall',
+           'prepare_call']
 
 # %% ../../nbs/14_kernels.tiles.ipynb #imports
 import math
@@ -137,15 +138,23 @@ def _finite(m: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
     return jnp.where(jnp.isneginf(m), jnp.zeros_like(m), m)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #online-step
+def exp_less(x: Float[Array, "*rows n"], m: Float[Array, "*rows 1"], factor: float = 1.0) -> Float[Array, "*rows n"]:
+    """`exp(factor x - m)`."""
+    return jnp.exp((x if factor == 1 else factor * x) - m)
+
 def softmax_step(
     state: SoftmaxState,              # Of the tiles so far
     scores: Float[Array, "*rows k"],  # Scores of the new tile
     weigh_values,                     # Function from unnormalised weights `(*rows, k)` to their sum of values `(*rows, e)`
-    weights_mod=lambda p: p           # Change of the weights that the sum `l` does not see: dropout
+    weights_mod=lambda p: p,          # Change of the weights that the sum `l` does not see: dropout
+    *,
+    factor: float = 1.0,              # What the scores are still to be multiplied by, above 0
+    exp_less=exp_less                 # How the machine computes `exp(factor x - m)`
 ) -> SoftmaxState:                    # Of the tiles including the new one
     """One step of the online softmax. Source: Milakov and Gimelshein 2018; Rabe and Staats 2021."""
-    m = jnp.maximum(state.maximum, scores.max(-1, keepdims=True, initial=-jnp.inf))
-    p, shrink = jnp.exp(scores - _finite(m)), jnp.exp(state.maximum - _finite(m))
+    top = scores.max(-1, keepdims=True, initial=-jnp.inf)
+    m = jnp.maximum(state.maximum, top if factor == 1 else factor * top)
+    p, shrink = exp_less(scores, _finite(m), factor), exp_less(state.maximum, _finite(m))
     return SoftmaxState(m, shrink * state.total + p.sum(-1, keepdims=True), shrink * state.out + weigh_values(weights_mod(p)))
 
 # %% ../../nbs/14_kernels.tiles.ipynb #online-finish

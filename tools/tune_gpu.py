@@ -1,0 +1,120 @@
+"""Time the GPU kernels at many block sizes, on a machine that has a GPU: what `_SIZES` of `nbs/22_kernels.pallas_gpu` is made of.
+
+    python tools/tune_gpu.py                                   # bfloat16, widths 64, 128 and 256, causal
+    python tools/tune_gpu.py --widths 128 --mods alibi --dtype float32 --length 8192
+
+Every size is compiled (in threads: the compiler runs outside of Python), checked against the sizes of the table, then timed
+in turns with them. The backward pass is timed alone, from the same residuals. What the compiler refuses is counted, not hidden.
+"""
+import argparse
+import contextlib
+import fcntl
+import itertools
+import os
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+
+from attnax import alibi_mod, causal_mod, compose_score_mods, sliding_window_mod  # noqa: E402
+from attnax.kernels.pallas_gpu import GpuSizes, gpu_backward, gpu_forward, gpu_sizes, prepare_tiles  # noqa: E402
+from attnax.kernels.sparsity import Blocks  # noqa: E402
+from attnax.kernels.tiles import prepare_call  # noqa: E402
+
+
+def mod(name, heads):
+    """A score mod by its name."""
+    return {"none": None, "causal": causal_mod(), "window": sliding_window_mod(1024),
+            "alibi": compose_score_mods(alibi_mod(heads), causal_mod())}[name]
+
+
+def sizes_to_try(width: int, backward: bool, dtype) -> list[GpuSizes]:
+    """Every size whose tiles may fit the registers of a block."""
+    found = []
+    for q, k, warps, stages in itertools.product((32, 64, 128, 256), (32, 64, 128), (4, 8), (2, 3, 4)):
+        held = (2 if backward else 1) * (max(q, k) if backward else q) * width + q * k  # numbers that a block keeps
+        if held * 4 <= warps * 32 * 255 * 4 * 0.75 and held >= 2048 and (q, k) != (32, 128): found.append(GpuSizes(Blocks(q, k), warps, stages))
+    return found
+
+
+def seconds(fn, least: float = 0.02) -> float:
+    """Time of a call, of as many in a row as take `least` seconds."""
+    count = 1
+    while True:
+        start = time.perf_counter()
+        for _ in range(count): out = fn()
+        jax.block_until_ready(out)
+        took = time.perf_counter() - start
+        if took >= least: return took / count
+        count *= 2
+
+
+@contextlib.contextmanager
+def alone(path: str | None):
+    """Hold a file's lock: of several processes that compile side by side, one at a time has the device."""
+    if path is None: yield; return
+    with open(path, "w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        yield
+
+
+def tune(width: int, name: str, dtype, length: int, heads: int, batch: int, repeats: int, lock: str | None = None) -> None:
+    """Print the fastest sizes of both passes."""
+    q, k, v, d_out = (jax.random.normal(x, (batch, heads, length, width), dtype) for x in jax.random.split(jax.random.key(0), 4))
+    call = prepare_call(q, k, v, score_mod=mod(name, heads))
+    data = prepare_tiles(call.rules.plan, call.captures, None, None)
+    known = [gpu_sizes(call.dims, backward=back, dtype=dtype) for back in (False, True)]
+    out, lse = jax.jit(partial(gpu_forward, call.rules, known[0]))(q, k, v, data)
+    delta = jax.jit(lambda: (out.astype(jnp.float32) * d_out.astype(jnp.float32)).sum(-1))()
+    for back, args in ((False, (q, k, v, data)), (True, (q, k, v, data, lse, delta, d_out))):
+        fn = partial(gpu_backward, wanted=[False] * len(data.parts)) if back else gpu_forward
+        tried = list(dict.fromkeys([known[back], *sizes_to_try(width, back, dtype)]))
+        lowered = [jax.jit(partial(fn, call.rules, s)).lower(*args) for s in tried]
+        def compiled(x):
+            try: return x.compile()
+            except jax.errors.JaxRuntimeError: return None  # too large for the device: counted below
+        with ThreadPoolExecutor(os.cpu_count()) as pool: programs = list(pool.map(compiled, lowered))
+        ready = {s: p for s, p in zip(tried, programs) if p is not None}
+        with alone(lock):
+            right, wrong, failed, times = None, [], 0, {}
+            for s, program in ready.items():
+                try: got = [jnp.asarray(x, jnp.float32) for x in jax.tree.leaves(program(*args))]
+                except jax.errors.JaxRuntimeError: failed += 1; continue
+                right = right or got
+                if any(not float(abs(a - b).max()) <= 0.03 * (1 + float(abs(b).max())) for a, b in zip(got, right)): wrong.append(s); continue
+                times[s] = [seconds(partial(program, *args), 0.005)]
+            best = sorted(times, key=lambda s: times[s][0])[:10]
+            finalists = list(dict.fromkeys([known[back], *best]))
+            for _ in range(repeats):
+                for s in finalists: times[s].append(seconds(partial(ready[s], *args)))
+        flops = 4 * batch * heads * width * (length * (length + 1) // 2 if name not in ("none", "window") else length**2) * (2.5 if back else 1)
+        print(f"\n{name}, D = {width}, {jnp.dtype(dtype).name}, {'backward' if back else 'forward'}: {len(tried)} sizes, "
+              f"{len(tried) - len(ready)} not compiled, {failed} not launched, {len(wrong)} wrong {wrong or ''}")
+        for s in sorted(finalists, key=lambda s: statistics.median(times[s][1:])):
+            t = statistics.median(times[s][1:])
+            print(f"  {1e3 * t:8.3f} ms {flops / t / 1e12:6.1f} TFLOP/s  q {s.blocks.q:3} k {s.blocks.k:3} warps {s.warps} stages {s.stages}"
+                  f"{'   (the table)' if s == known[back] else ''}", flush=True)
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--widths", nargs="+", type=int, default=[64, 128, 256])
+    ask.add_argument("--mods", nargs="+", choices=("none", "causal", "window", "alibi"), default=["causal"])
+    ask.add_argument("--dtype", default="bfloat16")
+    ask.add_argument("--length", type=int, default=4096)
+    ask.add_argument("--heads", type=int, default=16)
+    ask.add_argument("--batch", type=int, default=4)
+    ask.add_argument("--repeats", type=int, default=5)
+    ask.add_argument("--lock", metavar="FILE", help="measure while holding its lock, so that processes can compile side by side")
+    a = ask.parse_args()
+    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {a.batch} x {a.heads} heads, {a.length} positions")
+    for name, width in itertools.product(a.mods, a.widths):
+        tune(width, name, jnp.dtype(a.dtype), a.length, a.heads, a.batch, a.repeats, a.lock)
+
+
+if __name__ == "__main__": main()

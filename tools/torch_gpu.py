@@ -1,5 +1,6 @@
-"""Time PyTorch's attention on a GPU in the cases of `attnax bench attention --device gpu`: SDPA where it has words for the case, and compiled
-flex attention, whose score mods and block masks are the nearest thing to ours. Run it after the benchmark, on the same machine.
+"""Time PyTorch's attention on a GPU in the cases of `attnax bench attention --device gpu`: SDPA where it has words for the
+case, and compiled flex attention, whose score mods and block masks are the nearest thing to ours. Run it after the benchmark,
+on the same machine.
 
     python tools/torch_gpu.py --lengths 1024 4096 16384 --widths 64 128
 """

@@ -7,6 +7,7 @@ __all__ = ['AttentionChoice', 'explain_attention', 'FallbackWarning', 'flash_att
 
 # %% ../../nbs/24_kernels.flash.ipynb #imports
 import functools
+import re
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 
 from .blockwise import backward_from_parts, blockwise, forward_from_parts
 from .pallas_gpu import (
-    GPU_MISSING, MOST_WRITTEN_OUT, GpuSizes, TileData, gpu_backward, gpu_forward, gpu_sizes, prepare_tiles)
+    GPU_MISSING, MOST_WRITTEN_OUT, GpuSizes, TileData, gpu_backward, gpu_forward, gpu_sizes, part_bytes, prepare_tiles)
 from .pallas_tpu import (
     MOST_LISTED, TpuSizes, tpu_backward, tpu_forward, tpu_lacks, tpu_listed, tpu_sizes)
 from .score_mods import causal_mod
@@ -45,6 +46,9 @@ class _Facts(NamedTuple):
     mesh_axes: tuple[str, ...] # Axes of the `shard_map` around the call
 
 # %% ../../nbs/24_kernels.flash.ipynb #device
+# Of devices that are only described, by their names; what is not named here is taken to be new enough for everything
+_CAPABILITIES = {r"H[12]00|GH200": (9, 0), "A100": (8, 0), r"\bL4|RTX 40": (8, 9)}
+
 def _machine(*arrays) -> tuple[str, tuple[int, ...]]:
     """Platform that a call will run on, with NVIDIA and AMD told apart, and a CUDA device's compute capability.
 
@@ -53,7 +57,9 @@ def _machine(*arrays) -> tuple[str, tuple[int, ...]]:
     for x in arrays:
         if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer): return _platform(min(x.devices(), key=lambda d: d.id))
     abstract = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
-    if abstract is not None: return ("cuda", (99,)) if abstract.platform == "gpu" else (abstract.platform, ())
+    if abstract is not None:
+        if abstract.platform != "gpu": return abstract.platform, ()
+        return "cuda", next((c for kind, c in _CAPABILITIES.items() if re.search(kind, abstract.device_kind)), (99,))
     chosen = jax.config.jax_default_device
     return _platform(jax.devices(chosen)[0] if chosen is None or isinstance(chosen, str) else chosen)
 
@@ -252,17 +258,28 @@ def flash_attention(
         except (NotImplementedError, RuntimeError) as e:
             backend = _choose(facts, without=("cudnn",)).backend
             _tell_once(f"flash_attention takes {backend}, since cuDNN refused: {e}")
-    if backend == "pallas": return call.finish(*_run_flash(call), return_lse)
+    if backend == "pallas": return call.finish(*_run_flash(call, facts.capability), return_lse)
     return call.finish(*blockwise(call, block_mask=block_mask, block_size=block_size), return_lse)
 
 # %% ../../nbs/24_kernels.flash.ipynb #program
 class _FlashProgram(NamedTuple):
     """The static part of a call; hashable."""
     rules: CallRules
-    gpu: tuple[GpuSizes, GpuSizes]  # Forward, backward
-    tpu: tuple[TpuSizes, TpuSizes]
-    cpu: Blocks
-    interpret: str                  # "gpu" or "tpu": that kernel, interpreted, on any machine; "" otherwise
+    dims: Dims
+    capability: tuple[int, ...]             # Of a CUDA device
+    asked: tuple[int | None, int | None]    # Most queries and keys per block
+    interpret: str                          # "gpu" or "tpu": that kernel, interpreted, on any machine; "" otherwise
+
+    @property
+    def cpu(self) -> Blocks: return choose_blocks(*self.rules.size)
+
+    def gpu(self, dtype, data: TileData, *, backward: bool) -> GpuSizes:
+        q, k = self.asked
+        return gpu_sizes(self.dims, backward=backward, dtype=dtype, block_q=q, block_k=k, capability=self.capability,
+                         parts=part_bytes(data))
+
+    def tpu(self, *, backward: bool) -> TpuSizes:
+        return tpu_sizes(self.dims, backward=backward, block_q=self.asked[0], block_k=self.asked[1])
 
 def _where_it_runs(program: _FlashProgram, args: tuple, **machines: Callable):
     """The function of the machine that the program will be lowered for."""
@@ -273,8 +290,9 @@ def _flash_forward(program: _FlashProgram, query, key, value, data: TileData) ->
     """Output and lse."""
     rules = program.rules
     def cpu(q, k, v, data): return forward_from_parts(rules, program.cpu, q, k, v, data.parts, data.mask, data.seed)
-    return _where_it_runs(program, (query, key, value, data), cpu=cpu, gpu=functools.partial(gpu_forward, rules, program.gpu[0]),
-                          tpu=functools.partial(tpu_forward, rules, program.tpu[0]))
+    gpu = functools.partial(gpu_forward, rules, program.gpu(query.dtype, data, backward=False))
+    tpu = functools.partial(tpu_forward, rules, program.tpu(backward=False))
+    return _where_it_runs(program, (query, key, value, data), cpu=cpu, gpu=gpu, tpu=tpu)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _flash(program: _FlashProgram, query, key, value, data: TileData): return _flash_forward(program, query, key, value, data)
@@ -295,8 +313,8 @@ def _flash_bwd(program, kept, cotangents):
         *grads, d_parts = backward_from_parts(
             program.rules, program.cpu, q, k, v, data.parts, data.mask, data.seed, lse, delta, d_out, wanted)
         return *grads, d_parts
-    gpu = functools.partial(gpu_backward, program.rules, program.gpu[1], wanted=wanted)
-    tpu = functools.partial(tpu_backward, program.rules, program.tpu[1], wanted=wanted)
+    gpu = functools.partial(gpu_backward, program.rules, program.gpu(query.dtype, data, backward=True), wanted=wanted)
+    tpu = functools.partial(tpu_backward, program.rules, program.tpu(backward=True), wanted=wanted)
     args = query, key, value, data, lse, delta, d_out
     *grads, d_parts = _where_it_runs(program, args, cpu=cpu, gpu=gpu, tpu=tpu)
     rest = iter(d_parts)
@@ -311,12 +329,11 @@ def _prepare_and_run(program: _FlashProgram, query, key, value, mask, seed, capt
     """Compute what tiles share, and run. Compiled once for all mods that do the same."""
     return _flash(program, query, key, value, prepare_tiles(program.rules.plan, captures, mask, seed))
 
-def _run_flash(call: AttentionCall, block_q: int | None = None, block_kv: int | None = None, interpret: str = ""):
+def _run_flash(
+    call: AttentionCall, capability: tuple[int, ...] = (), asked: tuple[int | None, int | None] = (None, None), interpret: str = ""
+) -> tuple[Array, Array]:
     """Output and lse of a call that keeps all rules, both without sinks."""
-    asked = dict(block_q=block_q, block_k=block_kv)
-    gpu = tuple(gpu_sizes(call.dims, backward=back, dtype=call.query.dtype, **asked) for back in (False, True))
-    tpu = tuple(tpu_sizes(call.dims, backward=back, **asked) for back in (False, True))
-    program, args = _FlashProgram(call.rules, gpu, tpu, choose_blocks(*call.rules.size), interpret), call.arrays()
+    program, args = _FlashProgram(call.rules, call.dims, capability, asked, interpret), call.arrays()
     return _prepare_and_run(program, *vary_like(args, args))
 
 # %% ../../nbs/24_kernels.flash.ipynb #pallas-flash-attention
@@ -357,7 +374,8 @@ def pallas_flash_attention(
     facts = _facts(call, return_lse, "cuda" if interpret else None)
     broken = [f"{r.about}: needs {r.needs}; got {r.found(facts)}" for r in _PALLAS if not r.holds(facts)]
     if not broken and not force_fallback:
-        return call.finish(*_run_flash(call, block_q, block_kv, "gpu" if interpret else ""), return_lse)
+        ours = _run_flash(call, facts.capability, (block_q, block_kv), "gpu" if interpret else "")
+        return call.finish(*ours, return_lse)
     if not force_fallback: _fall_back("pallas_flash_attention", "; ".join(broken), on_fallback)
     return call.finish(*blockwise(call), return_lse)
 

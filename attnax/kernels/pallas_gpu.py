@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GPU_MISSING', 'MOST_WRITTEN_OUT', 'TileData', 'prepare_tiles', 'Tile', 'matmul', 'round_up', 'Part', 'make_part',
-           'make_parts', 'GpuSizes', 'gpu_sizes', 'gpu_forward', 'gpu_backward', 'collect_gradients']
+           'make_parts', 'GpuSizes', 'part_bytes', 'gpu_sizes', 'gpu_forward', 'gpu_backward', 'collect_gradients']
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #imports
 import math
@@ -159,9 +159,35 @@ class GpuSizes(NamedTuple):
 
 def _power(n: int) -> int: return max(16, 1 << (n - 1).bit_length())
 
-# (queries, keys, warps) by head width, forward and backward: what `tools/compile_gpu.py` shows to fit the registers
-_SIZES = {"float32": {64: ((64, 32, 4), (32, 32, 4)), 128: ((32, 32, 4), (16, 32, 4)), 256: ((32, 32, 4), (32, 32, 4))},
-          "16 bits": {64: ((128, 64, 4), (64, 64, 4)), 128: ((128, 64, 8), (64, 64, 8)), 256: ((64, 32, 8), (32, 32, 4))}}
+# (queries, keys, warps, stages) by head width, forward and backward. Those of Hopper were the fastest of all that
+# `tools/tune_gpu.py` tried on an H100; the others are what `tools/compile_gpu.py` shows to fit the registers
+_SIZES = {"Hopper": {64: ((64, 128, 4, 2), (64, 64, 4, 2)), 128: ((128, 128, 8, 3), (64, 64, 4, 2)),
+                     256: ((128, 64, 8, 2), (64, 64, 8, 2))},
+          "16 bits": {64: ((128, 64, 4, 2), (64, 64, 4, 2)), 128: ((128, 64, 8, 2), (64, 64, 8, 2)),
+                      256: ((64, 32, 8, 2), (32, 32, 4, 2))},
+          "float32": {64: ((64, 32, 4, 2), (32, 32, 4, 2)), 128: ((32, 32, 4, 2), (16, 32, 4, 2)),
+                      256: ((32, 32, 4, 2), (32, 32, 4, 2))}}
+# Bytes of shared memory that a block may have, by compute capability; of those that are not named, the least.
+# Source: NVIDIA, CUDA C++ Programming Guide, table "Technical Specifications per Compute Capability", less 1 KiB of the system
+_SHARED = {(8, 0): 166912, (8, 7): 166912, (9, 0): 232448, (10, 0): 232448, (10, 3): 232448}
+_LEAST_SHARED = 101376
+
+def part_bytes(
+    data: TileData          # From `prepare_tiles`
+) -> tuple[int, int]:       # Per score; per query or key
+    """What a tile reads of parts and mask: of those that run along both axes, and of those that run along one."""
+    arrays = [*data.parts, *([] if data.mask is None else [data.mask])]
+    read = lambda axes: sum(jnp.dtype(x.dtype).itemsize for x in arrays if sum(n > 1 for n in x.shape[2:]) == axes)
+    return read(2), read(1)
+
+def _shared_bytes(sizes: GpuSizes, d: int, e: int, size: int, parts: tuple[int, int], backward: bool) -> int:
+    """Shared memory of a block: what it owns, and what it walks through as often as there are stages."""
+    (q, k, _), width = sizes.blocks, d + e
+    tile = sizes.stages * (parts[0] * q * k + parts[1] * max(q, k))
+    if not backward: return size * (q * d + sizes.stages * k * width) + tile
+    by_queries = size * (q * width + sizes.stages * k * width)
+    by_keys = size * (k * width + sizes.stages * q * width + q * k) + sizes.stages * 8 * q  # weights, lse and delta
+    return max(by_queries, by_keys) + tile
 
 def gpu_sizes(
     dims: Dims,                # Of the call
@@ -169,13 +195,23 @@ def gpu_sizes(
     backward: bool,            # Which pass
     dtype=jnp.bfloat16,        # Of queries, keys and values
     block_q: int | None = None,# Most queries per block; from the table when None
-    block_k: int | None = None # Most keys per block; from the table when None
+    block_k: int | None = None,# Most keys per block; from the table when None
+    capability: tuple[int, ...] = (9, 0), # Compute capability of the device
+    parts: tuple[int, int] = (0, 0) # From `part_bytes`
 ) -> GpuSizes:                 # For Triton, whose blocks are powers of two
-    """Sizes by head width, so that the tiles of a program fit its registers; never larger than the call."""
-    wide = max(_power(dims.d), _power(dims.e), 64)
-    q, k, warps = _SIZES["float32" if jnp.dtype(dtype) == jnp.float32 else "16 bits"][min(wide, 256)][backward]
+    """Sizes by device and head width, so that the tiles of a program fit its registers and its shared memory; never larger
+    than the call."""
+    (d, e), size = map(_power, (dims.d, dims.e)), jnp.dtype(dtype).itemsize
+    table = _SIZES["float32" if size == 4 else "Hopper" if capability == (9, 0) else "16 bits"]
+    q, k, warps, stages = table[min(max(d, e, 64), 256)][backward]
     fit = lambda size, asked, n: min([size, _power(n), *([] if asked is None else [_power(asked)])])
-    return GpuSizes(Blocks(fit(q, block_q, dims.q), fit(k, block_k, dims.k)), warps)
+    sizes = GpuSizes(Blocks(fit(q, block_q, dims.q), fit(k, block_k, dims.k)), warps, stages)
+    while _shared_bytes(sizes, d, e, size, parts, backward) > _SHARED.get(capability, _LEAST_SHARED):
+        (q, k, _), stages = sizes.blocks, min(sizes.stages, 2)
+        if stages == sizes.stages and max(q, k) == 16: break
+        if stages == sizes.stages: q, k = (q, k // 2) if k >= q else (q // 2, k)
+        sizes = GpuSizes(Blocks(q, k), warps, stages)
+    return sizes
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #launch
 def _turned(spec: pl.BlockSpec, blocks: int) -> pl.BlockSpec:

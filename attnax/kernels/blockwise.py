@@ -384,7 +384,7 @@ class _BlockPass(Pass):
 
     def run(self, *args, place=None): return self._carry_out(args, _Fast, place)
 
-    def plain(self, *args): return self._carry_out(args, _Plain, None)
+    def plain(self, *args, place=None): return self._carry_out(args, _Plain, place)
 
     def _carry_out(self, args, loops, place: Place | None) -> list[Array]:
         n = self.tree.num_leaves

@@ -43,7 +43,7 @@ class Pass:
         """The fast way: loops of any kind."""
         raise NotImplementedError
 
-    def plain(self, *args: Array) -> list[Array]:
+    def plain(self, *args: Array, place: Place | None = None) -> list[Array]:
         """The same values by loops that JAX differentiates; for linear passes."""
         raise NotImplementedError
 
@@ -95,13 +95,43 @@ def _moved_linear(what: Pass, primals, tangents, live: list[int]) -> list[Array]
     """How a linear pass moves: with its linear arrays as it is itself, with the others as its plain loops do."""
     n, moved = len(primals) - what.linear, []
     if any(i >= n for i in live): moved.append(carry_out(what, *primals[:n], *map(ad.instantiate_zeros, tangents[n:])))
-    if others := [i for i in live if i < n]:
-        def of(*some):
-            full = list(primals)
-            for i, x in zip(others, some): full[i] = x
-            return what.plain(*full)
-        moved.append(jax.jvp(of, *([x[i] for i in others] for x in (primals, tangents)))[1])
+    if others := tuple(i for i in live if i < n):
+        moved.append(carry_out(_Moved(what, others), *primals, *(tangents[i] for i in others)))
     return moved[0] if len(moved) == 1 else [x + y for x, y in zip(*moved)]
+
+@dataclasses.dataclass(frozen=True)
+class _Moved(Pass):
+    """How the results of a linear pass move with some of the arrays in which it is not linear; or the transpose of that."""
+    what: Pass
+    others: tuple[int, ...]
+    back: bool = False
+
+    @property
+    def linear(self) -> int: return self._results if self.back else len(self.others)
+
+    @property
+    def _results(self) -> int: return self.what.other().linear
+
+    def run(self, *args, place=None):
+        n = len(args) - self.linear
+        arrays, moved = args[:n], args[n:]
+        def of(*some):
+            full = list(arrays)
+            for i, x in zip(self.others, some): full[i] = x
+            return self.what.plain(*full, place=place)
+        some = [arrays[i] for i in self.others]
+        return list(jax.vjp(of, *some)[1](list(moved))) if self.back else jax.jvp(of, some, list(moved))[1]
+
+    plain = run
+
+    def other(self): return dataclasses.replace(self, back=not self.back)
+
+    def spread(self, shapes):
+        spread = self.what.spread(shapes[:len(shapes) - self.linear])
+        if spread is None: return None
+        moved = tuple(spread.given[i] for i in self.others)
+        given, found = (spread.found, moved) if self.back else (moved, spread.found)
+        return Spread(spread.heads, (*spread.given, *given), found)
 
 def _transpose(cotangents, *args, what: Pass, body):
     """The transposed pass, for the arrays in which this one is linear."""
@@ -133,7 +163,7 @@ class _Batched(Pass):
 
     def run(self, *args, place=None): return self._each(self.what.run, args)
 
-    def plain(self, *args): return self._each(self.what.plain, args)
+    def plain(self, *args, place=None): return self._each(self.what.plain, args)
 
     def other(self):
         n = len(self.given) - self.linear
@@ -198,7 +228,7 @@ def _partitioned(what: Pass, spread: Spread, args: Sequence[Array]) -> list[Arra
                        for own in spread.found]
             flat = [[n for names in m for n in ([names] if isinstance(names, str) else names)] for m in missing]
             return [lax.psum(x, names) if names else x for x, names in zip(outs, flat)]
-        return mesh, share, shardings(mesh, axes, results, spread.found), shardings(mesh, axes, args, spread.given)
+        return mesh, share, shardings(mesh, axes, results, spread.found), tuple(shardings(mesh, axes, args, spread.given))
     fn = custom_partitioning(lambda *a: what.run(*a))
     rule, sizes = _rule(spread, args, results)
     fn.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule, **sizes)

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['BlockProgram', 'Shared', 'blockwise_forward', 'blockwise_backward', 'blockwise_push', 'share_blocks', 'blockwise',
-           'memory_efficient_attention', 'forward_from_parts', 'backward_from_parts']
+           'memory_efficient_attention', 'PartCall', 'forward_from_parts', 'backward_from_parts', 'push_from_parts']
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #imports
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,7 +17,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .passes import Pass, Place, Spread, carry_out
+from .passes import AttentionPass, Place, attention_pass
 from .score_mods import score_indices
 from .sparsity import BlockLists, BlockMask, Blocks, find_blocks, fitting_blocks
 from attnax.kernels.tiles import (
@@ -328,7 +327,7 @@ def blockwise_push(
     In the accumulator's dtype: the output moves by `a - r out`, the lse by `r`.
     """
     dims, acc = check_qkv(query, key, value), lse.dtype
-    (b, h, g, n_q, n_k, d, e), r, (bq, step, span) = dims, dims.h // dims.g, program.blocks
+    (b, h, g, n_q, n_k, _, e), r, (bq, step, span) = dims, dims.h // dims.g, program.blocks
     scale, lists, bk = jnp.asarray(program.rules.scale, acc), BlockLists(*map(jnp.asarray, lists)), step * span
     refs = query, key, value, shared, lists, lse, moved, moved_given
     q, dq = (_pad(x, 2, bq) for x in (query, moved[0]))
@@ -364,70 +363,38 @@ def blockwise_push(
     a, moved_lse = loops.outer(b // ub * (g // ug) * rows, row_block, empty)
     return a[:, :, :n_q], moved_lse[:, :, :n_q]
 
-# %% ../../nbs/21_kernels.blockwise.ipynb #custom-vjp
-@dataclasses.dataclass(frozen=True)
-class _BlockPass(Pass):
-    """A pass over queries, keys, values, what tiles share and the lists of blocks; linear ones get the lse too."""
-    kind: str                    # "forward", "push" or "pull"
-    program: BlockProgram
-    tree: jax.tree_util.PyTreeDef# Of the arrays
-    out_dtype: str               # Of the output
-    moving: tuple[int, ...]      # Which arrays may move
-    wanted: tuple[int, ...] = () # Which do
+# %% ../../nbs/21_kernels.blockwise.ipynb #passes
+class _BlockPass(AttentionPass):
+    """Blockwise attention over queries, keys, values, what tiles share and the lists of blocks."""
+    def run(self, *args, place=None): return self._carry_out(args, place, _Fast)
 
-    @property
-    def linear(self) -> int: return {"forward": 0, "push": len(self.wanted), "pull": 2}[self.kind]
+    def plain(self, *args, place=None): return self._carry_out(args, place, _Plain)
 
-    def push(self, wanted): return dataclasses.replace(self, kind="push", wanted=wanted)
-
-    def other(self): return dataclasses.replace(self, kind="pull" if self.kind == "push" else "push")
-
-    def run(self, *args, place=None): return self._carry_out(args, _Fast, place)
-
-    def plain(self, *args, place=None): return self._carry_out(args, _Plain, place)
-
-    def _carry_out(self, args, loops, place: Place | None) -> list[Array]:
-        n = self.tree.num_leaves
+    def _carry_out(self, args, place: Place | None, loops) -> list[Array]:
+        n, places = self.tree.num_leaves, self.places[3]
         q, k, v, shared, block_mask = self.tree.unflatten(args[:n])
-        if place is not None: shared = shared._replace(starts=(*(jnp.asarray(x, jnp.int32) for x in place), np.int32(0), np.int32(0)))
-        if self.kind == "forward": return list(blockwise_forward(self.program, q, k, v, shared, block_mask.rows, self.out_dtype))
-        places = self.tree.unflatten(range(n))[3]
-        flags = [i in self.wanted for i in (*places.parts, *places.tables)]
+        call, flags = (self.program, q, k, v, _placed(shared, place)), [i in self.wanted for i in (*places.parts, *places.tables)]
+        if self.kind == "forward": return list(blockwise_forward(*call, block_mask.rows, self.out_dtype))
         lse, *moved = args[n:]
-        if self.kind == "push":
-            return list(blockwise_push(
-                self.program, q, k, v, shared, block_mask.rows, lse, moved[:3], moved[3:], flags, loops))
+        if self.kind == "push": return list(blockwise_push(*call, block_mask.rows, lse, moved[:3], moved[3:], flags, loops))
         d_out, delta = moved[0].astype(self.out_dtype), -moved[1]
-        *grads, d_given = blockwise_backward(
-            self.program, q, k, v, shared, block_mask.columns, lse, delta, d_out, flags, loops)
+        *grads, d_given = blockwise_backward(*call, block_mask.columns, lse, delta, d_out, flags, loops)
         return [g.astype(args[i].dtype) for g, i in zip((*grads, *d_given), self.wanted)]
 
-    def spread(self, shapes):
-        (b, h), g, n, plan = shapes[0][:2], shapes[1][1], self.tree.num_leaves, self.program.rules.plan
+    def second_axes(self):
+        _, _, _, shared, block_mask = self.places
+        grouped = [1, 2, *shared.parts, *([] if shared.mask is None else [shared.mask])]
+        return {0: "h"} | dict.fromkeys(grouped, "g") | dict.fromkeys(jax.tree.leaves(block_mask), "")
+
+    def may_cut(self):
+        # look-ups by query and key are traced for all heads at once
+        plan = self.program.rules.plan
         looked_up = [] if plan is None else [plan.values[i].shapes[0] for i in plan.looked_up]
-        by_sequence = b > 1 and all(shape[0] == 1 for shape in looked_up)
-        def letters(shape, heads, count):
-            one, other = (*shape, 1, 1)[:2]
-            return ("b" if by_sequence and one == b else None, heads if g > 1 and not looked_up and other == count else None)
-        places = self.tree.unflatten(range(n))
-        own = {i: ("h", h) for i in (0,)} | {i: ("g", g) for i in (1, 2, *places[3].parts, places[3].mask)}
-        lists = jax.tree.leaves(places[4])
-        alone = set(places[3].tables) | {places[3].seed}
-        def of(i, shape):
-            if i in alone: return None, None
-            return (letters(shape, "", -1)[0], None) if i in lists else letters(shape, *own[i])
-        given, row = [of(i, shape) for i, shape in enumerate(shapes[:n])], letters(shapes[0], "h", h)
-        moved = [given[i] for i in self.wanted]
-        if self.kind == "forward": found = [row, row]
-        else: given, found = ([*given, row, *moved], [row, row]) if self.kind == "push" else ([*given, row, row, row], moved)
-        return Spread((h, g), tuple(given), tuple(found))
+        return all(shape[0] == 1 for shape in looked_up), not looked_up
 
 def _blockwise(program: BlockProgram, query, key, value, shared: Shared, block_mask: BlockMask) -> list[Array]:
     """Output and lse."""
-    args, tree = jax.tree.flatten((query, key, value, shared, block_mask))
-    places = tree.unflatten(range(len(args)))[3]
-    floating = [i for i in (*places.parts, *places.tables) if jnp.issubdtype(args[i].dtype, jnp.floating)]
-    return carry_out(_BlockPass("forward", program, tree, str(query.dtype), (0, 1, 2, *floating)), *args)
+    return attention_pass(_BlockPass, program, (query, key, value, shared, block_mask), lambda at: (*at[3].parts, *at[3].tables))
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #attend
 def _filled(x: Array, blocks: Blocks) -> Array:
@@ -473,6 +440,11 @@ def _share(rules: CallRules, blocks: Blocks, dims: Dims, found: tuple, mask, see
     starts = starts and (np.int32(0), np.int32(0), *starts)
     shared = Shared(seed, parts, found[1], _grouped_mask(mask, dims, blocks), starts)
     return BlockProgram(rules, blocks, _runs(block_mask)), shared, block_mask
+
+def _placed(shared: Shared, place: Place | None) -> Shared:
+    """What tiles share, on a device's share of sequences and heads."""
+    if place is None: return shared
+    return shared._replace(starts=(*(jnp.asarray(x, jnp.int32) for x in place), np.int32(0), np.int32(0)))
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #blockwise
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -544,18 +516,38 @@ def _check_block_mask(block_mask: BlockMask, dims: Dims) -> Blocks:
     return block_mask.blocks
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #from-parts
-def forward_from_parts(rules: CallRules, blocks: Blocks, query, key, value, parts, mask, seed) -> tuple[Array, Array]:
-    """Output in the query's dtype and lse, from hoisted parts; look-ups written out come last. No derivative of its own."""
-    program, shared, block_mask = _share(rules, blocks, check_qkv(query, key, value), (parts, []), mask, seed)
+class PartCall(NamedTuple):
+    """A call whose parts are hoisted, on the axes `(#b, #h, #q, #k)`; look-ups written out come last."""
+    rules: CallRules
+    blocks: Blocks
+    parts: list[Array]
+    mask: Array | None
+    seed: Array | None
+    place: Place | None = None  # On a device's share of the call
+
+    def share(self, query, key, value) -> tuple[BlockProgram, Shared, BlockMask]:
+        dims = check_qkv(query, key, value)
+        program, shared, block_mask = _share(self.rules, self.blocks, dims, (self.parts, []), self.mask, self.seed)
+        return program, _placed(shared, self.place), block_mask
+
+def forward_from_parts(call: PartCall, query, key, value) -> tuple[Array, Array]:
+    """Output in the query's dtype and lse. No derivative of its own."""
+    program, shared, block_mask = call.share(query, key, value)
     return blockwise_forward(program, query, key, value, shared, block_mask.rows, query.dtype)
 
-def backward_from_parts(
-    rules: CallRules, blocks: Blocks, query, key, value, parts, mask, seed, lse, delta, d_out, wanted: list[bool]
-):
-    """Gradients of queries, keys, values and of the wanted parts."""
-    dims = check_qkv(query, key, value)
-    program, shared, block_mask = _share(rules, blocks, dims, (parts, []), mask, seed)
-    *grads, d_parts = blockwise_backward(program, query, key, value, shared, block_mask.columns, lse, delta, d_out, wanted)
-    chosen = [x for x, w in zip(parts, wanted) if w]
+def backward_from_parts(call: PartCall, query, key, value, lse, delta, d_out, wanted: list[bool], *, plain: bool = False):
+    """Gradients of queries, keys, values and of the wanted parts. `plain`: by loops that JAX differentiates."""
+    program, shared, block_mask = call.share(query, key, value)
+    *grads, d_parts = blockwise_backward(
+        program, query, key, value, shared, block_mask.columns, lse, delta, d_out, wanted, _Plain if plain else _Fast)
+    chosen = [x for x, w in zip(call.parts, wanted) if w]
     flat = lambda g, x: g.reshape(g.shape[0], -1, *g.shape[3:])[:, :, :x.shape[2], :x.shape[3]].astype(x.dtype)
     return *grads, list(map(flat, d_parts, chosen))
+
+def push_from_parts(call: PartCall, query, key, value, lse, moved, moved_parts, wanted: list[bool], *, plain: bool = False):
+    """How output and lse move, as `blockwise_push` gives it, with queries, keys, values and the wanted parts."""
+    program, shared, block_mask = call.share(query, key, value)
+    dims = check_qkv(query, key, value)
+    grouped = [_filled(_by_group(x, dims.g, dims.h // dims.g), call.blocks) for x in moved_parts]
+    return blockwise_push(
+        program, query, key, value, shared, block_mask.rows, lse, moved, grouped, wanted, _Plain if plain else _Fast)

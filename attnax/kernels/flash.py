@@ -15,16 +15,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
-from .blockwise import backward_from_parts, blockwise, forward_from_parts
+from .blockwise import PartCall, backward_from_parts, blockwise, forward_from_parts, push_from_parts
+from .passes import AttentionPass, Place, attention_pass
 from .pallas_gpu import (
     GPU_MISSING, MOST_WRITTEN_OUT, GpuSizes, TileData, gpu_backward, gpu_forward, gpu_sizes, part_bytes, prepare_tiles)
 from .pallas_tpu import (
     MOST_LISTED, TpuSizes, tpu_backward, tpu_forward, tpu_lacks, tpu_listed, tpu_sizes)
 from .score_mods import causal_mod
-from .sparsity import BlockMask, Blocks, choose_blocks, planned_block_mask
+from .sparsity import BlockMask, choose_blocks, planned_block_mask
 from .tiles import AttentionCall, CallRules, Dims, accumulator_dtype, prepare_call
 from .tracing import ScoreModPlan, plan_score_mod, vary_like
 from ..typing import ScoreMod, declare_kernel
@@ -270,9 +270,6 @@ class _FlashProgram(NamedTuple):
     asked: tuple[int | None, int | None]    # Most queries and keys per block
     interpret: str                          # "gpu" or "tpu": that kernel, interpreted, on any machine; "" otherwise
 
-    @property
-    def cpu(self) -> Blocks: return choose_blocks(*self.rules.size)
-
     def gpu(self, dtype, data: TileData, *, backward: bool) -> GpuSizes:
         q, k = self.asked
         return gpu_sizes(self.dims, backward=backward, dtype=dtype, block_q=q, block_k=k, capability=self.capability,
@@ -286,48 +283,59 @@ def _where_it_runs(program: _FlashProgram, args: tuple, **machines: Callable):
     if program.interpret: return machines[program.interpret](*args, interpret=True)
     return lax.platform_dependent(*args, cuda=machines["gpu"], tpu=machines["tpu"], default=machines["cpu"])
 
-def _flash_forward(program: _FlashProgram, query, key, value, data: TileData) -> tuple[Array, Array]:
-    """Output and lse."""
-    rules = program.rules
-    def cpu(q, k, v, data): return forward_from_parts(rules, program.cpu, q, k, v, data.parts, data.mask, data.seed)
-    gpu = functools.partial(gpu_forward, rules, program.gpu(query.dtype, data, backward=False))
-    tpu = functools.partial(tpu_forward, rules, program.tpu(backward=False))
-    return _where_it_runs(program, (query, key, value, data), cpu=cpu, gpu=gpu, tpu=tpu)
+class _FlashPass(AttentionPass):
+    """The kernel of the machine, over queries, keys, values and what tiles share."""
+    def run(self, *args, place=None):
+        if self.kind == "push": return self._in_jax(args, place, plain=False)  # plain JAX on every machine
+        (q, k, v, data), flags = self._read(args, place)
+        program, back = self.program, self.kind == "pull"
+        sizes = program.gpu(q.dtype, data, backward=back), program.tpu(backward=back)
+        fns, more = ((gpu_backward, tpu_backward), dict(wanted=flags)) if back else ((gpu_forward, tpu_forward), {})
+        gpu, tpu = (functools.partial(fn, program.rules, size, **more) for fn, size in zip(fns, sizes))
+        cut = self._pulled(args) if back else ()
+        def cpu(q, k, v, data, *cut):
+            call = self._call(data, place)
+            if not back: return forward_from_parts(call, q, k, v)
+            *grads, d_parts = backward_from_parts(call, q, k, v, *cut, flags)
+            return *grads, d_parts
+        found = _where_it_runs(program, (q, k, v, data, *cut), cpu=cpu, gpu=gpu, tpu=tpu)
+        return self._typed(args, *found) if back else list(found)
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _flash(program: _FlashProgram, query, key, value, data: TileData): return _flash_forward(program, query, key, value, data)
+    def plain(self, *args, place=None): return self._in_jax(args, place, plain=True)
 
-def _flash_fwd(program, *args):
-    values, parts = jax.tree.map(lambda x: x.value, args), args[3].parts
-    wanted = [x.perturbed and jnp.issubdtype(x.value.dtype, jnp.floating) for x in parts]
-    out, lse = _flash_forward(program, *values)
-    # a static flag per part: an empty tuple for yes, None for no
-    return (out, lse), (values, out, lse, [() if w else None for w in wanted])
+    def _in_jax(self, args, place, *, plain: bool) -> list[Array]:
+        (q, k, v, data), flags = self._read(args, place)
+        call, (lse, *moved) = self._call(data, place), args[self.tree.num_leaves:]
+        if self.kind == "push": return list(push_from_parts(call, q, k, v, lse, moved[:3], moved[3:], flags, plain=plain))
+        return self._typed(args, *backward_from_parts(call, q, k, v, *self._pulled(args), flags, plain=plain))
 
-def _flash_bwd(program, kept, cotangents):
-    (query, key, value, data), out, lse, flags = kept
-    d_out, d_lse = (jnp.zeros_like(x) if isinstance(c, SymbolicZero) else c for c, x in zip(cotangents, (out, lse)))
-    delta = (out.astype(lse.dtype) * d_out.astype(lse.dtype)).sum(-1) - d_lse
-    wanted = [f is not None for f in flags]
-    def cpu(q, k, v, data, lse, delta, d_out):
-        *grads, d_parts = backward_from_parts(
-            program.rules, program.cpu, q, k, v, data.parts, data.mask, data.seed, lse, delta, d_out, wanted)
-        return *grads, d_parts
-    gpu = functools.partial(gpu_backward, program.rules, program.gpu(query.dtype, data, backward=True), wanted=wanted)
-    tpu = functools.partial(tpu_backward, program.rules, program.tpu(backward=True), wanted=wanted)
-    args = query, key, value, data, lse, delta, d_out
-    *grads, d_parts = _where_it_runs(program, args, cpu=cpu, gpu=gpu, tpu=tpu)
-    rest = iter(d_parts)
-    d_parts = [next(rest) if w else None for w in wanted]
-    return *(g.astype(x.dtype) for g, x in zip(grads, (query, key, value))), TileData(None, d_parts, None)
+    def _read(self, args, place: Place | None):
+        """Queries, keys, values, what tiles share, and which of its parts move."""
+        *qkv, data = self.tree.unflatten(args[:self.tree.num_leaves])
+        if place is not None: data = data._replace(place=jnp.stack([jnp.asarray(x, jnp.int32) for x in place]))
+        return (*qkv, data), [i in self.wanted for i in self.places[3].parts]
 
-_flash.defvjp(_flash_fwd, _flash_bwd, symbolic_zeros=True)
+    def _call(self, data: TileData, place: Place | None) -> PartCall:
+        return PartCall(self.program.rules, choose_blocks(*self.program.rules.size), data.parts, data.mask, data.seed, place)
+
+    def _pulled(self, args) -> tuple[Array, Array, Array]:
+        """The lse, delta, and the gradient of the output."""
+        lse, d_out, moved = args[self.tree.num_leaves:]
+        return lse, -moved, d_out.astype(self.out_dtype)
+
+    def _typed(self, args, dq, dk, dv, d_parts) -> list[Array]:
+        return [g.astype(args[i].dtype) for g, i in zip((dq, dk, dv, *d_parts), self.wanted)]
+
+    def second_axes(self):
+        data = self.places[3]
+        return {0: "h", 1: "g", 2: "g"} | dict.fromkeys([*data.parts, *([] if data.mask is None else [data.mask])], "h")
 
 # %% ../../nbs/24_kernels.flash.ipynb #run-flash
 @functools.partial(jax.jit, static_argnums=0)
 def _prepare_and_run(program: _FlashProgram, query, key, value, mask, seed, captures) -> tuple[Array, Array]:
     """Compute what tiles share, and run. Compiled once for all mods that do the same."""
-    return _flash(program, query, key, value, prepare_tiles(program.rules.plan, captures, mask, seed))
+    data = prepare_tiles(program.rules.plan, captures, mask, seed)
+    return attention_pass(_FlashPass, program, (query, key, value, data), lambda at: at[3].parts)
 
 def _run_flash(
     call: AttentionCall, capability: tuple[int, ...] = (), asked: tuple[int | None, int | None] = (None, None), interpret: str = ""

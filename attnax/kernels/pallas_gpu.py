@@ -29,6 +29,20 @@ class TileData(NamedTuple):
     seed: Array | None         # Of dropout, `(2,)`
     parts: list[Array]         # Hoisted values, then look-ups written out: `(#b, #h, #q, #k)`
     mask: Array | None         # True = may attend, `(#b, #h, #q, #k)`
+    place: Array | None = None # Of a device's share of the call: its first sequence and query head
+
+    @property
+    def words(self) -> list[Array]:
+        """The few numbers that every tile needs, in one array; none where there are none."""
+        found = [x.astype(jnp.uint32) for x in (self.seed, self.place) if x is not None]
+        return [jnp.concatenate(found)] if found else []
+
+    def read_words(self, words, b: Array, h: Array) -> tuple[tuple | None, Array, Array]:
+        """In a kernel: the seed of dropout, and a sequence and a head in the numbering of the whole call."""
+        seed = None if self.seed is None else tuple(lax.bitcast_convert_type(words[n], jnp.uint32) for n in (0, 1))
+        if self.place is None: return seed, b, h
+        first = 0 if seed is None else 2
+        return seed, *(x + words[first + n].astype(jnp.int32) for n, x in enumerate((b, h)))
 
 def prepare_tiles(
     plan: ScoreModPlan | None,  # Of the mod
@@ -257,9 +271,9 @@ def _walk(refs: Sequence, visit: Callable, state):
         state = lax.fori_loop(jnp.int32(0), count[0], body, state)
     return state
 
-def _seed(data: TileData, ref) -> tuple | None:
-    """The two words of the dropout seed, where there are any."""
-    return None if data.seed is None else (ref[0], ref[1])
+def _word_inputs(data: TileData) -> list[tuple]:
+    """The small numbers, all of them for every program."""
+    return [(x, pl.BlockSpec(x.shape, lambda i, h, b: (0,))) for x in data.words]
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #limits
 GPU_MISSING = frozenset("digamma erf erfc lgamma reduce_precision round".split())  # of the operations that a mod may use
@@ -290,11 +304,11 @@ def gpu_forward(
     whole = lambda x: pl.BlockSpec((None, None, *x.shape[2:]), lambda i, h, b: (b, h // r, 0, 0))
     shared = [*parts, *([] if mask is None else [mask])]
     inputs = [(q, rows(q)), (k, whole(k)), (v, whole(v)), *_list_inputs(lists), *((p.array, p.by_rows()) for p in shared)]
-    if data.seed is not None: inputs.append((data.seed, pl.BlockSpec((2,), lambda i, h, b: (0,))))
+    inputs += _word_inputs(data)
 
     def kernel(where, q_ref, k_ref, v_ref, *refs):
         (*refs, out_ref, lse_ref), (i, h_, b_) = refs, where
-        lists, part_refs, seed = refs[:4], refs[4:4 + len(shared)], _seed(data, refs[-1])
+        lists, part_refs, (seed, b_, h_) = refs[:4], refs[4:4 + len(shared)], data.read_words(refs[-1], b_, h_)
         q_t = q_ref[...]
         def visit(j, clear, state):
             tile, at = Tile(rules, sizes.blocks, b_, h_, i, j, *_on_gpu(interpret)), pl.ds(j * bk, bk)
@@ -351,9 +365,6 @@ class _Backward(NamedTuple):
         """The tile at a place: sequence, query head, block of queries, block of keys."""
         return Tile(self.rules, self.sizes.blocks, *where, *_on_gpu(self.interpret))
 
-    def seed_input(self) -> list[tuple]:
-        return [] if self.data.seed is None else [(self.data.seed, pl.BlockSpec((2,), lambda i, h, b: (0,)))]
-
     def split(self, given: list) -> tuple[list, Array | None]:
         """Tiles of the parts, and the tile of the mask."""
         return given[:len(self.parts)], None if self.mask is None else given[-1]
@@ -369,7 +380,7 @@ def _queries_backward(
     whole = lambda x: pl.BlockSpec((None, None, *x.shape[2:]), lambda i, h, b: (b, h // r, 0, 0))
     along = [bq if call.parts[n].array.shape[2] > 1 else 1 for n in wanted]   # numbers per program
     inputs = [*((x, rows(x)) for x in (q, do, lse, delta)), (k, whole(k)), (v, whole(v)), *_list_inputs(lists)]
-    inputs += [*((p.array, p.by_rows()) for p in call.shared), *call.seed_input()]
+    inputs += [*((p.array, p.by_rows()) for p in call.shared), *_word_inputs(call.data)]
     blocks = q.shape[2] // bq
     outputs = [(q.shape, jnp.float32, rows(q))]
     column = lambda n: pl.BlockSpec((None, None, n, 1), lambda i, h, b: (b, h, i, 0))
@@ -384,7 +395,8 @@ def _queries_backward(
     def kernel(where, *refs):
         refs, (dq_ref, *part_outs) = refs[:len(inputs)], refs[len(inputs):]
         (q_ref, do_ref, lse_ref, delta_ref, k_ref, v_ref), lists = refs[:6], refs[6:10]
-        part_refs, seed, (i, h_, b_) = refs[10:10 + len(call.shared)], _seed(call.data, refs[-1]), where
+        part_refs, (i, h_, b_), words = refs[10:10 + len(call.shared)], where, refs[9 + len(call.shared) + len(call.data.words)]
+        seed, b_, h_ = call.data.read_words(words, b_, h_)
         own = [ref[...] for ref in (q_ref, do_ref, lse_ref, delta_ref)]
         def visit(j, clear, carry):
             dq, sums = carry
@@ -412,7 +424,7 @@ def _keys_backward(call: _Backward, lists: BlockLists, wanted: list[int]) -> tup
     columns = lambda x: pl.BlockSpec((None, None, bk, x.shape[3]), lambda j, g, b: (b, g, j, 0))
     group = lambda x: pl.BlockSpec((None, r, *x.shape[2:]), lambda j, g, b: (b, g, 0, 0))
     inputs = [(k, columns(k)), (v, columns(v)), *((x, group(x)) for x in (q, do, lse, delta)), *_list_inputs(lists),
-              *((p.array, p.by_columns(r)) for p in call.shared), *call.seed_input()]
+              *((p.array, p.by_columns(r)) for p in call.shared), *_word_inputs(call.data)]
     strip = pl.BlockSpec((None, r, 1, bk), lambda j, g, b: (b, g, 0, j))
     outputs = [(k.shape, jnp.float32, columns(k)), (v.shape, jnp.float32, columns(v))]
     outputs += [((b, h, 1, k.shape[2]), jnp.float32, strip) for _ in wanted]
@@ -420,12 +432,13 @@ def _keys_backward(call: _Backward, lists: BlockLists, wanted: list[int]) -> tup
     def kernel(where, *refs):
         refs, (dk_ref, dv_ref, *part_outs) = refs[:len(inputs)], refs[len(inputs):]
         (k_ref, v_ref), row_refs, lists = refs[:2], refs[2:6], refs[6:10]
-        part_refs, seed, (j, g_, b_) = refs[10:10 + len(call.shared)], _seed(call.data, refs[-1]), where
+        part_refs, (j, g_, b_) = refs[10:10 + len(call.shared)], where
+        seed, b_, first = call.data.read_words(refs[-1], b_, g_ * r)
         k_t, v_t = k_ref[...], v_ref[...]
         def one_head(member, grads):
             def visit(i, clear, carry):
                 (dk, dv), sums = carry
-                tile = call.tile(b_, g_ * r + member, i, j)
+                tile = call.tile(b_, first + member, i, j)
                 rows = [ref[member, pl.ds(i * bq, bq), :] for ref in row_refs]
                 given, mask = call.split([p.column_tile(ref, member, i) for p, ref in zip(call.shared, part_refs)])
                 p, ds, d_parts = _tile_backward(tile, rows, k_t, v_t, given, mask, seed, wanted, clear=clear)

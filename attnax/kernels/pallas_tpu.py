@@ -91,14 +91,14 @@ def tpu_listed(
 class _Walk(NamedTuple):
     """Where a kernel is on its grid, and which block it sees there."""
     agenda: Agenda
-    seed: Array | None
+    data: TileData
     heads: int = 1         # A row walks its list once for each of them
 
     @property
     def prefetch(self) -> list[Array]:
         """The numbers that are read first."""
-        seed = [] if self.seed is None else [lax.bitcast_convert_type(self.seed, jnp.int32)]
-        return [self.agenda.clear, self.agenda.count, self.agenda.index, *seed]
+        words = [lax.bitcast_convert_type(x, jnp.int32) for x in self.data.words]
+        return [self.agenda.clear, self.agenda.count, self.agenda.index, *words]
 
     def step(self, n: Array) -> tuple[Array, Array]:
         """Which head of the group, and which entry of the list."""
@@ -116,9 +116,9 @@ class _Walk(NamedTuple):
         pl.when(entry < clear)(lambda: body(True))
         pl.when((entry >= clear) & (entry < count))(lambda: body(False))
 
-    def words(self, numbers: Sequence) -> list[Array] | None:
-        """The seed of dropout, in the kernel."""
-        return None if self.seed is None else [lax.bitcast_convert_type(numbers[3][n], jnp.uint32) for n in (0, 1)]
+    def read_words(self, numbers: Sequence, b: Array, h: Array) -> tuple:
+        """As `TileData.read_words`."""
+        return self.data.read_words(numbers[-1], b, h)
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #launch
 def _launch(kernel: Callable, walk: _Walk, *, grid, inputs: Sequence[tuple], outputs: Sequence[tuple], name: str, interpret: bool,
@@ -190,7 +190,7 @@ def tpu_forward(
     r = dims.h // dims.g
     q, k, v = (round_up(x, 2, n, "constant") for x, n in ((query, bq), (key, bk), (value, bk)))
     parts = _share(data, sizes.blocks)
-    walk = _Walk(make_agenda(find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks).rows), data.seed)
+    walk = _Walk(make_agenda(find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks).rows), data)
     at = lambda b, h, i, n, *numbers: (b, h, i, walk.other(b, i, n, numbers))
     rows = lambda width: pl.BlockSpec((None, None, bq, width), lambda b, h, i, *_: (b, h, i, 0))
     columns = lambda x: pl.BlockSpec((None, None, bk, x.shape[3]), lambda b, h, i, n, *numbers: (
@@ -202,8 +202,8 @@ def tpu_forward(
         numbers_, (q_ref, k_ref, v_ref), refs = refs[:numbers], refs[numbers:numbers + 3], refs[numbers + 3:]
         part_refs, (out_ref, lse_ref, *state) = refs[:len(parts)], refs[len(parts):]
         b, h, i, n = (pl.program_id(axis) for axis in range(4))
-        last = n == pl.num_programs(3) - 1
-        tile, seed = Tile(rules, sizes.blocks, b, h, i, walk.other(b, i, n, numbers_)), walk.words(numbers_)
+        last, (seed, b_, h_) = n == pl.num_programs(3) - 1, walk.read_words(numbers_, b, h)
+        tile = Tile(rules, sizes.blocks, b_, h_, i, walk.other(b, i, n, numbers_))
         @pl.when(n == 0)
         def start():
             for ref, x in zip(state, (-jnp.inf, 0., 0.)): ref[...] = jnp.full(ref.shape, x, jnp.float32)
@@ -259,7 +259,7 @@ class _Backward(NamedTuple):
 def _queries_backward(call: _Backward, lists: BlockLists, wanted: list[int], dense: list[int]):
     """Gradient of the queries, of the wanted parts that do not run along keys, and of the dense ones."""
     (b, h, g, *_), (bq, bk, _), q = call.dims, call.sizes.blocks, call.arrays[0]
-    walk, blocks, r = _Walk(make_agenda(lists), call.data.seed), q.shape[2] // bq, h // g
+    walk, blocks, r = _Walk(make_agenda(lists), call.data), q.shape[2] // bq, h // g
     at = lambda b, h, i, n, *numbers: (b, h, i, walk.other(b, i, n, numbers))
     rows = lambda x: pl.BlockSpec((None, None, bq, x.shape[3]), lambda b, h, i, *_: (b, h, i, 0))
     columns = lambda x: pl.BlockSpec((None, None, bk, x.shape[3]), lambda b, h, i, n, *numbers: (
@@ -279,8 +279,8 @@ def _queries_backward(call: _Backward, lists: BlockLists, wanted: list[int], den
         numbers, (*own, k_ref, v_ref), refs = refs[:first], refs[first:first + 6], refs[first + 6:]
         part_refs, (dq_ref, *grads) = refs[:len(call.parts)], refs[len(call.parts) + len(dense):]
         b, h, i, n = (pl.program_id(axis) for axis in range(4))
-        last = n == pl.num_programs(3) - 1
-        tile, seed = Tile(call.rules, call.sizes.blocks, b, h, i, walk.other(b, i, n, numbers)), walk.words(numbers)
+        last, (seed, b_, h_) = n == pl.num_programs(3) - 1, walk.read_words(numbers, b, h)
+        tile = Tile(call.rules, call.sizes.blocks, b_, h_, i, walk.other(b, i, n, numbers))
         @pl.when(n == 0)
         def start():
             for ref in (dq_ref, *grads): ref[...] = jnp.zeros(ref.shape, jnp.float32)  # dense tiles too: a row may have no block
@@ -304,7 +304,7 @@ def _keys_backward(call: _Backward, lists: BlockLists, wanted: list[int]):
     """Gradients of keys and values, and of the wanted parts, which run along keys alone."""
     (b, h, g, *_), bk, (k, v) = call.dims, call.sizes.blocks.k, call.arrays[4:]
     r = h // g
-    walk = _Walk(make_agenda(lists), call.data.seed, r)
+    walk = _Walk(make_agenda(lists), call.data, r)
     head = lambda g, n: g * r + walk.step(n)[0]
     at = lambda b, g, j, n, *numbers: (b, head(g, n), walk.other(b, j, n, numbers), j)
     columns = lambda x: pl.BlockSpec((None, None, bk, x.shape[3]), lambda b, g, j, *_: (b, g, j, 0))
@@ -319,8 +319,8 @@ def _keys_backward(call: _Backward, lists: BlockLists, wanted: list[int]):
         part_refs, (dk_ref, dv_ref, *grads) = refs[:len(call.parts)], refs[len(call.parts):]
         b, g, j, n = (pl.program_id(axis) for axis in range(4))
         last, (member, entry) = n == pl.num_programs(3) - 1, walk.step(n)
-        tile = Tile(call.rules, call.sizes.blocks, b, g * r + member, walk.other(b, j, n, numbers), j)
-        seed = walk.words(numbers)
+        seed, b_, h_ = walk.read_words(numbers, b, g * r + member)
+        tile = Tile(call.rules, call.sizes.blocks, b_, h_, walk.other(b, j, n, numbers), j)
         @pl.when(n == 0)
         def start():
             for ref in (dk_ref, dv_ref): ref[...] = jnp.zeros(ref.shape, jnp.float32)

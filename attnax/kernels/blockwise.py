@@ -527,7 +527,9 @@ class PartCall(NamedTuple):
 
     def share(self, query, key, value) -> tuple[BlockProgram, Shared, BlockMask]:
         dims = check_qkv(query, key, value)
-        program, shared, block_mask = _share(self.rules, self.blocks, dims, (self.parts, []), self.mask, self.seed)
+        share = self.place and ((dims.b, dims.h), tuple(self.place))
+        block_mask = find_blocks(self.rules.plan, (self.parts, []), self.mask, self.rules.size, self.blocks, share=share)
+        program, shared, _ = _share(self.rules, self.blocks, dims, (self.parts, []), self.mask, self.seed, None, block_mask)
         return program, _placed(shared, self.place), block_mask
 
 def forward_from_parts(call: PartCall, query, key, value) -> tuple[Array, Array]:

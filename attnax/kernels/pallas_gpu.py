@@ -37,6 +37,10 @@ class TileData(NamedTuple):
         found = [x.astype(jnp.uint32) for x in (self.seed, self.place) if x is not None]
         return [jnp.concatenate(found)] if found else []
 
+    def share(self, dims: Dims) -> tuple[tuple, tuple] | None:
+        """What `find_blocks` must know of a device's share."""
+        return None if self.place is None else ((dims.b, dims.h), (self.place[0], self.place[1]))
+
     def read_words(self, words, b: Array, h: Array) -> tuple[tuple | None, Array, Array]:
         """In a kernel: the seed of dropout, and a sequence and a head in the numbering of the whole call."""
         seed = None if self.seed is None else tuple(lax.bitcast_convert_type(words[n], jnp.uint32) for n in (0, 1))
@@ -299,7 +303,7 @@ def gpu_forward(
     b, h, r = dims.b, dims.h, dims.h // dims.g
     q, k, v = (_widen(round_up(x, 2, n, "constant"), _power(x.shape[3])) for x, n in ((query, bq), (key, bk), (value, bk)))
     parts, mask = make_parts(data, sizes.blocks)
-    lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks).rows
+    lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks, share=data.share(dims)).rows
     rows = lambda x: pl.BlockSpec((None, None, bq, x.shape[3]), lambda i, h, b: (b, h, i, 0))
     whole = lambda x: pl.BlockSpec((None, None, *x.shape[2:]), lambda i, h, b: (b, h // r, 0, 0))
     shared = [*parts, *([] if mask is None else [mask])]
@@ -381,6 +385,7 @@ def _queries_backward(
     along = [bq if call.parts[n].array.shape[2] > 1 else 1 for n in wanted]   # numbers per program
     inputs = [*((x, rows(x)) for x in (q, do, lse, delta)), (k, whole(k)), (v, whole(v)), *_list_inputs(lists)]
     inputs += [*((p.array, p.by_rows()) for p in call.shared), *_word_inputs(call.data)]
+    last_words = len(inputs) - 1
     blocks = q.shape[2] // bq
     outputs = [(q.shape, jnp.float32, rows(q))]
     column = lambda n: pl.BlockSpec((None, None, n, 1), lambda i, h, b: (b, h, i, 0))
@@ -395,8 +400,8 @@ def _queries_backward(
     def kernel(where, *refs):
         refs, (dq_ref, *part_outs) = refs[:len(inputs)], refs[len(inputs):]
         (q_ref, do_ref, lse_ref, delta_ref, k_ref, v_ref), lists = refs[:6], refs[6:10]
-        part_refs, (i, h_, b_), words = refs[10:10 + len(call.shared)], where, refs[9 + len(call.shared) + len(call.data.words)]
-        seed, b_, h_ = call.data.read_words(words, b_, h_)
+        part_refs, (i, h_, b_) = refs[10:10 + len(call.shared)], where
+        seed, b_, h_ = call.data.read_words(refs[last_words], b_, h_)
         own = [ref[...] for ref in (q_ref, do_ref, lse_ref, delta_ref)]
         def visit(j, clear, carry):
             dq, sums = carry
@@ -480,7 +485,7 @@ def gpu_backward(
     q, k, v, do = (_widen(x, _power(x.shape[3])) for x in (q, k, v, do))
     parts, mask = make_parts(data, sizes.blocks)
     call = _Backward(rules, sizes, dims, (q, k, v, do, lse, delta), parts, mask, data, interpret)
-    lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks)
+    lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks, share=data.share(dims))
     dq, dk, dv, d_parts = collect_gradients(
         data, wanted, lambda *parts: _queries_backward(call, lists.rows, *parts),
         lambda parts: _keys_backward(call, lists.columns, parts))

@@ -190,7 +190,8 @@ def tpu_forward(
     r = dims.h // dims.g
     q, k, v = (round_up(x, 2, n, "constant") for x, n in ((query, bq), (key, bk), (value, bk)))
     parts = _share(data, sizes.blocks)
-    walk = _Walk(make_agenda(find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks).rows), data)
+    lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks, share=data.share(dims)).rows
+    walk = _Walk(make_agenda(lists), data)
     at = lambda b, h, i, n, *numbers: (b, h, i, walk.other(b, i, n, numbers))
     rows = lambda width: pl.BlockSpec((None, None, bq, width), lambda b, h, i, *_: (b, h, i, 0))
     columns = lambda x: pl.BlockSpec((None, None, bk, x.shape[3]), lambda b, h, i, n, *numbers: (
@@ -364,7 +365,7 @@ def tpu_backward(
               *(round_up(x, 2, bk, "constant") for x in (key, value)))
     parts = _share(data, sizes.blocks)
     call = _Backward(rules, sizes, dims, arrays, parts, data, interpret)
-    lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks)
+    lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks, share=data.share(dims))
     dq, dk, dv, d_parts = collect_gradients(
         data, wanted, lambda *parts: _queries_backward(call, lists.rows, *parts),
         lambda parts: _keys_backward(call, lists.columns, parts))

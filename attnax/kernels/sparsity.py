@@ -202,9 +202,9 @@ def _block_bounds(x: Array, block_q: int, block_k: int) -> Interval:
     return _float(low.astype(np.float32), high.astype(np.float32)) if _kind(x) == "f" else Interval(low, high)
 
 def _positions_of_blocks(dims: tuple[int, int, int, int], block_q: int, block_k: int, starts: tuple) -> list[Interval]:
-    """First and last position of each block along each axis; `starts` are the positions of the first query and key."""
+    """First and last position of each block along each axis; `starts` are the positions of the first along each."""
     out = []
-    for axis, (n, size, start) in enumerate(zip(dims, (1, 1, block_q, block_k), (0, 0, *starts))):
+    for axis, (n, size, start) in enumerate(zip(dims, (1, 1, block_q, block_k), starts)):
         if isinstance(n, int):
             first = np.arange(0, n, size, dtype=np.int32)
             ends = first, np.minimum(first + (size - 1), n - 1).astype(np.int32)
@@ -219,11 +219,13 @@ def block_status(
     tables: Sequence[Array],            # From `hoist`
     block_q: int,                       # Queries per block
     block_k: int,                       # Keys per block
-    starts: tuple = (np.int32(0), np.int32(0)) # Positions of the first query and key
+    starts: tuple = (np.int32(0), np.int32(0)), # Positions of the first query and key
+    share: tuple[tuple, tuple] | None = None    # Of a device's share: sequences and heads at hand; numbers of the first of them
 ) -> tuple[Bool[Array, "#b #h n m"], Bool[Array, "#b #h n m"]]: # May a block hold a score; is nothing hidden
     """Bound the scores of every block. numpy arrays where nothing was captured, else traced like the captures."""
     known = {0: Interval(*(np.full((1,) * 4, x, np.float32) for x in (-_SCORES, _SCORES)))}
-    known |= dict(zip(range(1, 5), _positions_of_blocks(plan.dims, block_q, block_k, starts)))
+    (at_hand, first) = share or (plan.dims[:2], (0, 0))
+    known |= dict(zip(range(1, 5), _positions_of_blocks((*at_hand, *plan.dims[2:]), block_q, block_k, (*first, *starts))))
     known |= {i: _block_bounds(x, block_q, block_k) for i, x in zip((*plan.hoisted, *plan.looked_up), hoisted)}
     in_table = dict(zip(plan.tables, tables))
     for i in set(plan.looked_up) - set(known):
@@ -357,13 +359,14 @@ def find_blocks(
     mask: Bool[Array, "#b #h #q #k"] | None,  # Boolean mask of rank 4
     size: tuple[int, int],                    # Queries and keys of the call
     blocks: Blocks,                           # Block sizes
-    starts: tuple = (np.int32(0), np.int32(0))# Positions of the first query and key
+    starts: tuple = (np.int32(0), np.int32(0)), # Positions of the first query and key
+    share: tuple[tuple, tuple] | None = None  # As for `block_status`
 ) -> BlockMask:                               # What to compute
     """The blocks that a mod and a mask leave; numpy arrays where neither holds an array, traced otherwise."""
     grid = -(-size[0] // blocks.q), -(-size[1] // blocks.k)
     live = clear = np.ones((1, 1, *grid), bool)
     if size[1] % blocks.k: clear = clear & (np.arange(grid[1]) < grid[1] - 1)  # the end of the last block of keys is no key
-    sides = [] if plan is None else [block_status(plan, *found, blocks.q, blocks.k, starts)]
+    sides = [] if plan is None else [block_status(plan, *found, blocks.q, blocks.k, starts, share)]
     if mask is not None: sides.append(mask_status(mask, grid, blocks.q, blocks.k))
     for some, every in sides: live, clear = live & some, clear & every
     live, clear = live.any(1), clear.all(1)  # heads of a tile share a list

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .passes import AttentionPass, Place, attention_pass
+from .passes import AttentionPass, Place, attention_pass, lay_out
 from .score_mods import score_indices
 from .sparsity import BlockLists, BlockMask, Blocks, find_blocks, fitting_blocks
 from attnax.kernels.tiles import (
@@ -470,7 +470,7 @@ def blockwise(
     else: blocks = _check_block_mask(block_mask, dims)
     # under shard_map all inputs vary alike before the kernel's own derivative begins:
     # a shared capture's gradient is then summed once
-    args = *call.arrays(), block_mask
+    args = *lay_out(*call.arrays()), block_mask
     return _attend_jit(rules, blocks, *vary_like(args, args))
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #memory-efficient

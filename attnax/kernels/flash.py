@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from .blockwise import PartCall, backward_from_parts, blockwise, forward_from_parts, push_from_parts
-from .passes import AttentionPass, Place, attention_pass
+from .passes import AttentionPass, Place, attention_pass, lay_out
 from .pallas_gpu import (
     GPU_MISSING, MOST_WRITTEN_OUT, GpuSizes, TileData, gpu_backward, gpu_forward, gpu_sizes, part_bytes, prepare_tiles)
 from .pallas_tpu import (
@@ -341,7 +341,7 @@ def _run_flash(
     call: AttentionCall, capability: tuple[int, ...] = (), asked: tuple[int | None, int | None] = (None, None), interpret: str = ""
 ) -> tuple[Array, Array]:
     """Output and lse of a call that keeps all rules, both without sinks."""
-    program, args = _FlashProgram(call.rules, call.dims, capability, asked, interpret), call.arrays()
+    program, args = _FlashProgram(call.rules, call.dims, capability, asked, interpret), lay_out(*call.arrays())
     return _prepare_and_run(program, *vary_like(args, args))
 
 # %% ../../nbs/24_kernels.flash.ipynb #pallas-flash-attention

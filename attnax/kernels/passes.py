@@ -18,7 +18,7 @@ from jax import lax
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 # %% ../../nbs/16_kernels.passes.ipynb #pass
@@ -222,12 +222,18 @@ def _on_each_share(what: Pass) -> Callable:
         spread = what.spread([x.shape for x in args]) if whole and not jax.sharding.get_abstract_mesh().manual_axes else None
         if spread is None: return what.run(*args)
         if (mesh := _explicit_mesh(args)) is None: return _partitioned(what, spread, args)
-        cut = _Cut.of(spread, [jax.typeof(x).sharding.spec for x in args], dict(mesh.shape))
-        given, found = (cut.specs(letters, [x.ndim for x in arrays]) for letters, arrays in (
-            (spread.given, args), (spread.found, jax.eval_shape(what.run, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args)))))
+        args, cut = _laid(spread, args, mesh)
+        if cut.sequences is None and cut.heads is None: return what.run(*args)  # all of it on every device
+        results = jax.eval_shape(what.run, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args))
+        given, found = (cut.specs(letters, [x.ndim for x in arrays]) for letters, arrays in ((spread.given, args), (spread.found, results)))
         share = lambda *args: cut.share(what, args)
         return jax.shard_map(share, mesh=mesh, in_specs=tuple(given), out_specs=found, check_vma=False)(*args)
     return run
+
+def _laid(spread: Spread, args: Sequence[Array], mesh) -> tuple[list[Array], _Cut]:
+    """Arrays laid over a mesh of explicit axes by their letters."""
+    cut = _Cut.of(spread, [jax.typeof(x).sharding.spec for x in args], dict(mesh.shape))
+    return [_lie(x, spec, mesh) for x, spec in zip(args, cut.specs(spread.given, [x.ndim for x in args]))], cut
 
 def _partitioned(what: Pass, spread: Spread, args: Sequence[Array]) -> list[Array]:
     """The pass, with the rule that sequences and heads stay where they are."""
@@ -262,10 +268,8 @@ def _rule(spread: Spread, args: Sequence[Array], results: Sequence[Array]) -> tu
 # %% ../../nbs/16_kernels.passes.ipynb #explicit
 def _explicit_mesh(args: Sequence[Array]):
     """The mesh of arrays whose sharding is part of their type; None where there is none."""
-    for x in args:
-        sharding = jax.typeof(x).sharding
-        if any(names is not None for names in sharding.spec): return sharding.mesh
-    return None
+    meshes = [jax.typeof(jnp.asarray(x)).sharding.mesh for x in args]
+    return next((mesh for mesh in meshes if not mesh.empty and AxisType.Explicit in mesh.axis_types), None)
 
 def lay_out(
     query: Array, key: Array, value: Array, # Queries, keys and values
@@ -283,8 +287,7 @@ def lay_out(
             raise ValueError(f"`{name}` may be cut along sequences and heads, got {spec}: cut positions are for `ring_attention`")
     h, g = query.shape[1], key.shape[1]
     spread = Spread((h, g), (("b", "h" if g > 1 else None), *[("b", "g" if g > 1 else None)] * 2), ())
-    cut = _Cut.of(spread, [jax.typeof(x).sharding.spec for x in (query, key, value)], dict(mesh.shape))
-    qkv = [_lie(x, spec, mesh) for x, spec in zip((query, key, value), cut.specs(spread.given, (4, 4, 4)))]
+    qkv, _ = _laid(spread, (query, key, value), mesh)
     whole = lambda x: _lie(x, PartitionSpec(*[None] * jnp.ndim(x)), mesh)
     return *qkv, *jax.tree.map(whole, shared)
 
@@ -347,4 +350,7 @@ def attention_pass(
     """Run a kernel forward; JAX may do with it whatever the other passes allow."""
     args, tree = jax.tree.flatten(arrays)
     more = [i for i in moving(tree.unflatten(range(len(args)))) if jnp.issubdtype(args[i].dtype, jnp.floating)]
-    return carry_out(kind("forward", program, tree, str(args[0].dtype), (0, 1, 2, *more)), *args)
+    what = kind("forward", program, tree, str(args[0].dtype), (0, 1, 2, *more))
+    mesh = None if jax.sharding.get_abstract_mesh().manual_axes else _explicit_mesh(args)
+    if mesh is not None: args, _ = _laid(what.spread([x.shape for x in args]), args, mesh)  # so that gradients lie as what they are of
+    return carry_out(what, *args)

@@ -141,7 +141,9 @@ class _Reader:
 
     def _step(self, a, b, ins: list[int]) -> list[int]:
         """Take an operation down, or refuse it."""
-        step = Step(a.primitive, (a.params, b.params), tuple(ins), ())
+        # how arrays lay on a mesh while they were traced says nothing about tiles
+        params = tuple({k: None if k == "sharding" else v for k, v in e.params.items()} for e in (a, b))
+        step = Step(a.primitive, params, tuple(ins), ())
         given = [self.values[i] for i in ins]
         depends, captured = frozenset().union(*(v.depends for v in given)), any(v.captured for v in given)
         captured |= not depends and step.name not in _POINTWISE | _ARRANGING  # an array made in the mod is like one it captured

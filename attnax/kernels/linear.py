@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from .passes import lay_out, on_each_share
 from .tiles import Dims, accumulator_dtype, check_lengths, check_mask, check_qkv, dropout_seed
 from .tracing import unvary_like, vary_like
 from ..typing import ScoreMod, declare_kernel
@@ -215,10 +216,12 @@ def linear_attention(
     if dims.q != dims.k or dims.k % chunk_size:
         raise ValueError("`query` and `key` must have one length, divisible by chunk_size: pad them and hide the padding with "
                          f"`mask`; got lengths {dims.q} and {dims.k} with chunk_size={chunk_size}")
-    key, value = _hide(key, value, key_padding_mask(mask, dims, "linear_attention"))
+    seen = key_padding_mask(mask, dims, "linear_attention")
+    query, key, value, seen = lay_out(query, key, value, seen)
+    key, value = _hide(key, value, seen)
     rows, first = query.reshape(dims.b, dims.g, dims.h // dims.g, dims.q, dims.d), _first_state(state, query, key, value)
     run = functools.partial(_causal_chunks, chunk_size=chunk_size) if causal and dims.k else _at_once
-    out, last = run(rows, key, value, first)
+    out, last = on_each_share(run, rows, key, value, first)
     out = out.reshape(dims.b, dims.h, dims.q, dims.e).astype(query.dtype)
     return (out, last if state is None else _cast(last, state.values.dtype)) if return_state else out
 

@@ -10,12 +10,14 @@ __all__ = ['assert_close', 'oracle_attention', 'temp_bytes', 'count_traces', 'co
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from .typing import AttentionFn, ScoreMod, kernel_attr
@@ -140,7 +142,7 @@ def _rounding(got: np.ndarray, truth: np.ndarray) -> float:
     return float(sums * size.max(initial=1) + float(jnp.finfo(got.dtype).eps) * size.max(initial=0))
 
 # %% ../nbs/02_testing.ipynb #agrees
-def _agrees(fn, args, call=None, *, extra=None, given=None, what="", **kw) -> list[np.ndarray]:
+def _agrees(fn, args, call=None, *, extra=None, given=None, what="", results=("output", "lse"), **kw) -> list[np.ndarray]:
     """Assert that outputs and gradients are within twice the error of the same-dtype oracle; return them.
 
     `call(f, *args, *extra.values())` says how to call; `fn` gets the arrays `given` where they differ from the oracle's.
@@ -157,7 +159,7 @@ def _agrees(fn, args, call=None, *, extra=None, given=None, what="", **kw) -> li
     with jax.enable_x64(True): truth = _once(functools.partial(call, _oracle()), [np.asarray(a, np.float64) for a in arrays])
     same = None
     for i, (x, y, t, dtype) in enumerate(zip(mine, like, truth, dtypes)):
-        name = what + (("output", "lse")[i] if i < outs else f"gradient of {names[i - outs]}")
+        name = what + (results[i] if i < outs else f"gradient of {names[i - outs]}")
         if (x.shape, x.dtype) != (y.shape, dtype):
             raise AssertionError(f"{name} must be {dtype} {y.shape}, got {x.dtype} {x.shape}")
         if _error(x, t) <= 2 * _rounding(x, t): continue
@@ -393,6 +395,59 @@ def _check_memory(fn):
     growth = temporary(2048) / temporary(1024)
     if growth >= 3: raise AssertionError(f"twice the length takes {growth:.1f} times the temporary memory")
 
+# %% ../nbs/02_testing.ipynb #checks-orders
+_LEARNED = {"a captured slope": np.float32([0.1, 0.3])}
+
+def _learned(f, q, k, v, slope):
+    return f(q, k, v, score_mod=lambda s, b, h, i, j: jnp.where(j <= i + 9, s - slope[h] * abs(i - j), -jnp.inf))
+
+def _or_refused(check: Callable) -> None:
+    """Run a check of derivatives that JAX refuses for a kernel whose backward pass it does not know: then it does not apply."""
+    try: check()
+    except (TypeError, ValueError) as e:
+        if not re.search("forward-mode differentiation|Reverse-mode differentiation does not work", str(e)): raise
+        raise _Skip("JAX knows one derivative of it, the gradient") from e
+
+def _check_forward_mode(fn):
+    """9 transforms: `jax.jvp`, and its gradient, are right or refused"""
+    def call(f, *arrays):
+        along = tuple(jnp.cos(jnp.arange(x.size)).astype(x.dtype).reshape(x.shape) for x in arrays)
+        return jax.jvp(functools.partial(_learned, f), arrays, along)[1]
+    _or_refused(lambda: _agrees(fn, _sample(2, 2, 1, 6, 18, 8, 8), call, extra=_LEARNED, results=["the jvp"]))
+
+def _check_second_order(fn):
+    """9 transforms: the gradient of a gradient is right or refused"""
+    def call(f, *arrays): return jax.grad(lambda *a: jnp.sin(_learned(f, *a)).sum(), (0, 1, 2, 3))(*arrays)
+    first = [f"first gradient of {name}" for name in ("query", "key", "value", *_LEARNED)]
+    _or_refused(lambda: _agrees(fn, _sample(2, 2, 1, 6, 18, 8, 8), call, extra=_LEARNED, results=first))
+
+def _check_sharded(fn):
+    """9 transforms: under `jit`, a batch that is sharded over devices stays where it is, forward and backward"""
+    devices, args = jax.devices()[:2], _sample(4, 2, 1, 20, 40, 8, 8)
+    if len(devices) < 2: raise _Skip("there is one device")
+    lie = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec("data"))
+    run = jax.jit(_with_gradients(lambda *a: fn(*a, score_mod=_sloped)))
+    sharded = [jax.device_put(x, lie) for x in args]
+    compiled = run.lower(*sharded).compile()
+    gathers = compiled.as_text().count(" all-gather(")
+    if gathers: raise AssertionError(f"the program gathers {gathers} arrays on every device")
+    names = "output", "gradient of query", "gradient of key", "gradient of value"
+    for name, x, y in zip(names, compiled(*sharded), run(*args)):
+        if not x.sharding.is_equivalent_to(lie, x.ndim):
+            raise AssertionError(f"{name} must lie as the queries do, got {x.sharding}")
+        assert_close(np.asarray(x), np.asarray(y), atol=max(1e-5, _noise()))
+
+def _check_export(fn):
+    """9 transforms: `jax.export` of a batch without a number is right or refused"""
+    b, = jax.export.symbolic_shape("b")
+    args = _sample(3, 2, 1, 6, 18, 8, 8)
+    run = jax.jit(lambda *a: fn(*a, score_mod=_causal))
+    try: exported = jax.export.export(run)(*(jax.ShapeDtypeStruct((b, *x.shape[1:]), x.dtype) for x in args))
+    except NotImplementedError: return
+    except jax.errors.InconclusiveDimensionOperation as e:
+        raise AssertionError("a batch without a number must be right or refused") from e
+    assert_close(np.asarray(exported.call(*args)), np.asarray(run(*args)), atol=max(1e-5, _noise()))
+
 # %% ../nbs/02_testing.ipynb #checks-masks
 def _check_masks(fn):
     """12 masks: every broadcastable shape"""
@@ -414,7 +469,9 @@ _CHECKS = {"shapes": _check_shapes, "order": _check_order, "scale": _check_scale
            "sinks": _check_sinks, "precision": _check_precision, "dtypes": _check_dtypes, "lse": _check_lse,
            "score_mod": _check_mods, "branches": _check_branches, "wrong_mods": _check_wrong_mods, "narrow": _check_narrow,
            "positions": _check_positions, "dropout": _check_dropout, "dropout_hash": _check_hash,
-           "transforms": _check_transforms, "compile": _check_compile, "memory": _check_memory, "mask": _check_masks,
+           "transforms": _check_transforms, "forward_mode": _check_forward_mode, "second_order": _check_second_order,
+           "sharded": _check_sharded, "export": _check_export, "compile": _check_compile, "memory": _check_memory,
+           "mask": _check_masks,
            "padding": _check_padding}
 # What a kernel may raise. An interrupt, or a machine out of memory, ends the run
 _RAISED = (AssertionError, ArithmeticError, AttributeError, ImportError, LookupError, NameError, RuntimeError, TypeError,
@@ -488,7 +545,8 @@ def check_attention_fn(
     """Hold a kernel to the contract of the library, line by line.
 
     The names for `supports` are those of `contract_names()`: shapes, order, scale, empty_rows, sinks, precision, dtypes,
-    lse, score_mod, branches, wrong_mods, narrow, positions, dropout, dropout_hash, transforms, compile, memory, mask and padding.
+    lse, score_mod, branches, wrong_mods, narrow, positions, dropout, dropout_hash, transforms,
+    forward_mode, second_order, sharded, export, compile, memory, mask and padding.
 
     Raises: `AssertionError` after the last check, naming each line that failed, from what the first of them raised.
     """

@@ -67,11 +67,12 @@ def main() -> None:
                 for x in (q, k, v): x.requires_grad_()
                 for name, fn in calls(case, n).items():
                     work = 4 * b * HEADS * d * pairs(case, n) / 1e12
-                    def both(fn=fn): return torch.autograd.grad(fn(q, k, v), (q, k, v), g)
-                    with torch.no_grad(): t = milliseconds(lambda fn=fn: fn(q, k, v))
-                    print(f"{case}, {d}, {n}, forward, {name}, {t:.3f}, {1e3 * work / t:.1f}", flush=True)
-                    t = milliseconds(both)
-                    print(f"{case}, {d}, {n}, forward + backward, {name}, {t:.3f}, {3.5e3 * work / t:.1f}", flush=True)
+                    def forward(fn=fn, qkv=(q, k, v)):
+                        with torch.no_grad(): return fn(*qkv)
+                    def both(fn=fn, qkv=(q, k, v), g=g): return torch.autograd.grad(fn(*qkv), qkv, g)
+                    for what, run, flops in (("forward", forward, work), ("forward + backward", both, 3.5 * work)):
+                        t = milliseconds(run)
+                        print(f"{case}, {d}, {n}, {what}, {name}, {t:.3f}, {1e3 * flops / t:.1f}", flush=True)
 
 
 if __name__ == "__main__": main()

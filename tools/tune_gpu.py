@@ -73,7 +73,8 @@ def tune(width: int, name: str, dtype, length: int, heads: int, batch: int, repe
     out, lse = jax.jit(partial(gpu_forward, call.rules, known[0]))(q, k, v, data)
     delta = jax.jit(lambda: (out.astype(jnp.float32) * d_out.astype(jnp.float32)).sum(-1))()
     def backward(rules, sizes, *args): return gpu_backward(rules, sizes, *args, wanted=[False] * len(data.parts))
-    kernels = {"forward": gpu_forward, "backward, queries": lambda *a: backward(*a)[0], "backward, keys": lambda *a: backward(*a)[1:3]}
+    kernels = {"forward": gpu_forward, "backward, queries": lambda *a: backward(*a)[0],
+               "backward, keys": lambda *a: backward(*a)[1:3]}
     for kernel, fn in kernels.items():  # XLA leaves out the kernel whose results are not wanted
         back = kernel != "forward"
         args = (q, k, v, data, lse, delta, d_out) if back else (q, k, v, data)

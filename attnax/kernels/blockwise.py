@@ -297,7 +297,9 @@ def blockwise_backward(
     return dq, dk[:, :, :n_k], dv[:, :, :n_k], d_given
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #push-tile
-def _tile_push(visit: _Visit, rows: Sequence[Array], k_t, v_t, moved: Sequence[Array], moved_given: list[Array], wanted: list[bool]):
+def _tile_push(
+    visit: _Visit, rows: Sequence[Array], k_t, v_t, moved: Sequence[Array], moved_given: list[Array], wanted: list[bool]
+) -> tuple[Array, Array]:
     """What one tile adds to `a` and `r`, `(b, g, r q, e)` and `(b, g, r q, 1)`."""
     (q_t, lse_t), (dq_t, dk_t, dv_t), shared = rows, moved, visit.shared
     acc, shape, where = lse_t.dtype, visit.tile.sizes, visit.positions()
@@ -339,8 +341,8 @@ def blockwise_push(
     def row_block(t, done):
         unit, i = t // rows, t % rows
         b0, g0, q0 = unit // (g // ug) * ub, unit % (g // ug) * ug, i * bq
-        by_rows = lambda x: _cut(x, (b0, g0 * r, q0, 0)[:x.ndim], (ub, ug * r, bq, *x.shape[3:])).reshape(ub, ug, r * bq, *x.shape[3:])
-        q_t, dq_t, lse_t = map(by_rows, (q, dq, lse))
+        by_rows = lambda x: _cut(x, (b0, g0 * r, q0, 0)[:x.ndim], (ub, ug * r, bq, *x.shape[3:]))
+        q_t, dq_t, lse_t = (by_rows(x).reshape(ub, ug, r * bq, *x.shape[3:]) for x in (q, dq, lse))
         row = b0 if lists.clear_count.shape[0] > 1 else 0
         def run(state, count, index, clear):
             def visit_block(n):

@@ -338,7 +338,8 @@ def _prepare_and_run(program: _FlashProgram, query, key, value, mask, seed, capt
     return attention_pass(_FlashPass, program, (query, key, value, data), lambda at: at[3].parts)
 
 def _run_flash(
-    call: AttentionCall, capability: tuple[int, ...] = (), asked: tuple[int | None, int | None] = (None, None), interpret: str = ""
+    call: AttentionCall, capability: tuple[int, ...] = (), asked: tuple[int | None, int | None] = (None, None),
+    interpret: str = ""
 ) -> tuple[Array, Array]:
     """Output and lse of a call that keeps all rules, both without sinks."""
     program, args = _FlashProgram(call.rules, call.dims, capability, asked, interpret), lay_out(*call.arrays())

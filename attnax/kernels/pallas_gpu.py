@@ -240,8 +240,8 @@ def _launch(
     kernel: Callable, sizes: GpuSizes, *, grid, inputs: Sequence[tuple], outputs: Sequence[tuple], interpret: bool, name: str,
     aliases: dict | None = None, turned: bool = False
 ) -> list[Array]:
-    """Call a kernel with its place in the grid and its blocks. Inputs are pairs (array, block), outputs triples (shape, dtype,
-    block). `turned`: the last blocks first, which in causal attention have the most to do, so that no long one is left at the end.
+    """Call a kernel with its place in the grid and its blocks. Inputs are pairs (array, block), outputs triples
+    (shape, dtype, block). `turned`: the last blocks first, which have the most to do in causal attention.
     """
     if turned:
         inputs = [(x, _turned(spec, grid[0])) for x, spec in inputs]

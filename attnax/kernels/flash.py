@@ -158,6 +158,13 @@ class AttentionChoice(NamedTuple):
     refused: dict[str, tuple[str, ...]]  # For each kernel that was passed over: the rules that the call does not keep
     blocks: BlockMask | None = None      # What is computed, where the kernel goes by blocks
 
+    @property
+    def derivatives(self) -> str: # In words
+        """Which derivatives there are, and where they are computed."""
+        return {"cudnn": "cudnn: the gradient, and none of it; `pallas_flash_attention` has every order",
+                "pallas": "pallas: the gradient in kernels; forward mode and higher orders in JAX, tile by tile",
+                "blockwise": "blockwise: every order, tile by tile"}[self.backend]
+
     def __repr__(self) -> str:
         lines = [f"flash_attention would take: {self.backend}"]
         if self.blocks is not None: lines.append(f"  {self.blocks!r}")

@@ -1,5 +1,6 @@
-"""Derivatives of every order through the tiled kernels are those of the formula, in 64 bits: forward mode, Hessian-vector products and
-gradients of gradients, for the bundled mods and a user's own, grouped heads, ragged lengths, masks, dropout and sinks.
+"""Derivatives of every order through the tiled kernels are those of the formula, in 64 bits: forward mode, Hessian-vector
+products and gradients of gradients, for the bundled mods and a user's own, grouped heads, ragged lengths, masks, dropout and
+sinks.
 """
 from functools import partial
 
@@ -17,15 +18,17 @@ blockwise = partial(ax.memory_efficient_attention, block_size=16)
 MODS = {"none": lambda w: None, "causal": lambda w: ax.causal_mod(), "window": lambda w: ax.sliding_window_mod(9),
         "softcap": lambda w: ax.softcap_mod(2.0), "prefix": lambda w: ax.prefix_lm_mod(jnp.array([5, 11])),
         "documents": lambda w: ax.compose_score_mods(ax.document_mask_mod(jnp.arange(45)[None] // 13), ax.causal_mod()),
-        "T5": lambda w: ax.relative_position_bias_mod(w.reshape(8, 4)), "bias": lambda w: lambda s, b, h, i, j: s + w[i % 8 * 4 + h] * jnp.sin(w[j % 32]),
-        "learned slope": lambda w: lambda s, b, h, i, j: jnp.where(j <= i + 9, 3 * jnp.tanh(s / 3) - w[h] ** 2 * abs(i - j), -jnp.inf)}
+        "T5": lambda w: ax.relative_position_bias_mod(w.reshape(8, 4)),
+        "bias": lambda w: lambda s, b, h, i, j: s + w[i % 8 * 4 + h] * jnp.sin(w[j % 32]),
+        "learned slope": lambda w: lambda s, b, h, i, j: jnp.where(
+            j <= i + 9, 3 * jnp.tanh(s / 3) - w[h] ** 2 * abs(i - j), -jnp.inf)}
 
 
 def draw(*shape): return jnp.asarray(rng.normal(size=shape))
 
 
 def orders(kernel, mod: str, kw: dict):
-    """One function of arrays and their movements: output and lse, how they move, a Hessian-vector product, a gradient of a gradient."""
+    """A function of arrays and their movements: how output and lse move, a Hessian-vector product, a gradient of a gradient."""
     def attend(q, k, v, w, sinks): return kernel(q, k, v, score_mod=MODS[mod](w), sinks=sinks, return_lse=True, **kw)
     def loss(*a): return (lambda out, lse: jnp.sin(out).sum() + jnp.cos(lse).sum())(*attend(*a))
     gradient = jax.grad(loss, (0, 1, 2, 3, 4))
@@ -47,7 +50,8 @@ def test_every_order(mod):
         got, want = (orders(kernel, mod, kw)(arrays, moved) for kernel in (blockwise, ax.standard_attention))
     for name in want:
         for x, y in zip(jax.tree.leaves(got[name]), jax.tree.leaves(want[name])):
-            np.testing.assert_allclose(x, y, rtol=0, atol=1e-6 * float(abs(y).max()) + 1e-12, err_msg=f"{mod}, {name}")
+            most = 1e-6 * abs(np.asarray(y)).max() + 1e-12
+            np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=0, atol=most, err_msg=f"{mod}, {name}")
 
 
 def test_hessian_through_the_kernels_of_accelerators():
@@ -61,7 +65,7 @@ def test_hessian_through_the_kernels_of_accelerators():
 
 
 def test_memory_stays_linear():
-    """A Hessian-vector product over 8192 positions takes at most four times the memory of a gradient; twice the length, twice that."""
+    """A Hessian-vector product over 8192 positions takes at most four times the memory of a gradient; twice the length, twice."""
     def loss(*qkv): return (ax.memory_efficient_attention(*qkv, score_mod=ax.causal_mod()) ** 2).sum()
     gradient = jax.grad(loss, (0, 1, 2))
     def product(*a): return jax.jvp(gradient, a, a)[1]

@@ -421,6 +421,7 @@ def _check_second_order(fn):
     first = [f"first gradient of {name}" for name in ("query", "key", "value", *_LEARNED)]
     _or_refused(lambda: _agrees(fn, _sample(2, 2, 1, 6, 18, 8, 8), call, extra=_LEARNED, results=first))
 
+# %% ../nbs/02_testing.ipynb #checks-devices
 def _check_sharded(fn):
     """9 transforms: under `jit`, a batch that is sharded over devices stays where it is, forward and backward"""
     devices, args = jax.devices()[:2], _sample(4, 2, 1, 20, 40, 8, 8)

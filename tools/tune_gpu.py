@@ -22,7 +22,8 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
 from attnax import alibi_mod, causal_mod, compose_score_mods, sliding_window_mod  # noqa: E402
-from attnax.kernels.pallas_gpu import GpuSizes, gpu_backward, gpu_forward, gpu_sizes, prepare_tiles  # noqa: E402
+from attnax.kernels.pallas_gpu import GpuSizes, gpu_backward, gpu_forward, gpu_sizes  # noqa: E402
+from attnax.kernels.pallas_tiles import prepare_tiles  # noqa: E402
 from attnax.kernels.sparsity import Blocks  # noqa: E402
 from attnax.kernels.tiles import prepare_call  # noqa: E402
 

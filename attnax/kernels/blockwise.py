@@ -219,7 +219,7 @@ def blockwise_forward(
     return out[:, :, :n_q], lse[:, :, :n_q]
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #backward-tile
-def _tile_backward(visit: _Visit, rows: Sequence[Array], k_t: Array, kT_t: Array, v_t: Array, wanted: list[bool]):
+def _tile_pull(visit: _Visit, rows: Sequence[Array], k_t: Array, kT_t: Array, v_t: Array, wanted: list[bool]):
     """Gradients from one turned tile: of queries (turned), keys, values, and of the parts and tables that are wanted."""
     (ub, ug, r, bq, bk), (q_t, do_t, lse_t, delta_t), shared = visit.tile.sizes, rows, visit.shared
     acc, shape, clear = lse_t.dtype, (ub, ug, bk, r, bq), visit.clear
@@ -271,7 +271,7 @@ def blockwise_backward(
                 visit = _Visit(program, _Tile((b0, g0, q0, k0), (ub, ug, r, bq, bk)), shared, (n_q, n_k), clear, turned=True)
                 by_rows = lambda x: _cut(x, (b0, g0 * r, q0, 0)[:x.ndim], (ub, ug * r, bq, *x.shape[3:]))
                 rows = [by_rows(x).reshape(ub, ug, r * bq, *x.shape[3:]) for x in (q, do, lse, delta)]
-                return _tile_backward(visit, rows, k_t, kT_t, v_t, wanted)
+                return _tile_pull(visit, rows, k_t, kT_t, v_t, wanted)
             def take(carry, n, grads):
                 (dq, dk, dv, d_given), (dq_t, dk_t, dv_t, given_t), q0 = carry, grads, index[row, j, n] * step
                 dq = _add_at(dq, dq_t.reshape(ub, ug, d, r, bq), (b0, g0, 0, 0, q0))
@@ -331,8 +331,7 @@ def blockwise_push(
     dims, acc = check_qkv(query, key, value), lse.dtype
     (b, h, g, n_q, n_k, _, e), r, (bq, step, span) = dims, dims.h // dims.g, program.blocks
     scale, lists, bk = jnp.asarray(program.rules.scale, acc), BlockLists(*map(jnp.asarray, lists)), step * span
-    refs = query, key, value, shared, lists, lse, moved, moved_given
-    q, dq = (_pad(x, 2, bq) for x in (query, moved[0]))
+    refs, (q, dq) = (query, key, value, shared, lists, lse, moved, moved_given), (_pad(x, 2, bq) for x in (query, moved[0]))
     if q.dtype == acc: q, dq = q * scale, dq * scale
     k, v, dk, dv = (_pad(x, 2, step) for x in (key, value, *moved[1:]))
     lse = _pad(jnp.where(jnp.isneginf(lse), jnp.inf, lse), 2, bq, jnp.inf)  # rows without weights: exp(s - inf) = 0
@@ -432,9 +431,9 @@ def share_blocks(
     if rules.plan is not None:
         q_start, k_start = starts or (0, 0)
         found = hoist(rules.plan, captures, score_indices(dims.b, dims.h, dims.q, dims.k, q_start=q_start, k_start=k_start))
-    return _share(rules, blocks, dims, found, mask, seed, starts, block_mask)
+    return _share_found(rules, blocks, dims, found, mask, seed, starts, block_mask)
 
-def _share(rules: CallRules, blocks: Blocks, dims: Dims, found: tuple, mask, seed, starts=None, block_mask=None):
+def _share_found(rules: CallRules, blocks: Blocks, dims: Dims, found: tuple, mask, seed, starts=None, block_mask=None):
     """The same from hoisted values and tables."""
     begin = () if starts is None else (starts,)
     if block_mask is None: block_mask = find_blocks(rules.plan, found, mask, (dims.q, dims.k), blocks, *begin)
@@ -531,7 +530,7 @@ class PartCall(NamedTuple):
         dims = check_qkv(query, key, value)
         share = self.place and ((dims.b, dims.h), tuple(self.place))
         block_mask = find_blocks(self.rules.plan, (self.parts, []), self.mask, self.rules.size, self.blocks, share=share)
-        program, shared, _ = _share(self.rules, self.blocks, dims, (self.parts, []), self.mask, self.seed, None, block_mask)
+        program, shared, _ = _share_found(self.rules, self.blocks, dims, (self.parts, []), self.mask, self.seed, None, block_mask)
         return program, _placed(shared, self.place), block_mask
 
 def forward_from_parts(call: PartCall, query, key, value) -> tuple[Array, Array]:

@@ -20,7 +20,8 @@ from jaxtyping import Array, Bool, Float
 from .blockwise import PartCall, backward_from_parts, blockwise, forward_from_parts, push_from_parts
 from .passes import AttentionPass, Place, attention_pass, lay_out
 from .pallas_gpu import (
-    GPU_MISSING, MOST_WRITTEN_OUT, GpuSizes, TileData, gpu_backward, gpu_forward, gpu_sizes, part_bytes, prepare_tiles)
+    GPU_MISSING, MOST_WRITTEN_OUT, GpuSizes, gpu_backward, gpu_forward, gpu_sizes, part_bytes)
+from .pallas_tiles import TileData, prepare_tiles
 from .pallas_tpu import (
     MOST_LISTED, TpuSizes, tpu_backward, tpu_forward, tpu_lacks, tpu_listed, tpu_sizes)
 from .score_mods import causal_mod
@@ -290,6 +291,7 @@ def _where_it_runs(program: _FlashProgram, args: tuple, **machines: Callable):
     if program.interpret: return machines[program.interpret](*args, interpret=True)
     return lax.platform_dependent(*args, cuda=machines["gpu"], tpu=machines["tpu"], default=machines["cpu"])
 
+# %% ../../nbs/24_kernels.flash.ipynb #flash-pass
 class _FlashPass(AttentionPass):
     """The kernel of the machine, over queries, keys, values and what tiles share."""
     def run(self, *args, place=None):

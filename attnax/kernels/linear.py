@@ -177,7 +177,7 @@ def _cast(state: LinearState, dtype) -> LinearState:
     """A state in another dtype."""
     return LinearState(*(x.astype(dtype) for x in state))
 
-def _hide(key, value, seen: Bool[Array, "#b s"] | None):
+def _hide_keys(key, value, seen: Bool[Array, "#b s"] | None):
     """Keys with feature 0 and values 0 where they are not seen."""
     if seen is None: return key, value
     return tuple(jnp.where(seen[:, None, :, None], x, hidden) for x, hidden in ((key, -jnp.inf), (value, 0)))
@@ -218,7 +218,7 @@ def linear_attention(
                          f"`mask`; got lengths {dims.q} and {dims.k} with chunk_size={chunk_size}")
     seen = key_padding_mask(mask, dims, "linear_attention")
     query, key, value, seen = lay_out(query, key, value, seen)
-    key, value = _hide(key, value, seen)
+    key, value = _hide_keys(key, value, seen)
     rows, first = query.reshape(dims.b, dims.g, dims.h // dims.g, dims.q, dims.d), _first_state(state, query, key, value)
     run = functools.partial(_causal_chunks, chunk_size=chunk_size) if causal and dims.k else _at_once
     out, last = on_each_share(run, rows, key, value, first)
@@ -249,7 +249,7 @@ def linear_attention_step(
     """
     dims = check_qkv(query, key, value)
     if dims.q != 1 or dims.k != 1: raise ValueError(f"`query` and `key` must hold one token, got lengths {dims.q} and {dims.k}")
-    key, value = _hide(key, value, key_padding_mask(mask, dims, "linear_attention_step"))
+    key, value = _hide_keys(key, value, key_padding_mask(mask, dims, "linear_attention_step"))
     rows = query.reshape(dims.b, dims.g, dims.h // dims.g, 1, dims.d)
     out, last = _at_once(rows, key, value, _first_state(state, query, key, value))
     return out.reshape(dims.b, dims.h, 1, dims.e).astype(query.dtype), _cast(last, state.values.dtype)

@@ -171,7 +171,7 @@ def _attend_rows(call, cache, rows, query, own, mask):
     return jax.tree.map(lambda x: x[None], _attend_row(call, cache, row, query, own, mask))
 
 # %% ../../nbs/28_kernels.paged.ipynb #check-rows
-def _check_rows(
+def _check_sequences(
     cache: PagedKVCache,                   # The cache
     sequence_idx: int | Int[Array, "*b"] | None, # As the caller gave it
     query_shape: tuple[int, ...]           # Rank 3 for one sequence, rank 4 for a batch
@@ -260,7 +260,7 @@ def paged_attention(
             if place is not None and word is not None: raise ValueError(f"`{name}` was given twice, by position and by keyword")
         cache, key, sequence_idx, value = key, None, sequence_idx if value is None else value, None
     if not isinstance(cache, PagedKVCache): raise ValueError(f"`cache` must be a PagedKVCache, got {type(cache).__name__}")
-    rows = _check_rows(cache, sequence_idx, query.shape)
+    rows = _check_sequences(cache, sequence_idx, query.shape)
     batched = query if query.ndim == 4 else query[None]
     own, dims = _check_own(batched, key, value, cache)
     mask = _check_cached_mask(mask, dims, cache, rows) if own is None else check_mask(mask, dims)

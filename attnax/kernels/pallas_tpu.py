@@ -18,7 +18,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from .pallas_gpu import Tile, TileData, _tile_backward, collect_gradients, matmul, round_up
+from .pallas_tiles import Tile, TileData, collect_gradients, matmul, pallas_tile_backward, round_up
 from .sparsity import BlockLists, Blocks, find_blocks
 from .tiles import CallRules, Dims, SoftmaxState, check_qkv, softmax_finish, softmax_step
 from .tracing import ScoreModPlan, struct_like, vary_like
@@ -121,8 +121,10 @@ class _Walk(NamedTuple):
         return self.data.read_words(numbers[-1], b, h)
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #launch
-def _launch(kernel: Callable, walk: _Walk, *, grid, inputs: Sequence[tuple], outputs: Sequence[tuple], name: str, interpret: bool,
-            scratch: Sequence = (), aliases: dict | None = None):
+def _tpu_launch(
+    kernel: Callable, walk: _Walk, *, grid, inputs: Sequence[tuple], outputs: Sequence[tuple], name: str, interpret: bool,
+    scratch: Sequence = (), aliases: dict | None = None
+):
     """Call a kernel. Inputs are pairs (array, block), outputs triples (shape, dtype, block)."""
     numbers = walk.prefetch
     spec = pltpu.PrefetchScalarGridSpec(
@@ -140,7 +142,7 @@ def _column(x: Array) -> Array:
     """A row as a column, in a kernel. A TPU turns whole registers."""
     return jnp.broadcast_to(x, (128, x.shape[1])).T[:, :1]
 
-class _Shared(NamedTuple):
+class _TpuPart(NamedTuple):
     """An array that tiles share, filled up to whole blocks, in a dtype that a TPU loads."""
     array: Array
     blocks: Blocks
@@ -166,12 +168,12 @@ class _Shared(NamedTuple):
         if x.shape == (1, 1) and self.dtype.itemsize == 2: x = jnp.broadcast_to(x, (1, self.blocks.k))  # no numbers of 16 bits
         return x.astype(self.dtype)
 
-def _share(data: TileData, blocks: Blocks) -> list[_Shared]: # The mask at the end, if there is one
+def _tpu_parts(data: TileData, blocks: Blocks) -> list[_TpuPart]: # The mask at the end, if there is one
     """Everything that tiles share, ready for a kernel."""
     def share(x):
         odd = x.dtype == jnp.float16 or x.shape[2:] == (1, 1) and x.dtype == jnp.bfloat16
         loaded = x.astype(jnp.int32 if x.dtype == bool else jnp.float32 if odd else x.dtype)
-        return _Shared(round_up(round_up(loaded, 2, blocks.q), 3, blocks.k), blocks, x.dtype)
+        return _TpuPart(round_up(round_up(loaded, 2, blocks.q), 3, blocks.k), blocks, x.dtype)
     return [share(x) for x in (*data.parts, *([] if data.mask is None else [data.mask]))]
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #forward
@@ -189,7 +191,7 @@ def tpu_forward(
     dims, (bq, bk, _) = check_qkv(query, key, value), sizes.blocks
     r = dims.h // dims.g
     q, k, v = (round_up(x, 2, n, "constant") for x, n in ((query, bq), (key, bk), (value, bk)))
-    parts = _share(data, sizes.blocks)
+    parts = _tpu_parts(data, sizes.blocks)
     lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks, share=data.share(dims)).rows
     walk = _Walk(make_agenda(lists), data)
     at = lambda b, h, i, n, *numbers: (b, h, i, walk.other(b, i, n, numbers))
@@ -222,7 +224,7 @@ def tpu_forward(
             out, lse = softmax_finish(SoftmaxState(state[0][:, :1], state[1][:, :1], state[2][...]))
             out_ref[...], lse_ref[...] = out.astype(out_ref.dtype), jnp.broadcast_to(lse, (bq, 128)).T[:1]
 
-    out, lse = _launch(
+    out, lse = _tpu_launch(
         kernel, walk, grid=(dims.b, dims.h, q.shape[2] // bq, walk.agenda.most), name="attnax_tpu_forward", interpret=interpret,
         inputs=[(q, rows(dims.d)), (k, columns(k)), (v, columns(v)), *(p.input(at) for p in parts)],
         outputs=[((*q.shape[:3], dims.e), query.dtype, rows(dims.e)), ((*q.shape[:2], 1, q.shape[2]), jnp.float32, flat)],
@@ -230,13 +232,13 @@ def tpu_forward(
     return out[:, :, :dims.q], lse[:, :, 0, :dims.q]
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #backward-call
-class _Backward(NamedTuple):
+class _TpuBackward(NamedTuple):
     """What both kernels of a backward pass are made of."""
     rules: CallRules
     sizes: TpuSizes
     dims: Dims
     arrays: tuple          # q, do; lse, delta, as rows; k, v; all filled up
-    parts: list[_Shared]      # The mask at the end, if there is one
+    parts: list[_TpuPart]      # The mask at the end, if there is one
     data: TileData
     interpret: bool
 
@@ -257,7 +259,7 @@ class _Backward(NamedTuple):
         return given[:len(self.data.parts)], None if self.data.mask is None else given[-1]
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #queries-kernel
-def _queries_backward(call: _Backward, lists: BlockLists, wanted: list[int], dense: list[int]):
+def _tpu_queries(call: _TpuBackward, lists: BlockLists, wanted: list[int], dense: list[int]):
     """Gradient of the queries, of the wanted parts that do not run along keys, and of the dense ones."""
     (b, h, g, *_), (bq, bk, _), q = call.dims, call.sizes.blocks, call.arrays[0]
     walk, blocks, r = _Walk(make_agenda(lists), call.data), q.shape[2] // bq, h // g
@@ -288,7 +290,7 @@ def _queries_backward(call: _Backward, lists: BlockLists, wanted: list[int], den
         def body(clear):
             k_t, (given, mask) = k_ref[...], call.split(part_refs)
             tiles = tile, call.rows(own), k_t, v_ref[...], given, mask
-            _, ds, d_parts = _tile_backward(*tiles, seed, [*wanted, *dense], clear=clear)
+            _, ds, d_parts = pallas_tile_backward(*tiles, seed, [*wanted, *dense], clear=clear)
             dq_ref[...] += matmul(ds.astype(k_t.dtype), k_t, (1, 0))
             for ref, x in zip(grads[:len(wanted)], d_parts): ref[...] += x.astype(jnp.float32).sum(1, keepdims=True)
             for ref, x in zip(grads[len(wanted):], d_parts[len(wanted):]): ref[...] = x.astype(jnp.float32)
@@ -296,12 +298,12 @@ def _queries_backward(call: _Backward, lists: BlockLists, wanted: list[int], den
         @pl.when(last)
         def finish(): dq_ref[...] *= call.rules.scale
 
-    dq, *rest = _launch(kernel, walk, grid=(b, h, blocks, walk.agenda.most), inputs=inputs, outputs=outputs, aliases=aliases,
+    dq, *rest = _tpu_launch(kernel, walk, grid=(b, h, blocks, walk.agenda.most), inputs=inputs, outputs=outputs, aliases=aliases,
                         interpret=call.interpret, name="attnax_tpu_backward_queries")
     return dq, [x.reshape(b, h, -1, 1) for x in rest[:len(wanted)]], rest[len(wanted):]
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #keys-kernel
-def _keys_backward(call: _Backward, lists: BlockLists, wanted: list[int]):
+def _tpu_keys(call: _TpuBackward, lists: BlockLists, wanted: list[int]):
     """Gradients of keys and values, and of the wanted parts, which run along keys alone."""
     (b, h, g, *_), bk, (k, v) = call.dims, call.sizes.blocks.k, call.arrays[4:]
     r = h // g
@@ -330,7 +332,7 @@ def _keys_backward(call: _Backward, lists: BlockLists, wanted: list[int]):
             for ref in grads: ref[...] = jnp.zeros(ref.shape, jnp.float32)
         def body(clear):
             tiles, (given, mask) = call.rows(own), call.split(part_refs)
-            p, ds, d_parts = _tile_backward(tile, tiles, k_ref[...], v_ref[...], given, mask, seed, wanted, clear=clear)
+            p, ds, d_parts = pallas_tile_backward(tile, tiles, k_ref[...], v_ref[...], given, mask, seed, wanted, clear=clear)
             dk_ref[...] += matmul(ds.astype(tiles[0].dtype), tiles[0], (0, 0))
             dv_ref[...] += matmul(p.astype(tiles[1].dtype), tiles[1], (0, 0))
             for ref, x in zip(grads, d_parts): ref[...] += x.astype(jnp.float32)
@@ -338,8 +340,9 @@ def _keys_backward(call: _Backward, lists: BlockLists, wanted: list[int]):
         @pl.when(last)
         def finish(): dk_ref[...] *= call.rules.scale
 
-    dk, dv, *d_parts = _launch(kernel, walk, grid=(b, g, k.shape[2] // bk, r * walk.agenda.most), inputs=inputs, outputs=outputs,
-                               interpret=call.interpret, name="attnax_tpu_backward_keys")
+    dk, dv, *d_parts = _tpu_launch(
+        kernel, walk, grid=(b, g, k.shape[2] // bk, r * walk.agenda.most), inputs=inputs, outputs=outputs,
+        interpret=call.interpret, name="attnax_tpu_backward_keys")
     return dk, dv, d_parts
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #backward
@@ -363,12 +366,12 @@ def tpu_backward(
     lse = rows(jnp.where(jnp.isneginf(lse), jnp.inf, lse)[:, :, None], 3, jnp.inf)  # rows without weights: exp(s - inf) = 0
     arrays = (rows(query, 2), rows(d_out.astype(query.dtype), 2), lse, rows(delta[:, :, None], 3),
               *(round_up(x, 2, bk, "constant") for x in (key, value)))
-    parts = _share(data, sizes.blocks)
-    call = _Backward(rules, sizes, dims, arrays, parts, data, interpret)
+    parts = _tpu_parts(data, sizes.blocks)
+    call = _TpuBackward(rules, sizes, dims, arrays, parts, data, interpret)
     lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks, share=data.share(dims))
     dq, dk, dv, d_parts = collect_gradients(
-        data, wanted, lambda *parts: _queries_backward(call, lists.rows, *parts),
-        lambda parts: _keys_backward(call, lists.columns, parts))
+        data, wanted, lambda *parts: _tpu_queries(call, lists.rows, *parts),
+        lambda parts: _tpu_keys(call, lists.columns, parts))
     return dq[:, :, :dims.q], dk[:, :, :dims.k], dv[:, :, :dims.k], d_parts
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #missing

@@ -99,6 +99,7 @@ def _moved_linear(what: Pass, primals, tangents, live: list[int]) -> list[Array]
         moved.append(carry_out(_Moved(what, others), *primals, *(tangents[i] for i in others)))
     return moved[0] if len(moved) == 1 else [x + y for x, y in zip(*moved)]
 
+# %% ../../nbs/16_kernels.passes.ipynb #moved
 @dataclasses.dataclass(frozen=True)
 class _Moved(Pass):
     """How the results of a linear pass move with some of the arrays in which it is not linear; or the transpose of that."""
@@ -133,6 +134,7 @@ class _Moved(Pass):
         given, found = (spread.found, moved) if self.back else (moved, spread.found)
         return Spread(spread.heads, (*spread.given, *given), found)
 
+# %% ../../nbs/16_kernels.passes.ipynb #transpose
 def _transpose(cotangents, *args, what: Pass, body):
     """The transposed pass, for the arrays in which this one is linear."""
     n = len(args) - what.linear
@@ -195,7 +197,7 @@ class _Cut(NamedTuple):
             ours = (spec[axis] for spec, own in zip(specs, spread.given) if own[axis] in letters and len(spec) > axis)
             return next((names for names in ours if names is not None), None)
         heads = used(1, ("h", "g"))
-        if heads is not None and spread.heads[1] % int(np.prod([sizes[n] for n in _names(heads)])): heads = None
+        if heads is not None and spread.heads[1] % int(np.prod([sizes[n] for n in _mesh_axes_of(heads)])): heads = None
         return cls(spread, used(0, ("b",)), heads)
 
     def specs(self, letters: Sequence, arrays: Sequence[Array]) -> list[PartitionSpec]:
@@ -208,13 +210,14 @@ class _Cut(NamedTuple):
         b, h = args[0].shape[:2]
         first = [0 if names is None else lax.axis_index(names) * n for names, n in ((self.sequences, b), (self.heads, h))]
         outs = jax.jit(what.run)(*args, place=Place(*first))  # a `jit` of its own keeps its constants to itself
-        missing = [(*(_names(self.sequences) if own[0] is None else ()), *(_names(self.heads) if own[1] is None else ()))
-                   for own in self.spread.found]
+        cuts = [_mesh_axes_of(names) for names in (self.sequences, self.heads)]
+        missing = [sum((names for names, letter in zip(cuts, own) if letter is None), ()) for own in self.spread.found]
         return [lax.psum(x, names) if names else x for x, names in zip(outs, missing)]
 
-def _names(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
+def _mesh_axes_of(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
 
+# %% ../../nbs/16_kernels.passes.ipynb #share
 def _on_each_share(what: Pass) -> Callable:
     """The run of a pass, each device on its share of sequences and heads."""
     def run(*args):
@@ -235,6 +238,7 @@ def _laid(spread: Spread, args: Sequence[Array], mesh) -> tuple[list[Array], _Cu
     cut = _Cut.of(spread, [jax.typeof(x).sharding.spec for x in args], dict(mesh.shape))
     return [_lie(x, spec, mesh) for x, spec in zip(args, cut.specs(spread.given, args))], cut
 
+# %% ../../nbs/16_kernels.passes.ipynb #partitioned
 def _partitioned(what: Pass, spread: Spread, args: Sequence[Array]) -> list[Array]:
     """The pass, with the rule that sequences and heads stay where they are."""
     run = jax.jit(what.run)
@@ -296,6 +300,7 @@ def _lie(x: Array, spec: PartitionSpec, mesh) -> Array:
     now = jax.typeof(x).sharding
     return x if tuple(now.spec) == tuple(spec) and not now.mesh.empty else jax.sharding.reshard(x, NamedSharding(mesh, spec))
 
+# %% ../../nbs/16_kernels.passes.ipynb #explicit-share
 def on_each_share(
     fn: Callable, # Of arrays whose first axes are sequences and key/value heads, which never meet; so are its results
     *args         # Trees of such arrays, the first one an array
@@ -358,6 +363,7 @@ class AttentionPass(Pass):
         found = moved if self.kind == "pull" else (row, row)
         return Spread((h, g), given + more, found)
 
+# %% ../../nbs/16_kernels.passes.ipynb #run-pass
 def attention_pass(
     kind: type[AttentionPass], # Of which kernel
     program: Any,              # What is static; hashable

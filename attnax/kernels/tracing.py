@@ -93,14 +93,11 @@ def _pointwise(step: Step) -> bool:
     axes, rank = tuple(step.params[0]["broadcast_dimensions"]), len(step.params[0]["shape"])
     return axes == tuple(range(rank - len(axes), rank))
 
-# %% ../../nbs/12_kernels.tracing.ipynb #reader
-class _Reader:
-    """Reads two traces of one mod into values and steps."""
-    def __init__(self, closed: tuple, traced: tuple):
+# %% ../../nbs/12_kernels.tracing.ipynb #reader-values
+class _Values:
+    """The numbered values of a plan that is being read."""
+    def __init__(self, traced: tuple):
         self.values, self.steps, self.captures, self.capture_ids, self.traced = [], [], [], [], traced
-        inputs = [self._new(tuple(v.aval for v in pair), depends=frozenset(name))
-                  for name, *pair in zip("sbhqk", *(c.jaxpr.invars for c in closed))]
-        self.out, = self._read(*(c.jaxpr for c in closed), self._capture(*(c.consts for c in closed)), inputs)
 
     def _new(self, avals: tuple, **known) -> int:
         """Number of a new value."""
@@ -121,6 +118,15 @@ class _Reader:
         if jnp.ndim(a.val): return self._capture([a.val], [b.val])[0]
         if not np.array_equal(a.val, b.val, equal_nan=np.issubdtype(a.aval.dtype, np.floating)): raise _depends_on_shape()
         return self._new((a.aval, b.aval), constant=np.asarray(a.val).item())
+
+# %% ../../nbs/12_kernels.tracing.ipynb #reader
+class _Reader(_Values):
+    """Reads two traces of one mod into values and steps."""
+    def __init__(self, closed: tuple, traced: tuple):
+        super().__init__(traced)
+        inputs = [self._new(tuple(v.aval for v in pair), depends=frozenset(name))
+                  for name, *pair in zip("sbhqk", *(c.jaxpr.invars for c in closed))]
+        self.out, = self._read(*(c.jaxpr for c in closed), self._capture(*(c.consts for c in closed)), inputs)
 
     def _read(self, first, second, constants: list[int], inputs: list[int]) -> list[int]:
         """Read a pair of jaxprs; the numbers of what they return."""
@@ -163,7 +169,7 @@ class _Reader:
         if any(a != b and x == "." for a, b, x in zip(*value.shapes, along)): raise _depends_on_shape()
         if along.strip(".") and not value.depends and step.name not in _POINTWISE | _ARRANGING: raise _depends_on_shape()
 
-# %% ../../nbs/12_kernels.tracing.ipynb #plan
+# %% ../../nbs/12_kernels.tracing.ipynb #said
 def _plain(params) -> bool:
     """Whether the text of a step's parameters says everything about them."""
     if isinstance(params, dict): return all(map(_plain, params.values()))
@@ -195,36 +201,9 @@ def _primitives(jaxpr) -> set[str]:
     called = [_primitives(getattr(j, "jaxpr", j)) for j in inner if j is not None]
     return {e.primitive.name for e in jaxpr.eqns}.union(*called) - _CALLS
 
-class ScoreModPlan:
-    """A score mod taken apart. Static: hashable, equal to the plan of any mod that does the same."""
-    def __init__(self, reader: _Reader, dims: tuple[int, int, int, int], moved: bool):
-        self.traced = reader.traced
-        self.values, self.steps, self.out, self.dims, self.moved = reader.values, reader.steps, reader.out, dims, moved
-        self.made_by = {o: s for s in self.steps for o in s.outputs}
-        self.captures = tuple(reader.capture_ids)
-        self.hoisted, self.direct, self.looked_up = [], {}, []  # numbers of values; for direct ones the axis of each dimension
-        self.tile_steps = self._tile_steps(clear=False)
-        self.clear_out = self._unmasked(self.out)
-        self.clear_steps = self._tile_steps(clear=True)
-        untainted = {i for i, v in enumerate(self.values) if v.captured and not v.depends}
-        self.tables = sorted({i for s in self._leading_to(self.looked_up, untainted) for i in s.inputs if i in untainted})
-        self.signature = self._written()
-        self._hash = hash(self.signature)
-
-    def __hash__(self): return self._hash
-    def __eq__(self, other): return isinstance(other, ScoreModPlan) and self.signature == other.signature
-
-    def operations(self) -> frozenset[str]: # Names of primitives
-        """What a tile has to be able to do."""
-        inner = [_primitives(s.params[0]["call_jaxpr"].jaxpr) for s in self.tile_steps if s.name == "custom_jvp_call"]
-        return frozenset(s.name for s in self.tile_steps).union(*inner) - _PASSING - {"custom_jvp_call"}
-
-    def _written(self) -> tuple:
-        """All that shapes what the plan does."""
-        steps = tuple((s.name, _said(s), s.inputs, s.outputs) for s in self.steps)
-        constants = tuple(str(v.constant) for v in self.values)
-        return self.dims, self.moved, self.out, steps, constants, tuple((v.shapes, str(v.dtype)) for v in self.values)
-
+# %% ../../nbs/12_kernels.tracing.ipynb #steps
+class _Steps:
+    """How the steps of a plan hang together: what leads to what, what hides scores, what runs in a tile."""
     def _leading_to(self, wanted: Iterable[int], known: Iterable[int]) -> list[Step]:
         """The steps that make `wanted` from `known`, in order."""
         needed, known = set(), set(known)
@@ -281,6 +260,37 @@ class ScoreModPlan:
         if i not in self.hoisted: self.hoisted.append(i)
         self.direct[i] = axes
         return True
+
+# %% ../../nbs/12_kernels.tracing.ipynb #plan
+class ScoreModPlan(_Steps):
+    """A score mod taken apart. Static: hashable, equal to the plan of any mod that does the same."""
+    def __init__(self, reader: _Reader, dims: tuple[int, int, int, int], moved: bool):
+        self.traced = reader.traced
+        self.values, self.steps, self.out, self.dims, self.moved = reader.values, reader.steps, reader.out, dims, moved
+        self.made_by = {o: s for s in self.steps for o in s.outputs}
+        self.captures = tuple(reader.capture_ids)
+        self.hoisted, self.direct, self.looked_up = [], {}, []  # numbers of values; for direct ones the axis of each dimension
+        self.tile_steps = self._tile_steps(clear=False)
+        self.clear_out = self._unmasked(self.out)
+        self.clear_steps = self._tile_steps(clear=True)
+        untainted = {i for i, v in enumerate(self.values) if v.captured and not v.depends}
+        self.tables = sorted({i for s in self._leading_to(self.looked_up, untainted) for i in s.inputs if i in untainted})
+        self.signature = self._written()
+        self._hash = hash(self.signature)
+
+    def __hash__(self): return self._hash
+    def __eq__(self, other): return isinstance(other, ScoreModPlan) and self.signature == other.signature
+
+    def operations(self) -> frozenset[str]: # Names of primitives
+        """What a tile has to be able to do."""
+        inner = [_primitives(s.params[0]["call_jaxpr"].jaxpr) for s in self.tile_steps if s.name == "custom_jvp_call"]
+        return frozenset(s.name for s in self.tile_steps).union(*inner) - _PASSING - {"custom_jvp_call"}
+
+    def _written(self) -> tuple:
+        """All that shapes what the plan does."""
+        steps = tuple((s.name, _said(s), s.inputs, s.outputs) for s in self.steps)
+        constants = tuple(str(v.constant) for v in self.values)
+        return self.dims, self.moved, self.out, steps, constants, tuple((v.shapes, str(v.dtype)) for v in self.values)
 
 # %% ../../nbs/12_kernels.tracing.ipynb #table-axes
 def _position(plan: ScoreModPlan, i: int) -> str | int | None:

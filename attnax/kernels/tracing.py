@@ -544,6 +544,28 @@ def apply_score_mod(
     written, captures = trace_score_mod(score_mod, scores, *indices)
     return jaxpr_as_fun(written)(scores, *indices)[0]
 
+# %% ../../nbs/12_kernels.tracing.ipynb #reads
+def _reads(closed) -> tuple[tuple | None, list[Array]]:
+    """What a trace says, hashable, or None where a parameter does not say it in full; its arrays, as `_Reader` finds them."""
+    captures, numbers = [], {}
+    def number(v):
+        if not isinstance(v, Literal): return numbers.setdefault(v, len(numbers))
+        if jnp.ndim(v.val): captures.append(jnp.asarray(v.val)); return "captured", v.aval.shape, str(v.aval.dtype)
+        return repr(np.asarray(v.val).item()), str(v.aval.dtype)
+    def shaped(v): return numbers.setdefault(v, len(numbers)), v.aval.shape, str(v.aval.dtype)
+    def read(jaxpr, consts):
+        captures.extend(map(jnp.asarray, consts))
+        said = [tuple(map(shaped, (*jaxpr.constvars, *jaxpr.invars)))]
+        for e in jaxpr.eqns:
+            ins, inner = tuple(map(number, e.invars)), e.params.get("jaxpr", e.params.get("call_jaxpr"))
+            params = {k: v for k, v in e.params.items() if k != "sharding"}
+            if e.primitive.name in _CALLS: what = read(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()))
+            else: what = str(params) if _plain(params) else None
+            said.append(None if what is None else (e.primitive.name, ins, what, tuple(map(number, e.outvars))))
+        said.append(tuple(map(number, jaxpr.outvars)))
+        return None if None in said else tuple(said)
+    return read(closed.jaxpr, closed.consts), captures
+
 # %% ../../nbs/12_kernels.tracing.ipynb #plan-score-mod
 def plan_score_mod(
     score_mod: ScoreMod,     # Mod to take apart
@@ -565,9 +587,21 @@ def plan_score_mod(
     check_call(score_mod, CallSizes(batch, num_heads, *seq))
     return _plan_at(_two_sizes(*seq), score_mod, (batch, num_heads, seq_q, seq_kv), dtype, moved)
 
+_PLANS: dict[tuple, ScoreModPlan] = {}  # of what was traced before, by what the trace says
+
 def _plan_at(sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype, moved: bool):
-    """Plan of a mod and its captures, from traces of two sizes."""
+    """Plan of a mod and its captures, from traces of two sizes; from one, where a mod of the same text has a plan."""
     first = _trace_at(sizes[0], score_mod, dims, dtype)
+    text, captures = _reads(first)
+    key = None if text is None else (text, sizes, dims, str(jnp.dtype(dtype)), moved)
+    if key in _PLANS: return _PLANS[key], captures
+    plan, captures = _plan_from(first, sizes, score_mod, dims, dtype, moved)
+    if len(_PLANS) >= 256: _PLANS.pop(next(iter(_PLANS)))
+    if key is not None: _PLANS[key] = plan
+    return plan, captures
+
+def _plan_from(first, sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype, moved: bool):
+    """Plan of a mod and its captures, from a trace and another of other sizes."""
     second = first if sizes[1] == sizes[0] else _or_refuse(lambda: _trace_at(sizes[1], score_mod, dims, dtype))
     reader = _Reader((first, second), sizes)
     return ScoreModPlan(reader, dims, moved), reader.captures

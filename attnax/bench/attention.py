@@ -252,9 +252,8 @@ def _case_table(case: str, rows: Sequence[Row]) -> str:
     return markdown_table(heads, lines)
 
 # %% ../../nbs/90_bench.attention.ipynb #chart
-_COLORS = {PEERS["bare"]: "#56B4E9", PEERS["standard"]: "#CC79A7", PEERS["jax.nn"]: "#009E73", PEERS["sdpa"]: "#E69F00",
-           PEERS["flex"]: "#D55E00",
-           "ours, full": "#999999", "ours, causal": "#555555", "chunk_scan_attention": "#009E73"}
+_COLORS = dict(zip(PEERS.values(), ("#56B4E9", "#CC79A7", "#009E73", "#E69F00", "#D55E00"))) | {
+    "ours, full": "#999999", "ours, causal": "#555555", "chunk_scan_attention": "#009E73"}
 
 def _label_ends(ax, rows: Sequence[Row], lines: dict[str, Any], ours: str) -> None:
     """Write each ratio at the end of its line, moved up where it would cover the one below."""

@@ -227,6 +227,9 @@ class _Steps:
         kept = None if step is None else self.masks(step)
         return i if kept is None else self._unmasked(step.inputs[1 + kept])
 
+# %% ../../nbs/12_kernels.tracing.ipynb #in-tile
+class _InTile(_Steps):
+    """Which steps of a plan run in a tile, and what has to be hoisted or looked up before."""
     def _tile_steps(self, clear: bool) -> list[Step]:
         """The steps that run in a tile, in order; finds what has to be hoisted or looked up on the way."""
         instead = self._unmasked if clear else lambda i: i
@@ -262,7 +265,7 @@ class _Steps:
         return True
 
 # %% ../../nbs/12_kernels.tracing.ipynb #plan
-class ScoreModPlan(_Steps):
+class ScoreModPlan(_InTile):
     """A score mod taken apart. Static: hashable, equal to the plan of any mod that does the same."""
     def __init__(self, reader: _Reader, dims: tuple[int, int, int, int], moved: bool):
         self.traced = reader.traced
@@ -587,6 +590,7 @@ def plan_score_mod(
     check_call(score_mod, CallSizes(batch, num_heads, *seq))
     return _plan_at(_two_sizes(*seq), score_mod, (batch, num_heads, seq_q, seq_kv), dtype, moved)
 
+# %% ../../nbs/12_kernels.tracing.ipynb #plan-at
 _PLANS: dict[tuple, ScoreModPlan] = {}  # of what was traced before, by what the trace says
 
 def _plan_at(sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype, moved: bool):

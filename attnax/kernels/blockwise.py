@@ -496,7 +496,8 @@ def memory_efficient_attention(
     """Scaled dot-product attention block by block: O(q + k) memory forward and backward, exact, any lengths.
 
     Blocks that the mod or the mask hides entirely are not computed. Values and gradients equal those of
-    `standard_attention`. Reverse-mode differentiation, once; a mod is traced twice and must be pure, as for `jax.jit`.
+    `standard_attention`, in derivatives of every order and direction, in memory that stays linear. A mod is traced once or
+    twice and must be pure, as for `jax.jit`. Sequences and heads that are sharded over devices stay there.
 
     Raises: `ValueError` for arrays, masks or rates that do not fit; `NotImplementedError` for a mod that is not
     pointwise. Source: Rabe and Staats 2021; Dao et al. 2022, FlashAttention; Dong et al. 2024, Flex Attention.

@@ -251,7 +251,8 @@ def flash_attention(
     """Exact attention by the fastest kernel that honours every argument: cuDNN on NVIDIA GPUs where it can, else Pallas on
     GPUs and TPUs, else blockwise.
 
-    The choice is made while tracing, from the arguments and the default device; `explain_attention` says what it is.
+    The choice is made while tracing, from the arguments and the default device; `explain_attention` says what it is, and which
+    derivatives there are: every order, except through cuDNN. Sequences and heads that are sharded over devices stay there.
 
     Raises: `ValueError` for arrays, masks or rates that do not fit; `NotImplementedError` for a mod that is not
     pointwise. Source: Dao et al. 2022, FlashAttention.
@@ -307,8 +308,9 @@ class _FlashPass(AttentionPass):
             if not back: return forward_from_parts(call, q, k, v)
             *grads, d_parts = backward_from_parts(call, q, k, v, *cut, flags)
             return *grads, d_parts
-        found = _where_it_runs(program, (q, k, v, data, *cut), cpu=cpu, gpu=gpu, tpu=tpu)
-        return self._typed(args, *found) if back else list(found)
+        # gradients leave a kernel in the dtype of what they belong to, where it can round them itself
+        typed = lambda fn: lambda *a, **kw: self._typed(args, *fn(*a, **kw)) if back else list(fn(*a, **kw))
+        return _where_it_runs(program, (q, k, v, data, *cut), cpu=typed(cpu), gpu=typed(gpu), tpu=typed(tpu))
 
     def plain(self, *args, place=None): return self._in_jax(args, place, plain=True)
 

@@ -283,7 +283,7 @@ def _gpu_queries(
     inputs += [*((p.array, p.by_rows()) for p in call.shared), *_word_inputs(call.data)]
     last_words = len(inputs) - 1
     blocks = q.shape[2] // bq
-    outputs = [(q.shape, jnp.float32, rows(q))]
+    outputs = [(q.shape, q.dtype, rows(q))]  # summed in float32 in the program, and rounded once
     column = lambda n: pl.BlockSpec((None, None, n, 1), lambda i, h, b: (b, h, i, 0))
     outputs += [((b, h, blocks * n, 1), jnp.float32, column(n)) for n in along]
     # tiles that no program visits keep the zeros that come in
@@ -310,7 +310,7 @@ def _gpu_queries(
             return dq + tile.dot(ds.astype(k_t.dtype), k_t, (1, 0)), sums
         start = jnp.zeros(own[0].shape, jnp.float32), [jnp.zeros((n, 1), jnp.float32) for n in along]
         dq, sums = _walk(lists, visit, start)
-        dq_ref[...] = dq * call.rules.scale
+        dq_ref[...] = (dq * call.rules.scale).astype(dq_ref.dtype)
         for ref, x in zip(part_outs, sums): ref[...] = x
 
     dq, *rest = _gpu_launch(kernel, call.sizes, grid=(blocks, h, b), inputs=inputs, outputs=outputs, interpret=call.interpret,
@@ -327,7 +327,7 @@ def _gpu_keys(call: _GpuBackward, lists: BlockLists, wanted: list[int]) -> tuple
     inputs = [(k, columns(k)), (v, columns(v)), *((x, group(x)) for x in (q, do, lse, delta)), *_list_inputs(lists),
               *((p.array, p.by_columns(r)) for p in call.shared), *_word_inputs(call.data)]
     strip = pl.BlockSpec((None, r, 1, bk), lambda j, g, b: (b, g, 0, j))
-    outputs = [(k.shape, jnp.float32, columns(k)), (v.shape, jnp.float32, columns(v))]
+    outputs = [(x.shape, x.dtype, columns(x)) for x in (k, v)]
     outputs += [((b, h, 1, k.shape[2]), jnp.float32, strip) for _ in wanted]
 
     def kernel(where, *refs):
@@ -351,7 +351,7 @@ def _gpu_keys(call: _GpuBackward, lists: BlockLists, wanted: list[int]) -> tuple
             return grads
         start = jnp.zeros(k_t.shape, jnp.float32), jnp.zeros(v_t.shape, jnp.float32)
         dk, dv = lax.fori_loop(jnp.int32(0), jnp.int32(r), one_head, start)
-        dk_ref[...], dv_ref[...] = dk * call.rules.scale, dv
+        dk_ref[...], dv_ref[...] = (dk * call.rules.scale).astype(dk_ref.dtype), dv.astype(dv_ref.dtype)
 
     dk, dv, *d_parts = _gpu_launch(kernel, call.sizes, grid=(k.shape[2] // bk, g, b), inputs=inputs, outputs=outputs,
                                interpret=call.interpret, name="attnax_gpu_backward_keys")
@@ -371,7 +371,7 @@ def gpu_backward(
     wanted: Sequence[bool],         # Which parts need a gradient
     *,
     interpret: bool = False         # True: run as plain JAX, on any machine
-) -> tuple[Array, Array, Array, list[Array]]: # Of queries, keys, values in float32, and of the wanted parts
+) -> tuple[Array, Array, Array, list[Array]]: # Of queries, keys, values in their dtypes, and of the wanted parts
     """FlashAttention, backward: one kernel for queries, one for keys. Source: Dao 2023, FlashAttention-2."""
     dims, (bq, bk, _) = check_qkv(query, key, value), sizes.blocks
     rows = lambda x, fill=0: jnp.pad(x, [(0, 0), (0, 0), (0, -dims.q % bq)] + [(0, 0)] * (x.ndim - 3), constant_values=fill)

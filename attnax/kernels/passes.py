@@ -30,7 +30,7 @@ class Place(NamedTuple):
 class Spread(NamedTuple):
     """How the first two axes of the arrays of a pass lie on a mesh: "b" for sequences, "h" and "g" for query and key/value heads,
     None for what every device holds. A result without a letter that the queries have is a sum over the devices."""
-    heads: tuple[int, int]                          # Query heads, key/value heads
+    sizes: tuple[int, int, int]                       # Sequences, query heads, key/value heads
     given: tuple[tuple[str | None, str | None], ...]  # Of the arrays
     found: tuple[tuple[str | None, str | None], ...]  # Of the results
 
@@ -132,7 +132,7 @@ class _Moved(Pass):
         if spread is None: return None
         moved = tuple(spread.given[i] for i in self.others)
         given, found = (spread.found, moved) if self.back else (moved, spread.found)
-        return Spread(spread.heads, (*spread.given, *given), found)
+        return Spread(spread.sizes, (*spread.given, *given), found)
 
 # %% ../../nbs/16_kernels.passes.ipynb #transpose
 def _transpose(cotangents, *args, what: Pass, body):
@@ -196,9 +196,9 @@ class _Cut(NamedTuple):
         def used(axis, letters):
             ours = (spec[axis] for spec, own in zip(specs, spread.given) if own[axis] in letters and len(spec) > axis)
             return next((names for names in ours if names is not None), None)
-        heads = used(1, ("h", "g"))
-        if heads is not None and spread.heads[1] % int(np.prod([sizes[n] for n in _mesh_axes_of(heads)])): heads = None
-        return cls(spread, used(0, ("b",)), heads)
+        def even(names, n):  # whole on every device, where they cannot be cut into equal shares
+            return None if n % int(np.prod([sizes[axis] for axis in _mesh_axes_of(names)])) else names
+        return cls(spread, even(used(0, ("b",)), spread.sizes[0]), even(used(1, ("h", "g")), spread.sizes[2]))
 
     def specs(self, letters: Sequence, arrays: Sequence[Array]) -> list[PartitionSpec]:
         """How arrays with such letters lie."""
@@ -259,7 +259,7 @@ def _partitioned(what: Pass, spread: Spread, args: Sequence[Array]) -> list[Arra
 
 def _rule(spread: Spread, args: Sequence[Array], results: Sequence[Array]) -> tuple[str, dict[str, int]]:
     """The axes of arrays and results in the words of Shardy: those with one name are cut alike."""
-    h, g = spread.heads
+    _, h, g = spread.sizes
     names = {"b": "b", "g": "g", "h": "g" if h == g else "(g r)"}
     def axes(x, letters, first):
         own = [f"x{first}y{i}" for i in range(x.ndim)]
@@ -289,8 +289,8 @@ def lay_out(
         spec = jax.typeof(x).sharding.spec
         if any(names is not None for names in spec[2:]):
             raise ValueError(f"`{name}` may be cut along sequences and heads, got {spec}: cut positions are for `ring_attention`")
-    h, g = query.shape[1], key.shape[1]
-    spread = Spread((h, g), (("b", "h" if g > 1 else None), *[("b", "g" if g > 1 else None)] * 2), ())
+    (b, h), g = query.shape[:2], key.shape[1]
+    spread = Spread((b, h, g), (("b", "h" if g > 1 else None), *[("b", "g" if g > 1 else None)] * 2), ())
     qkv, _ = _laid(spread, (query, key, value), mesh)
     whole = lambda x: _lie(x, PartitionSpec(*[None] * jnp.ndim(x)), mesh)
     return *qkv, *jax.tree.map(whole, shared)
@@ -310,7 +310,7 @@ def on_each_share(
     mesh = _explicit_mesh(arrays)
     if mesh is None or jax.sharding.get_abstract_mesh().manual_axes: return fn(*args)
     b, g = arrays[0].shape[:2]
-    cut = _Cut.of(Spread((g, g), (("b" if b > 1 else None, "g" if g > 1 else None),) * len(arrays), ()), [
+    cut = _Cut.of(Spread((b, g, g), (("b" if b > 1 else None, "g" if g > 1 else None),) * len(arrays), ()), [
         jax.typeof(x).sharding.spec for x in arrays], dict(mesh.shape))
     if cut.sequences is None and cut.heads is None: return fn(*args)
     spec = PartitionSpec(cut.sequences, cut.heads)
@@ -361,7 +361,7 @@ class AttentionPass(Pass):
         row, moved = given[0], tuple(given[i] for i in self.wanted)
         more = {"forward": (), "push": (row, *moved), "pull": (row, row, row)}[self.kind]
         found = moved if self.kind == "pull" else (row, row)
-        return Spread((h, g), given + more, found)
+        return Spread((b, h, g), given + more, found)
 
 # %% ../../nbs/16_kernels.passes.ipynb #run-pass
 def attention_pass(

@@ -11,16 +11,9 @@ import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
+from attnax.bench.accelerator import AcceleratorSetting, useful_flops
+
 WINDOW, DOCUMENTS, HEADS, TOKENS = 1024, 16, 16, 16384
-
-
-def pairs(case: str, n: int) -> int:
-    """Pairs of query and key that the case leaves, of one head."""
-    if case == "documents":
-        ends = [-(-i * n // DOCUMENTS) for i in range(DOCUMENTS + 1)]
-        return sum((b - a)**2 for a, b in zip(ends, ends[1:]))
-    wide = min(WINDOW, n) if case == "window" else n
-    return wide * (wide + 1) // 2 + (n - wide) * wide
 
 
 def calls(case: str, n: int):
@@ -66,13 +59,12 @@ def main() -> None:
                 q, k, v, g = (torch.randn(b, HEADS, n, d, device="cuda", dtype=torch.bfloat16) for _ in range(4))
                 for x in (q, k, v): x.requires_grad_()
                 for name, fn in calls(case, n).items():
-                    work = 4 * b * HEADS * d * pairs(case, n) / 1e12
                     def forward(fn=fn, qkv=(q, k, v)):
                         with torch.no_grad(): return fn(*qkv)
                     def both(fn=fn, qkv=(q, k, v), g=g): return torch.autograd.grad(fn(*qkv), qkv, g)
-                    for what, run, flops in (("forward", forward, work), ("forward + backward", both, 3.5 * work)):
-                        t = milliseconds(run)
-                        print(f"{case}, {d}, {n}, {what}, {name}, {t:.3f}, {1e3 * flops / t:.1f}", flush=True)
+                    for what, run in (("forward", forward), ("forward + backward", both)):
+                        t, setting = milliseconds(run), AcceleratorSetting(case, n, d, run is both, b, HEADS, WINDOW, DOCUMENTS)
+                        print(f"{case}, {d}, {n}, {what}, {name}, {t:.3f}, {useful_flops(setting) / t / 1e9:.1f}", flush=True)
 
 
 if __name__ == "__main__": main()

@@ -7,12 +7,9 @@ Every size is compiled (in threads: the compiler runs outside of Python), checke
 in turns with them, each of the three kernels alone. What the compiler refuses is counted, not hidden.
 """
 import argparse
-import contextlib
-import fcntl
 import itertools
 import os
 import statistics
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -22,6 +19,8 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
 from attnax import alibi_mod, causal_mod, compose_score_mods, sliding_window_mod  # noqa: E402
+from attnax.bench.accelerator import _calls  # noqa: E402
+from attnax.kernels.flash import _machine  # noqa: E402
 from attnax.kernels.pallas_gpu import GpuSizes, gpu_backward, gpu_forward, gpu_sizes  # noqa: E402
 from attnax.kernels.pallas_tiles import prepare_tiles  # noqa: E402
 from attnax.kernels.sparsity import Blocks  # noqa: E402
@@ -44,33 +43,13 @@ def sizes_to_try(width: int, backward: bool) -> list[GpuSizes]:
     return found
 
 
-def seconds(fn, least: float = 0.02) -> float:
-    """Time of a call, of as many in a row as take `least` seconds."""
-    count = 1
-    while True:
-        start = time.perf_counter()
-        for _ in range(count): out = fn()
-        jax.block_until_ready(out)
-        took = time.perf_counter() - start
-        if took >= least: return took / count
-        count *= 2
-
-
-@contextlib.contextmanager
-def alone(path: str | None):
-    """Hold a file's lock: of several processes that compile side by side, one at a time has the device."""
-    if path is None: yield; return
-    with open(path, "w") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
-        yield
-
-
-def tune(width: int, name: str, dtype, length: int, heads: int, batch: int, repeats: int, lock: str | None = None) -> None:
+def tune(width: int, name: str, dtype, length: int, heads: int, batch: int, repeats: int) -> None:
     """Print the fastest sizes of both passes."""
     q, k, v, d_out = (jax.random.normal(x, (batch, heads, length, width), dtype) for x in jax.random.split(jax.random.key(0), 4))
     call = prepare_call(q, k, v, score_mod=mod(name, heads))
     data = prepare_tiles(call.rules.plan, call.captures, None, None)
-    known = [gpu_sizes(call.dims, backward=back, dtype=dtype) for back in (False, True)]
+    _, capability = _machine(q)
+    known = [gpu_sizes(call.dims, backward=back, dtype=dtype, capability=capability) for back in (False, True)]
     out, lse = jax.jit(partial(gpu_forward, call.rules, known[0]))(q, k, v, data)
     delta = jax.jit(lambda: (out.astype(jnp.float32) * d_out.astype(jnp.float32)).sum(-1))()
     def backward(rules, sizes, *args): return gpu_backward(rules, sizes, *args, wanted=[False] * len(data.parts))
@@ -86,19 +65,18 @@ def tune(width: int, name: str, dtype, length: int, heads: int, batch: int, repe
             except jax.errors.JaxRuntimeError: return None  # too large for the device: counted below
         with ThreadPoolExecutor(os.cpu_count()) as pool: programs = list(pool.map(compiled, lowered))
         ready = {s: p for s, p in zip(tried, programs) if p is not None}
-        with alone(lock):
-            right, wrong, failed, times = None, [], 0, {}
-            for s, program in ready.items():
-                try: got = [jnp.asarray(x, jnp.float32) for x in jax.tree.leaves(program(*args))]
-                except jax.errors.JaxRuntimeError: failed += 1; continue
-                right = right or got
-                far = [float(abs(a - b).max()) / (1 + float(abs(b).max())) for a, b in zip(got, right)]
-                if not max(far) <= 0.03: wrong.append(s); continue
-                times[s] = [seconds(partial(program, *args), 0.005)]
-            best = sorted(times, key=lambda s: times[s][0])[:10]
-            finalists = list(dict.fromkeys([known[back], *best]))
-            for _ in range(repeats):
-                for s in finalists: times[s].append(seconds(partial(ready[s], *args)))
+        right, wrong, failed, times = None, [], 0, {}
+        for s, program in ready.items():
+            try: got = [jnp.asarray(x, jnp.float32) for x in jax.tree.leaves(program(*args))]
+            except jax.errors.JaxRuntimeError: failed += 1; continue
+            right = right or got
+            far = [float(abs(a - b).max()) / (1 + float(abs(b).max())) for a, b in zip(got, right)]
+            if not max(far) <= 0.03: wrong.append(s); continue
+            times[s] = [_calls(partial(program, *args), 0.005)()]
+        best = sorted(times, key=lambda s: times[s][0])[:10]
+        finalists = list(dict.fromkeys([known[back], *best]))
+        for _ in range(repeats):
+            for s in finalists: times[s].append(_calls(partial(ready[s], *args), 0.02)())
         print(f"\n{name}, D = {width}, {jnp.dtype(dtype).name}, {kernel}: {len(tried)} sizes, "
               f"{len(tried) - len(ready)} not compiled, {failed} not launched, {len(wrong)} wrong {wrong or ''}")
         for s in sorted(finalists, key=lambda s: statistics.median(times[s][1:])):
@@ -116,11 +94,10 @@ def main() -> None:
     ask.add_argument("--heads", type=int, default=16)
     ask.add_argument("--batch", type=int, default=4)
     ask.add_argument("--repeats", type=int, default=5)
-    ask.add_argument("--lock", metavar="FILE", help="measure while holding its lock, so that processes can compile side by side")
     a = ask.parse_args()
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {a.batch} x {a.heads} heads, {a.length} positions")
     for name, width in itertools.product(a.mods, a.widths):
-        tune(width, name, jnp.dtype(a.dtype), a.length, a.heads, a.batch, a.repeats, a.lock)
+        tune(width, name, jnp.dtype(a.dtype), a.length, a.heads, a.batch, a.repeats)
 
 
 if __name__ == "__main__": main()

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..kernels.blockwise import memory_efficient_attention
+from ..kernels.blockwise import _add_at, _cut, memory_efficient_attention
 from ..kernels.linear import linear_attention
 from ..kernels.score_mods import (
     alibi_mod, alibi_slopes, causal_mod, compose_score_mods, document_mask_mod, prefix_lm_mod, sliding_window_mod)
@@ -152,11 +152,6 @@ def _each_block(lists: BlockLists, size: int, step: int, visit: Callable, start)
         return sums
     return jax.lax.fori_loop(0, counts.shape[0], block, start)
 
-def _cut(x, start, size): return jax.lax.dynamic_slice_in_dim(x, start, size, 2)
-
-def _add_at(x, part, start, axis=2):
-    there = jax.lax.dynamic_slice_in_dim(x, start, part.shape[axis], axis)
-    return jax.lax.dynamic_update_slice_in_dim(x, there + part, start, axis)
 
 # %% ../../nbs/90_bench.attention.ipynb #bare-products
 def bare_products(
@@ -168,22 +163,23 @@ def bare_products(
     backward: bool = False              # Whether with the five products of the backward pass
 ) -> list[Float[Array, "b h s d"]]:     # Sums of products that mean nothing, filled up to whole blocks
     """The matrix products of tiled attention over the blocks that a mod leaves, and nothing else."""
-    n = query.shape[2]
-    visited = make_block_mask(score_mod, batch=1, num_heads=query.shape[1], seq_q=n, seq_kv=n)
+    b, h, n, d = query.shape
+    visited = make_block_mask(score_mod, batch=1, num_heads=h, seq_q=n, seq_kv=n)
     bq, bk, span = visited.blocks
     rest = max(-n % size + (span - 1) * size for size in (bq, bk))
     q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, rest), (0, 0))) for x in (query, key, value))
+    def rows(x, start, size): return _cut(x, (0, 0, start, 0), (b, h, size, d))
     def forward(q0, k0, out):
-        s = jnp.einsum("bhqd,bhkd->bhqk", _cut(q, q0, bq), _cut(k, k0, bk * span))
-        return _add_at(out, jnp.einsum("bhqk,bhkd->bhqd", s, _cut(v, k0, bk * span)), q0)
+        s = jnp.einsum("bhqd,bhkd->bhqk", rows(q, q0, bq), rows(k, k0, bk * span))
+        return _add_at(out, jnp.einsum("bhqk,bhkd->bhqd", s, rows(v, k0, bk * span)), (0, 0, q0, 0))
     out = _each_block(visited.rows, bq, bk, forward, jnp.zeros_like(q))
     if not backward: return [out]
     def back(k0, q0, sums):
-        (dq, dk, dv), (q_t, g_t), k_t = sums, (_cut(x, q0, bq * span) for x in (q, out)), _cut(k, k0, bk)
-        s, ds = (jnp.einsum("bhkd,bhqd->bhkq", x, y) for x, y in ((k_t, q_t), (_cut(v, k0, bk), g_t)))
-        dq = _add_at(dq, jnp.einsum("bhdk,bhkq->bhdq", k_t.swapaxes(2, 3), ds), q0, 3)
-        dk = _add_at(dk, jnp.einsum("bhkq,bhqd->bhkd", ds, q_t), k0)
-        return dq, dk, _add_at(dv, jnp.einsum("bhkq,bhqd->bhkd", s, g_t), k0)
+        (dq, dk, dv), (q_t, g_t), k_t = sums, (rows(x, q0, bq * span) for x in (q, out)), rows(k, k0, bk)
+        s, ds = (jnp.einsum("bhkd,bhqd->bhkq", x, y) for x, y in ((k_t, q_t), (rows(v, k0, bk), g_t)))
+        dq = _add_at(dq, jnp.einsum("bhdk,bhkq->bhdq", k_t.swapaxes(2, 3), ds), (0, 0, 0, q0))
+        dk = _add_at(dk, jnp.einsum("bhkq,bhqd->bhkd", ds, q_t), (0, 0, k0, 0))
+        return dq, dk, _add_at(dv, jnp.einsum("bhkq,bhqd->bhkd", s, g_t), (0, 0, k0, 0))
     start = jnp.zeros_like(q).swapaxes(2, 3), jnp.zeros_like(k), jnp.zeros_like(v)
     return [out, *_each_block(visited.columns, bk, bq, back, start)]
 

@@ -162,9 +162,20 @@ class _Visit(NamedTuple):
             found = [_by_group(x, g, r) for x in look_up(plan, tables, flat)]
         return apply_plan(plan, scores, tuple(map(self.turn, where)), list(map(self.turn, [*parts, *found])), clear=self.clear)
 
+# %% ../../nbs/21_kernels.blockwise.ipynb #by-group
 def _by_group(x: Array, g: int, r: int) -> Array:
     """A value on the axes `(#b, #h, #q, #k)` with its heads in groups: `(#b, #g, #r, #q, #k)`."""
     return x.reshape(x.shape[0], *((g, r) if x.shape[1] > 1 else (1, 1)), *x.shape[2:])
+
+def _opened(visit: _Visit, wanted: Sequence[bool]) -> tuple[tuple[Array, ...], Callable, list[Array]]:
+    """Where a tile is, its mod as a function of scores and of the parts and tables that are wanted, and these."""
+    shared, where = visit.shared, visit.positions()
+    given = [*map(visit.tile.part, shared.parts), *shared.tables]
+    def modded(scores, chosen):
+        rest = iter(chosen)
+        full = [next(rest) if w else x for x, w in zip(given, wanted)]
+        return visit.modded(scores, where, full[:len(shared.parts)], full[len(shared.parts):])
+    return where, modded, [x for x, w in zip(given, wanted) if w]
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #forward-tile
 def _dot(spec: str, a: Array, b: Array, acc) -> Array: return jnp.einsum(spec, a, b, preferred_element_type=acc)
@@ -221,16 +232,12 @@ def blockwise_forward(
 # %% ../../nbs/21_kernels.blockwise.ipynb #backward-tile
 def _tile_pull(visit: _Visit, rows: Sequence[Array], k_t: Array, kT_t: Array, v_t: Array, wanted: list[bool]):
     """Gradients from one turned tile: of queries (turned), keys, values, and of the parts and tables that are wanted."""
-    (ub, ug, r, bq, bk), (q_t, do_t, lse_t, delta_t), shared = visit.tile.sizes, rows, visit.shared
+    (ub, ug, r, bq, bk), (q_t, do_t, lse_t, delta_t) = visit.tile.sizes, rows
     acc, shape, clear = lse_t.dtype, (ub, ug, bk, r, bq), visit.clear
     raw = _dot("bgkd,bgxd->bgkx", k_t, q_t, acc).reshape(shape)
     if q_t.dtype != acc: raw = raw * jnp.asarray(visit.program.rules.scale, acc)
-    where, given = visit.positions(), [*map(visit.tile.part, shared.parts), *shared.tables]
-    def modded(raw, chosen):
-        rest = iter(chosen)
-        full = [next(rest) if w else x for x, w in zip(given, wanted)]
-        return visit.modded(raw, where, full[:len(shared.parts)], full[len(shared.parts):])
-    s, pull = jax.vjp(modded, raw, [x for x, w in zip(given, wanted) if w])
+    where, modded, chosen = _opened(visit, wanted)
+    s, pull = jax.vjp(modded, raw, chosen)
     flat = lambda x: x.reshape(ub, ug, bk, r * bq)
     p = jnp.exp(s - lse_t.reshape(ub, ug, 1, r, bq))
     dv = _dot("bgkx,bgxe->bgke", flat(visit.drop(p, where)), do_t, acc)
@@ -301,17 +308,12 @@ def _tile_push(
     visit: _Visit, rows: Sequence[Array], k_t, v_t, moved: Sequence[Array], moved_given: list[Array], wanted: list[bool]
 ) -> tuple[Array, Array]:
     """What one tile adds to `a` and `r`, `(b, g, r q, e)` and `(b, g, r q, 1)`."""
-    (q_t, lse_t), (dq_t, dk_t, dv_t), shared = rows, moved, visit.shared
-    acc, shape, where = lse_t.dtype, visit.tile.sizes, visit.positions()
+    (q_t, lse_t), (dq_t, dk_t, dv_t), acc, shape = rows, moved, rows[1].dtype, visit.tile.sizes
     raw, draw = (_dot("bgxd,bgkd->bgxk", x, k_t, acc) for x in (q_t, dq_t))
     raw, draw = (x.reshape(shape) for x in (raw, draw + _dot("bgxd,bgkd->bgxk", q_t, dk_t, acc)))
     if q_t.dtype != acc: raw, draw = (x * jnp.asarray(visit.program.rules.scale, acc) for x in (raw, draw))
-    given = [*map(visit.tile.part, shared.parts), *shared.tables]
-    def modded(raw, chosen):
-        rest = iter(chosen)
-        full = [next(rest) if w else x for x, w in zip(given, wanted)]
-        return visit.modded(raw, where, full[:len(shared.parts)], full[len(shared.parts):])
-    s, ds = jax.jvp(modded, (raw, [x for x, w in zip(given, wanted) if w]), (draw, moved_given))
+    where, modded, chosen = _opened(visit, wanted)
+    s, ds = jax.jvp(modded, (raw, chosen), (draw, moved_given))
     flat = lambda x: x.reshape(*shape[:2], shape[2] * shape[3], shape[4])
     p = jnp.exp(s - lse_t.reshape(*shape[:4], 1))
     w = p * ds if visit.clear else jnp.where(p > 0, p * ds, 0)

@@ -310,11 +310,10 @@ def on_each_share(
     mesh = _explicit_mesh(arrays)
     if mesh is None or jax.sharding.get_abstract_mesh().manual_axes: return fn(*args)
     b, g = arrays[0].shape[:2]
-    cut = _Cut.of(Spread((b, g, g), (("b" if b > 1 else None, "g" if g > 1 else None),) * len(arrays), ()), [
-        jax.typeof(x).sharding.spec for x in arrays], dict(mesh.shape))
-    if cut.sequences is None and cut.heads is None: return fn(*args)
+    letters = "b" if b > 1 else None, "g" if g > 1 else None
+    arrays, cut = _laid(Spread((b, g, g), (letters,) * len(arrays), ()), arrays, mesh)
+    if cut.sequences is None and cut.heads is None: return fn(*tree.unflatten(arrays))
     spec = PartitionSpec(cut.sequences, cut.heads)
-    arrays = [_lie(x, PartitionSpec(cut.sequences, cut.heads, *[None] * (x.ndim - 2)), mesh) for x in arrays]
     return jax.shard_map(fn, mesh=mesh, in_specs=spec, out_specs=spec)(*tree.unflatten(arrays))
 
 # %% ../../nbs/16_kernels.passes.ipynb #attention-pass

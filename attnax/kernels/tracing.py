@@ -600,8 +600,9 @@ def _plan_at(sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int],
     key = None if text is None else (text, sizes, dims, str(jnp.dtype(dtype)), moved)
     if key in _PLANS: return _PLANS[key], captures
     plan, captures = _plan_from(first, sizes, score_mod, dims, dtype, moved)
-    if len(_PLANS) >= 256: _PLANS.pop(next(iter(_PLANS)))
-    if key is not None: _PLANS[key] = plan
+    if key is not None:
+        if len(_PLANS) >= 256: _PLANS.pop(next(iter(_PLANS)))
+        _PLANS[key] = plan
     return plan, captures
 
 def _plan_from(first, sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype, moved: bool):

@@ -8,6 +8,7 @@ __all__ = ['BlockProgram', 'Shared', 'blockwise_forward', 'blockwise_backward', 
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #imports
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -20,9 +21,9 @@ from jaxtyping import Array, Bool, Float
 from .passes import AttentionPass, Place, attention_pass, lay_out
 from .score_mods import score_indices
 from .sparsity import BlockLists, BlockMask, Blocks, find_blocks, fitting_blocks
-from attnax.kernels.tiles import (
-    AttentionCall, CallRules, Dims, SoftmaxState, accumulator_dtype, check_qkv, drop_weights, prepare_call, softmax_finish,
-    softmax_step)
+from .tiles import (
+    AttentionCall, CallRules, Dims, SoftmaxState, accumulator_dtype, check_qkv, drop_weights, exp_less, prepare_call,
+    softmax_finish, softmax_step)
 from .tracing import apply_plan, hoist, look_up, vary_like
 from ..typing import ScoreMod, declare_kernel
 
@@ -180,15 +181,32 @@ def _opened(visit: _Visit, wanted: Sequence[bool]) -> tuple[tuple[Array, ...], C
 # %% ../../nbs/21_kernels.blockwise.ipynb #forward-tile
 def _dot(spec: str, a: Array, b: Array, acc) -> Array: return jnp.einsum(spec, a, b, preferred_element_type=acc)
 
+def _fit(weights: Array, x: Array, q_t: Array) -> Array:
+    """Weights, or their gradient, as they are multiplied by `x`: in 16 bits where queries are too."""
+    return weights.astype(x.dtype) if x.dtype == q_t.dtype else weights
+
+def _left_scale(rules: CallRules, dtype, acc) -> float:
+    """What scores are still to be multiplied by: nothing where queries took the scale without loss."""
+    return 1.0 if dtype == acc or (dtype == jnp.bfloat16 and math.frexp(rules.scale)[0] == 0.5) else rules.scale
+
+def _early_scale(x: Array, rules: CallRules, acc) -> Array:
+    """Queries times the scale, where they take it."""
+    return x * jnp.asarray(rules.scale, x.dtype) if _left_scale(rules, x.dtype, acc) == 1 else x
+
+def _scaled(visit: _Visit, raw: Array, dtype) -> tuple[Array, float]:
+    """Products of queries of this dtype times the scale, and the factor that waits for the exponential instead."""
+    rules, left = visit.program.rules, _left_scale(visit.program.rules, dtype, raw.dtype)
+    return (raw, left) if left == 1 or rules.plain(visit.clear) else (raw * jnp.asarray(left, raw.dtype), 1.0)
+
 def _take_in(visit: _Visit, state: SoftmaxState, q_t: Array, k_t: Array, v_t: Array) -> SoftmaxState:
     """Take one tile into the softmax of its queries."""
     acc, shape, where = state.total.dtype, visit.tile.sizes, visit.positions()
-    s = _dot("bgxd,bgkd->bgxk", q_t, k_t, acc).reshape(shape)
-    if q_t.dtype != acc: s = s * jnp.asarray(visit.program.rules.scale, acc)
+    s, factor = _scaled(visit, _dot("bgxd,bgkd->bgxk", q_t, k_t, acc).reshape(shape), q_t.dtype)
     s = visit.modded(s, where, list(map(visit.tile.part, visit.shared.parts)), visit.shared.tables)
     def drop(p): return visit.drop(p.reshape(shape), where).reshape(p.shape)
     flat = s.reshape(*shape[:2], shape[2] * shape[3], shape[4])
-    return softmax_step(state, flat, lambda p: _dot("bgxk,bgke->bgxe", p, v_t, acc), drop)
+    def weigh(p): return _dot("bgxk,bgke->bgxe", _fit(p, v_t, q_t), v_t, acc)
+    return softmax_step(state, flat, weigh, drop, factor=factor, rounded=v_t.dtype if v_t.dtype == q_t.dtype else None)
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #forward
 def blockwise_forward(
@@ -205,7 +223,7 @@ def blockwise_forward(
         unit, i = t // rows, t % rows
         b0, g0, q0 = unit // (g // ug) * ub, unit % (g // ug) * ug, i * bq
         q_t = _cut(q, (b0, g0 * r, q0, 0), (ub, ug * r, bq, d)).reshape(ub, ug, r * bq, d)
-        if q_t.dtype == acc: q_t = q_t * jnp.asarray(program.rules.scale, acc)
+        q_t = _early_scale(q_t, program.rules, acc)
         def run(state, count, index, clear):
             def visit_block(n, state):
                 k0 = index[row, i, n] * step
@@ -234,19 +252,19 @@ def _tile_pull(visit: _Visit, rows: Sequence[Array], k_t: Array, kT_t: Array, v_
     """Gradients from one turned tile: of queries (turned), keys, values, and of the parts and tables that are wanted."""
     (ub, ug, r, bq, bk), (q_t, do_t, lse_t, delta_t) = visit.tile.sizes, rows
     acc, shape, clear = lse_t.dtype, (ub, ug, bk, r, bq), visit.clear
-    raw = _dot("bgkd,bgxd->bgkx", k_t, q_t, acc).reshape(shape)
-    if q_t.dtype != acc: raw = raw * jnp.asarray(visit.program.rules.scale, acc)
+    raw, factor = _scaled(visit, _dot("bgkd,bgxd->bgkx", k_t, q_t, acc).reshape(shape), q_t.dtype)
     where, modded, chosen = _opened(visit, wanted)
     s, pull = jax.vjp(modded, raw, chosen)
     flat = lambda x: x.reshape(ub, ug, bk, r * bq)
-    p = jnp.exp(s - lse_t.reshape(ub, ug, 1, r, bq))
-    dv = _dot("bgkx,bgxe->bgke", flat(visit.drop(p, where)), do_t, acc)
+    p = exp_less(s, lse_t.reshape(ub, ug, 1, r, bq), factor)
+    dv = _dot("bgkx,bgxe->bgke", _fit(flat(visit.drop(p, where)), do_t, q_t), do_t, acc)
     dp = visit.drop(_dot("bgke,bgxe->bgkx", v_t, do_t, acc).reshape(shape), where)
     ds = p * (dp - delta_t.reshape(ub, ug, 1, r, bq))
     draw, d_chosen = pull(ds if clear else jnp.where(p > 0, ds, 0))
     if not clear: draw = jnp.where(p > 0, draw, 0)  # a hidden score takes no gradient, whatever its mod's slope
     draw = flat(draw)
-    return _dot("bgdk,bgkx->bgdx", kT_t, draw, acc), _dot("bgkx,bgxd->bgkd", draw, q_t, acc), dv, d_chosen
+    dq, dk = _dot("bgdk,bgkx->bgdx", kT_t, _fit(draw, kT_t, q_t), acc), _dot("bgkx,bgxd->bgkd", _fit(draw, q_t, q_t), q_t, acc)
+    return dq, dk, dv, d_chosen
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #backward
 def blockwise_backward(
@@ -262,7 +280,7 @@ def blockwise_backward(
     bq = step * span  # queries of a tile
     scale, lists = jnp.asarray(program.rules.scale, acc), BlockLists(*map(jnp.asarray, lists))
     q, k, v, do = _pad(query, 2, step), _pad(key, 2, bk), _pad(value, 2, bk), _pad(d_out, 2, step)
-    if q.dtype == acc: q = q * scale
+    q = _early_scale(q, program.rules, acc)
     # exp(s - inf) = 0: rows that saw nothing and rows that were filled in have no weights
     lse, delta = _pad(jnp.where(jnp.isneginf(lse), jnp.inf, lse), 2, step, jnp.inf), _pad(delta, 2, step)
     (ub, ug), columns, refs = _units(program, dims, lists), k.shape[2] // bk, (query, key, value, d_out, shared, lists)
@@ -292,7 +310,7 @@ def blockwise_backward(
         if program.runs[0]: inner = run(inner, lists.clear_count, lists.clear_index, True)
         if program.runs[1]: inner = run(inner, lists.masked_count, lists.masked_index, False)
         dq, dk_t, dv_t, d_given = inner
-        if q.dtype != acc: dk_t = dk_t * scale
+        dk_t = dk_t * _left_scale(program.rules, q.dtype, acc)
         return dq, *(_put(x, y, (b0, g0, k0, 0)) for x, y in ((dk, dk_t), (dv, dv_t))), d_given
 
     given = [x for x, w in zip([*shared.parts, *shared.tables], wanted) if w]
@@ -311,14 +329,14 @@ def _tile_push(
     (q_t, lse_t), (dq_t, dk_t, dv_t), acc, shape = rows, moved, rows[1].dtype, visit.tile.sizes
     raw, draw = (_dot("bgxd,bgkd->bgxk", x, k_t, acc) for x in (q_t, dq_t))
     raw, draw = (x.reshape(shape) for x in (raw, draw + _dot("bgxd,bgkd->bgxk", q_t, dk_t, acc)))
-    if q_t.dtype != acc: raw, draw = (x * jnp.asarray(visit.program.rules.scale, acc) for x in (raw, draw))
+    (raw, factor), (draw, late) = (_scaled(visit, x, q_t.dtype) for x in (raw, draw))
     where, modded, chosen = _opened(visit, wanted)
     s, ds = jax.jvp(modded, (raw, chosen), (draw, moved_given))
     flat = lambda x: x.reshape(*shape[:2], shape[2] * shape[3], shape[4])
-    p = jnp.exp(s - lse_t.reshape(*shape[:4], 1))
-    w = p * ds if visit.clear else jnp.where(p > 0, p * ds, 0)
-    by_values = _dot("bgxk,bgke->bgxe", flat(visit.drop(p, where)), dv_t, acc)
-    by_weights = _dot("bgxk,bgke->bgxe", flat(visit.drop(w, where)), v_t, acc)
+    p = exp_less(s, lse_t.reshape(*shape[:4], 1), factor)
+    w = p * (late * ds) if visit.clear else jnp.where(p > 0, p * ds, 0)
+    def weighed(w, x): return _dot("bgxk,bgke->bgxe", _fit(flat(visit.drop(w, where)), x, q_t), x, acc)
+    by_values, by_weights = weighed(p, dv_t), weighed(w, v_t)
     return by_values + by_weights, flat(w).sum(-1, keepdims=True)
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #push
@@ -332,9 +350,9 @@ def blockwise_push(
     """
     dims, acc = check_qkv(query, key, value), lse.dtype
     (b, h, g, n_q, n_k, _, e), r, (bq, step, span) = dims, dims.h // dims.g, program.blocks
-    scale, lists, bk = jnp.asarray(program.rules.scale, acc), BlockLists(*map(jnp.asarray, lists)), step * span
+    lists, bk = BlockLists(*map(jnp.asarray, lists)), step * span
     refs, (q, dq) = (query, key, value, shared, lists, lse, moved, moved_given), (_pad(x, 2, bq) for x in (query, moved[0]))
-    if q.dtype == acc: q, dq = q * scale, dq * scale
+    q, dq = (_early_scale(x, program.rules, acc) for x in (q, dq))
     k, v, dk, dv = (_pad(x, 2, step) for x in (key, value, *moved[1:]))
     lse = _pad(jnp.where(jnp.isneginf(lse), jnp.inf, lse), 2, bq, jnp.inf)  # rows without weights: exp(s - inf) = 0
     (ub, ug), rows, parts = _units(program, dims, lists), q.shape[2] // bq, len(shared.parts)

@@ -232,7 +232,7 @@ def gpu_forward(
             tile, at = Tile(rules, sizes.blocks, b_, h_, i, j, *_on_gpu(interpret)), pl.ds(j * bk, bk)
             k_t, v_t = k_ref[at, :], v_ref[at, :]
             given = [p.row_tile(ref, j) for p, ref in zip(shared, part_refs)]
-            s, factor = tile.dot(q_t, k_t, (1, 1)), rules.scale if tile.plain(clear) else 1.0
+            s, factor = tile.dot(q_t, k_t, (1, 1)), rules.scale if rules.plain(clear) else 1.0
             if factor == 1: s = tile.modded(s * rules.scale, given[:len(parts)], None if mask is None else given[-1], clear=clear)
             weigh = lambda p: tile.dot(p.astype(v_t.dtype), v_t, (1, 0))
             return softmax_step(state, s, weigh, lambda p: tile.drop(p, seed), factor=factor, exp_less=tile.exp_less)

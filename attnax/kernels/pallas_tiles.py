@@ -75,10 +75,6 @@ class Tile(NamedTuple):
         real = lambda x, n, block: jnp.minimum(x, n - 1) if n % block else x
         return self.b, self.h, real(q, self.rules.size[0], self.blocks.q), real(k, self.rules.size[1], self.blocks.k)
 
-    def plain(self, clear: bool) -> bool:
-        """Whether scores stay what they are, so that `scale` may wait for the exponential."""
-        return clear and self.rules.scale > 0 and (self.rules.plan is None or self.rules.plan.clear_out == 0)
-
     def modded(self, scores: Array, parts: Sequence[Array], mask: Array | None, *, clear: bool) -> Array:
         """Mod, then mask, then the end of the keys."""
         rules = self.rules
@@ -116,7 +112,7 @@ def pallas_tile_backward(tile: Tile, rows: Sequence, k_t, v_t, given: Sequence, 
     q_t, do_t, lse_t, delta_t = rows
     raw = tile.dot(q_t, k_t, (1, 1))
     def weighed(p): return p * (tile.drop(tile.dot(do_t, v_t, (1, 1)), seed) - delta_t)
-    if tile.plain(clear):
+    if tile.rules.plain(clear):
         p = tile.exp_less(raw, lse_t, tile.rules.scale)
         return tile.drop(p, seed), weighed(p), [jnp.zeros_like(given[n]) for n in wanted]
     def modded(s, chosen):

@@ -149,13 +149,15 @@ def softmax_step(
     weights_mod=lambda p: p,          # Change of the weights that the sum `l` does not see: dropout
     *,
     factor: float = 1.0,              # What the scores are still to be multiplied by, above 0
-    exp_less=exp_less                 # How the machine computes `exp(factor x - m)`
+    exp_less=exp_less,                # How the machine computes `exp(factor x - m)`
+    rounded=None                      # Dtype in which weights will be multiplied, so that `l` is their sum; None: as they are
 ) -> SoftmaxState:                    # Of the tiles including the new one
     """One step of the online softmax. Source: Milakov and Gimelshein 2018; Rabe and Staats 2021."""
     top = scores.max(-1, keepdims=True, initial=-jnp.inf)
     m = jnp.maximum(state.maximum, top if factor == 1 else factor * top)
     p, shrink = exp_less(scores, _finite(m), factor), exp_less(state.maximum, _finite(m))
-    return SoftmaxState(m, shrink * state.total + p.sum(-1, keepdims=True), shrink * state.out + weigh_values(weights_mod(p)))
+    total = p.astype(rounded or p.dtype).sum(-1, keepdims=True, dtype=p.dtype)
+    return SoftmaxState(m, shrink * state.total + total, shrink * state.out + weigh_values(weights_mod(p)))
 
 # %% ../../nbs/14_kernels.tiles.ipynb #online-finish
 def softmax_finish(
@@ -295,6 +297,10 @@ class CallRules(NamedTuple):
     broadcast_dropout: bool    # Whether all sequences and heads drop the same weights
     plan: ScoreModPlan | None  # Of the mod
     size: tuple[int, int]      # Queries and keys
+
+    def plain(self, clear: bool) -> bool:
+        """Whether a tile's scores stay what they are, so that `scale` may wait for the exponential."""
+        return clear and self.scale > 0 and (self.plan is None or self.plan.clear_out == 0)
 
 class AttentionCall(NamedTuple):
     """A checked call: what it does, and to which arrays."""

@@ -85,6 +85,7 @@ def _add_bench_attention(kinds) -> None:
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="of full causal window documents alibi prefix (default: all)")
     parser.add_argument("--peers", nargs="+", metavar="PEER", help="of standard jax.nn sdpa flex, on a gpu cudnn xla")
     parser.add_argument("--forward-only", action="store_true", help="leave out forward + backward")
+    parser.add_argument("--dtype", help="float32 or bfloat16 (default: float32; on a gpu always bfloat16)")
     parser.add_argument("--window", type=int, help="keys of the case window (default: 256; on a gpu 1024)")
     parser.add_argument("--documents", type=int, default=16, help="documents of the case documents (default: %(default)s)")
     parser.add_argument("--max-mib", type=float, help="skip programs that need more (default: 7168; on a gpu what it has)")
@@ -113,6 +114,7 @@ def _run_bench(what: str, options: dict) -> None:
         {"attention": bench_attention, "linear": bench_linear, "moe": bench_moe, "decode": bench_decode}[what](**options)
         return
     from attnax.bench.accelerator import bench_accelerator
+    if (dtype := options.pop("dtype", "bfloat16")) != "bfloat16": raise ValueError(f"`dtype` is bfloat16 on a gpu, got {dtype}")
     if "head_dim" in options: options["head_dims"] = (options.pop("head_dim"),)
     bench_accelerator(**options)
 

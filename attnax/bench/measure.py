@@ -151,11 +151,12 @@ def difference(
     return float(np.max([abs(x - y).max() / np.maximum(abs(x).max(), tiny) for x, y in pairs]))
 
 def same_as(
-    known: Program, # Whose results are right; where it has none, nobody is struck out
-    other: Program  # Whose are compared
-) -> Program:       # The other
+    known: Program,      # Whose results are right; where it has none, nobody is struck out
+    other: Program,      # Whose are compared
+    within: float = 1e-4 # How far they may lie apart, as a share of the largest
+) -> Program:            # The other
     """The other program, struck out where it computes something else."""
-    if known.run is None or other.run is None or (off := difference(known, other)) <= 1e-4: return other  # false for NaN
+    if known.run is None or other.run is None or (off := difference(known, other)) <= within: return other  # false for NaN
     return other._replace(run=None, note=f"not timed: results differ by {off:.1e} of the largest")
 
 # %% ../../nbs/89_bench.measure.ipynb #row

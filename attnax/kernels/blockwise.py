@@ -24,7 +24,8 @@ from .sparsity import BlockLists, BlockMask, Blocks, find_blocks, fitting_blocks
 from .tiles import (
     AttentionCall, CallRules, Dims, SoftmaxState, accumulator_dtype, check_qkv, drop_weights, exp_less, prepare_call,
     softmax_finish, softmax_step)
-from .tracing import apply_plan, hoist, look_up, vary_like
+from .jaxprs import vary_like
+from .tracing import apply_plan, hoist, look_up
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #program

@@ -27,7 +27,8 @@ from .pallas_tpu import (
 from .score_mods import causal_mod
 from .sparsity import BlockMask, choose_blocks, planned_block_mask
 from .tiles import AttentionCall, CallRules, Dims, accumulator_dtype, prepare_call
-from .tracing import ScoreModPlan, plan_score_mod, vary_like
+from .jaxprs import vary_like
+from .tracing import ScoreModPlan, plan_score_mod
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/24_kernels.flash.ipynb #facts

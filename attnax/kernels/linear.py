@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from .passes import lay_out, on_each_share
 from .tiles import Dims, accumulator_dtype, check_lengths, check_mask, check_qkv, dropout_seed
-from .tracing import unvary_like, vary_like
+from .jaxprs import unvary_like, vary_like
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/25_kernels.linear.ipynb #linear-features

@@ -15,10 +15,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from .tiles import (
-    Dims, SoftmaxState, accumulator_dtype, check_mask, check_qkv, default_scale, drop_weights, dropout_seed,
+    CallRules, Dims, SoftmaxState, accumulator_dtype, check_mask, check_qkv, drop_weights, make_rules,
     softmax_finish, softmax_step, tile_scores, tile_values)
 from .score_mods import CallSizes, check_call
-from .tracing import OpenScoreMod, open_score_mod, vary_like
+from .jaxprs import vary_like
+from .tracing import OpenScoreMod, ScoreModPlan, open_score_mod
 from .paged_cache import PagedKVCache
 from ..typing import ScoreMod, declare_kernel
 
@@ -48,12 +49,9 @@ def _read_pages(
 @dataclass(frozen=True)
 class _Call:
     """What a call does to every tile: scale, mod, mask, causality, softmax, dropout."""
-    scale: float                                    # Factor on the scores
-    seed: UInt[Array, " 2"] | None                  # Of the dropout
-    captures: list[Array]                           # Arrays that the mod captured
-    mod: OpenScoreMod | None = field(metadata={"static": True})
-    rate: float = field(metadata={"static": True})  # Of the dropout
-    broadcast: bool = field(metadata={"static": True})
+    rules: CallRules = field(metadata={"static": True})
+    seed: UInt[Array, " 2"] | None # Of the dropout
+    captures: list[Array]          # Arrays that the mod captured
 
     def step(
         self,
@@ -70,10 +68,10 @@ class _Call:
         h, q = query.shape[1:3]
         where = (row.reshape(1, 1, 1, 1), jnp.arange(h, dtype=jnp.int32).reshape(1, h, 1, 1),
                  (first + jnp.arange(q, dtype=jnp.int32)).reshape(1, 1, q, 1), position.reshape(1, 1, 1, -1))
-        scores = tile_scores(query, key, self.scale).astype(state.maximum.dtype)
-        if self.mod is not None: scores = self.mod(self.captures, scores, *where)
+        scores = tile_scores(query, key, self.rules.scale).astype(state.maximum.dtype)
+        if self.rules.plan is not None: scores = OpenScoreMod(self.rules.plan)(self.captures, scores, *where)
         scores = jnp.where(seen[None] & (where[3] <= where[2]), scores, -jnp.inf)
-        drop = lambda p: drop_weights(p, where, self.seed, self.rate, broadcast=self.broadcast)
+        drop = lambda p: drop_weights(p, where, self.seed, self.rules.rate, broadcast=self.rules.broadcast_dropout)
         return softmax_step(state, scores, lambda p: tile_values(p, value), drop)
 
 # %% ../../nbs/28_kernels.paged.ipynb #make-call
@@ -81,11 +79,11 @@ def _accumulator(query: Array, cache: PagedKVCache) -> jnp.dtype:
     """Dtype of scores, softmax and lse."""
     return accumulator_dtype(query, cache.key_pool, cache.value_pool)
 
-def _make_call(score_mod, scale, seed, rate, broadcast, query, cache) -> _Call:
-    """Open the mod for the tiles of a call, and put its rules together."""
+def _open_plan(score_mod: ScoreMod, query: Array, cache: PagedKVCache) -> tuple[ScoreModPlan, list[Array]]:
+    """A mod's plan for tiles of any size, and what it captured."""
     check_call(score_mod, CallSizes(cache.block_table.shape[0], query.shape[1], None, None))
     mod, captures = open_score_mod(score_mod, batch=1, num_heads=query.shape[1], dtype=_accumulator(query, cache))
-    return _Call(scale, seed, captures, mod, 0.0 if seed is None else float(rate), broadcast)
+    return mod.plan, captures
 
 # %% ../../nbs/28_kernels.paged.ipynb #mask-tile
 def _mask_tile(
@@ -264,8 +262,9 @@ def paged_attention(
     batched = query if query.ndim == 4 else query[None]
     own, dims = _check_own(batched, key, value, cache)
     mask = _check_cached_mask(mask, dims, cache, rows) if own is None else check_mask(mask, dims)
-    call = _make_call(score_mod, default_scale(scale, dims.d), dropout_seed(dropout_rng, dropout_rate, deterministic),
-                      dropout_rate, broadcast_dropout, batched, cache)
-    out, lse = _attend_rows(call, cache, rows, batched, own, mask)
+    rules = make_rules(
+        dims, lambda mod: _open_plan(mod, batched, cache), score_mod=score_mod, dropout_rng=dropout_rng,
+        dropout_rate=dropout_rate, deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale)
+    out, lse = _attend_rows(_Call(*rules), cache, rows, batched, own, mask)
     out, lse = (x if query.ndim == 4 else x[0] for x in (out.astype(query.dtype), lse))
     return (out, lse) if return_lse else out

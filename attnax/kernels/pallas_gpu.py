@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from .pallas_tiles import Tile, TileData, collect_gradients, pallas_tile_backward, round_up
 from .sparsity import BlockLists, Blocks, find_blocks
 from .tiles import CallRules, Dims, SoftmaxState, check_qkv, exp_less, softmax_finish, softmax_step
-from .tracing import struct_like, vary_like
+from .jaxprs import struct_like, vary_like
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #on-gpu
 def _ex2_less(x: Array, m: Array, factor: float = 1.0) -> Array:

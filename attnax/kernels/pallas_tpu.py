@@ -21,7 +21,8 @@ from jaxtyping import Array, Float, Int
 from .pallas_tiles import Tile, TileData, collect_gradients, matmul, pallas_tile_backward, round_up
 from .sparsity import BlockLists, Blocks, find_blocks
 from .tiles import CallRules, Dims, SoftmaxState, check_qkv, softmax_finish, softmax_step
-from .tracing import ScoreModPlan, struct_like, vary_like
+from .jaxprs import struct_like, vary_like
+from .tracing import ScoreModPlan
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #lists
 class Agenda(NamedTuple):

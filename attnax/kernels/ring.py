@@ -21,7 +21,8 @@ from .sparsity import BlockMask, Blocks, choose_blocks
 from .tiles import (
     CallRules, Dims, SoftmaxState, accumulator_dtype, check_mask, check_qkv, default_scale, drop_weights, dropout_seed,
     hide_padding, merge_attention, prepare_call, softmax_finish, softmax_step, tile_scores, tile_values)
-from .tracing import apply_score_mod, mesh_axes, vary_over
+from .jaxprs import mesh_axes, vary_over
+from .tracing import apply_score_mod
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-reference

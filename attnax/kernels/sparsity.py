@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from .score_mods import score_indices
-from .tracing import _PASSING, ScoreModPlan, Step, hoist, plan_score_mod
+from .jaxprs import PASSING
+from .tracing import ScoreModPlan, Step, hoist, plan_score_mod
 from ..typing import ScoreMod, optional_import
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #interval
@@ -187,7 +188,7 @@ _RULES = {
     "sin": lambda a: _float(*map(np.asarray, (np.full((1,) * 4, -1, np.float32), np.full((1,) * 4, 1, np.float32)))),
     **{name: _rising(name) for name in "exp exp2 expm1 log log1p tanh sqrt cbrt floor ceil sinh".split()},
     **{name: lambda a: a for name in "broadcast_in_dim stop_gradient".split()},
-    **{name: lambda a: a for name in _PASSING - {"optimization_barrier"}}}
+    **{name: lambda a: a for name in PASSING - {"optimization_barrier"}}}
 _RULES["cos"] = _RULES["sin"]
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #block-bounds
@@ -386,7 +387,7 @@ def fitting_blocks(
     if not known or min(size) < 4 * block_size: return usual
     tiles = lambda m: int((m.rows.clear_count + m.rows.masked_count).sum())
     masks = [find_blocks(plan, ([], []), None, size, usual)]
-    if 8 * tiles(masks[0]) > -(-size[0] // usual.q) * -(-size[1] // usual.k): return usual
+    if 2 * tiles(masks[0]) > -(-size[0] // usual.q) * -(-size[1] // usual.k): return usual
     try: masks.append(find_blocks(plan, ([], []), None, size, fine))
     except _NoCover: return usual
     return fine if tiles(masks[1]) * fine.q * fine.k * 2 < 0.85 * tiles(masks[0]) * usual.q * usual.k else usual

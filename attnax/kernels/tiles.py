@@ -6,10 +6,12 @@
 __all__ = ['Dims', 'check_qkv', 'check_lengths', 'check_mask', 'accumulator_dtype', 'default_scale', 'tile_scores', 'tile_values',
            'SoftmaxState', 'exp_less', 'softmax_step', 'softmax_finish', 'merge_attention', 'check_sinks',
            'apply_sinks', 'hide_padding', 'dropout_keep', 'dropout_seed', 'drop_weights', 'CallRules', 'AttentionCall',
-           'prepare_call']
+           'make_rules', 'prepare_call']
 
 # %% ../../nbs/14_kernels.tiles.ipynb #imports
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -339,6 +341,25 @@ def _settle_scale(scale, score_mod: ScoreMod | None, head_dim: int) -> tuple[flo
     def scaled(s, b_idx, h_idx, q_idx, kv_idx): return s * scale.astype(s.dtype)
     return 1.0, scaled if score_mod is None else compose_score_mods(scaled, score_mod)
 
+# %% ../../nbs/14_kernels.tiles.ipynb #make-rules
+def make_rules(
+    dims: Dims,                                     # Of the call
+    plan: Callable,                                 # Plans a mod: `(plan, captures)`
+    *,
+    score_mod: ScoreMod | None,                     # Pointwise
+    dropout_rng: Array | None,                      # Key for dropout on the weights
+    dropout_rate: float,                            # Share of the weights to drop, 0 <= rate < 1
+    deterministic: bool,                            # True: no dropout, whatever the rate
+    broadcast_dropout: bool,                        # True: all sequences and heads drop the same weights
+    scale: float | Float[Array, ""] | None          # Factor on the scores; 1/sqrt(d) when None
+) -> tuple[CallRules, UInt[Array, " 2"] | None, list[Array]]: # The rules, the seed of the dropout, what the mod captured
+    """What a call does to its scores. Raises: `ValueError` for a rate, a key or a scale that does not fit."""
+    seed = dropout_seed(dropout_rng, dropout_rate, deterministic)
+    scale, score_mod = _settle_scale(scale, score_mod, dims.d)
+    planned, captures = (None, []) if score_mod is None else plan(score_mod)
+    rate, size = 0.0 if seed is None else float(dropout_rate), (dims.q, dims.k)
+    return CallRules(scale, rate, bool(broadcast_dropout), planned, size), seed, captures
+
 # %% ../../nbs/14_kernels.tiles.ipynb #prepare-call
 def prepare_call(
     query: Float[Array, "b h q d"] | jax.ShapeDtypeStruct, # Queries, or their shape
@@ -363,12 +384,10 @@ def prepare_call(
     dims = check_qkv(query, key, value)
     check_lengths(dims, "tiled kernels cut lengths into blocks")
     mask = check_mask(mask, dims._replace(k=devices * dims.k))
-    seed = dropout_seed(dropout_rng, dropout_rate, deterministic)
-    (scale, score_mod), size = _settle_scale(scale, score_mod, dims.d), (dims.q, dims.k)
-    plan, captures = None, []
-    if score_mod is not None:
-        plan, captures = plan_score_mod(
-            score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k, dtype=accumulator_dtype(query, key, value),
-            moved=devices > 1, whole=(devices * dims.q, devices * dims.k))
-    rules = CallRules(scale, 0.0 if seed is None else float(dropout_rate), bool(broadcast_dropout), plan, size)
+    planned = functools.partial(
+        plan_score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k, dtype=accumulator_dtype(query, key, value),
+        moved=devices > 1, whole=(devices * dims.q, devices * dims.k))
+    rules, seed, captures = make_rules(
+        dims, planned, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate, deterministic=deterministic,
+        broadcast_dropout=broadcast_dropout, scale=scale)
     return AttentionCall(rules, dims, query, key, value, mask, seed, captures, check_sinks(sinks, dims))

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .embeddings import check_rngs
 from .feedforward import dropout_rngs, resolve_activation
-from ..kernels.tracing import mesh_axes, vary_over
+from ..kernels.jaxprs import mesh_axes, vary_over
 
 # %% ../../nbs/34_layers.moe.ipynb #route-top-k
 def route_top_k(

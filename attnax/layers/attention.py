@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .cache import (
-    KVLayerCache, LayerCache, LinearLayerCache, check_layer_cache, init_kv_layer_cache, init_linear_layer_cache,
+    KVLayerCache, LayerCache, LayerSlot, LinearLayerCache, check_layer_cache, init_kv_layer_cache, init_linear_layer_cache,
     update_kv_layer_cache, update_linear_layer_cache)
 from .config import AttentionType, check_choice, check_heads
 from .embeddings import check_rngs
@@ -33,7 +33,7 @@ from ..kernels.standard import standard_attention
 from ..kernels.masks import combine_masks
 from .norms import RMSNorm
 from .rope import RopeScaling, RotaryEmbedding, apply_rope
-from ..typing import AttentionFn, ScoreMod, kernel_attr
+from ..typing import AttentionFn, BoundKernel, ScoreMod, as_value, kernel_attr
 
 # %% ../../nbs/42_layers.attention.ipynb #heads
 def split_heads(
@@ -65,11 +65,10 @@ def pick_kernel(
     Raises: `ValueError` for an unknown type.
     """
     kind = check_choice("attention_type", attention_type, AttentionType)
-    if kind in (AttentionType.MEMORY_EFFICIENT, AttentionType.FLASH):
-        return functools.partial(_KERNELS[kind], block_size=block_size)
+    if kind in (AttentionType.MEMORY_EFFICIENT, AttentionType.FLASH): return BoundKernel(_KERNELS[kind], block_size=block_size)
     if kind is AttentionType.PALLAS_FLASH:
-        return functools.partial(_KERNELS[kind], block_q=min(block_size, 128), block_kv=min(block_size, 128))
-    return functools.partial(_KERNELS[kind], chunk_size=chunk_size) if kind is AttentionType.LINEAR else _KERNELS[kind]
+        return BoundKernel(_KERNELS[kind], block_q=min(block_size, 128), block_kv=min(block_size, 128))
+    return BoundKernel(_KERNELS[kind], chunk_size=chunk_size) if kind is AttentionType.LINEAR else _KERNELS[kind]
 
 def _bound(fn: Callable, name: str):
     """Keyword that was bound to a kernel with `functools.partial`, or None."""
@@ -213,7 +212,7 @@ class MultiHeadAttention(nnx.Module):
         if not 0 <= dropout_rate < 1: raise ValueError(f"`dropout_rate` must satisfy 0 <= rate < 1, got {dropout_rate}")
         if attention_window is not None: check_window(attention_window)
         kernel = pick_kernel(attention_type, block_size=attention_block_size, chunk_size=linear_attention_chunk_size)
-        self.attention_fn = kernel if attention_fn is None else attention_fn
+        self.attention_fn = kernel if attention_fn is None else as_value(attention_fn)
         check_kernel(self.attention_fn)
         self.kernel_kind = kernel_attr(self.attention_fn, "kernel_kind")
         self.chunk_size = _bound(self.attention_fn, "chunk_size") or linear_attention_chunk_size
@@ -315,7 +314,7 @@ class MultiHeadAttention(nnx.Module):
         if self.kernel_kind == "paged":
             raise ValueError("`kv_cache`: paged attention keeps keys and values in its pages; give one or the other")
         linear = self.kernel_kind == "linear"
-        if isinstance(cache, LinearLayerCache if linear else KVLayerCache): return
+        if isinstance(cache, LinearLayerCache if linear else KVLayerCache | LayerSlot): return
         check_layer_cache(cache, "kv_cache")
         kind, maker = ("LinearLayerCache", "init_linear_layer_cache") if linear else ("KVLayerCache", "init_kv_layer_cache")
         kernel = "linear attention" if linear else "a softmax kernel"

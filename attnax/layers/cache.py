@@ -4,19 +4,22 @@
 
 # %% auto #0
 __all__ = ['LayerCache', 'KVLayerCache', 'init_kv_layer_cache', 'update_kv_layer_cache', 'LinearLayerCache',
-           'init_linear_layer_cache', 'update_linear_layer_cache', 'check_layer_cache', 'init_decoder_kv_caches',
+           'init_linear_layer_cache', 'update_linear_layer_cache', 'LayerSlot', 'take_slot', 'put_slot', 'StackedParts',
+           'StackedCaches', 'caches_length', 'check_layer_cache', 'init_decoder_kv_caches',
            'init_decoder_kv_caches_from_config']
 
 # %% ../../nbs/41_layers.cache.ipynb #imports
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.experimental import checkify
 from jaxtyping import Array, Bool, Float, Int
 
-from .config import AttentionType, check_choice
+from .config import AttentionType, check_choice, layer_differences, repeating
 from ..kernels.linear import LinearState, init_linear_state
 
 # %% ../../nbs/41_layers.cache.ipynb #kv-layer-cache
@@ -37,6 +40,11 @@ class KVLayerCache:
     def overflowed(self) -> Bool[Array, ""]: # True once tokens did not fit
         """Whether tokens were lost because the cache was full, which only a traced write can do."""
         return self.length > self.max_len
+
+    def written(self, keys_new, values_new, start, end) -> "KVLayerCache":
+        """With new rows at `start`, and length `end`; see `update_kv_layer_cache`."""
+        if not keys_new.shape[2]: return replace(self, length=end)
+        return KVLayerCache(_write(self.keys, keys_new, start), _write(self.values, values_new, start), end)
 
     def __repr__(self) -> str:
         keys, values = (getattr(x, "shape", x) for x in (self.keys, self.values))
@@ -71,19 +79,21 @@ def init_kv_layer_cache(
 
 # %% ../../nbs/41_layers.cache.ipynb #write
 def _write(
-    buffer: Float[Array, "b g max_len d"], # Where to write
-    new: Float[Array, "b g n d"],          # Rows to write, `n <= max_len`
-    start: int | Int[Array, ""]            # Where the first row goes
-) -> Float[Array, "b g max_len d"]:        # The buffer; rows outside it were dropped, no other row was moved
+    buffer: Float[Array, "*layers b g max_len d"], # Where to write
+    new: Float[Array, "b g n d"],                  # Rows to write, `n <= max_len`
+    start: int | Int[Array, ""],                   # Where the first row goes
+    layer: tuple[Int[Array, ""], ...] = ()         # Which layer's buffer, where those of a stack lie in one
+) -> Float[Array, "*layers b g max_len d"]:        # The buffer; rows outside it were dropped, no other row was moved
     """Write rows at `start`: in place in a loop's carry, and never over rows that are not theirs."""
-    n, new = new.shape[2], new.astype(buffer.dtype)
-    if not isinstance(start, jax.core.Tracer): return lax.dynamic_update_slice_in_dim(buffer, new, start, axis=2)
-    landing = jnp.clip(start, 0, buffer.shape[2] - n)
+    n, new, zero = new.shape[2], new.astype(buffer.dtype).reshape(*(1 for _ in layer), *new.shape), np.int32(0)
+    at = lambda row: (*layer, zero, zero, row, zero)
+    if not isinstance(start, jax.core.Tracer): return lax.dynamic_update_slice(buffer, new, at(np.int32(start)))
+    landing = jnp.clip(start, 0, buffer.shape[-2] - n).astype(jnp.int32)
     source = jnp.arange(n, dtype=jnp.int32) - (start - landing)   # which new row belongs into each landing row
-    shifted = new if n == 1 else jnp.roll(new, start - landing, axis=2)
-    there = lax.dynamic_slice_in_dim(buffer, landing, n, axis=2)
+    shifted = new if n == 1 else jnp.roll(new, start - landing, axis=-2)
+    there = lax.dynamic_slice(buffer, at(landing), new.shape)
     mine = ((0 <= source) & (source < n))[:, None]
-    return lax.dynamic_update_slice_in_dim(buffer, jnp.where(mine, shifted, there), landing, axis=2)
+    return lax.dynamic_update_slice(buffer, jnp.where(mine, shifted, there), at(landing))
 
 # %% ../../nbs/41_layers.cache.ipynb #update-cache
 def update_kv_layer_cache(
@@ -115,8 +125,7 @@ def update_kv_layer_cache(
     first = jnp.asarray(start, jnp.int32)
     end, report = first + n, f"KV cache overflow: {n} tokens at position {{first}} do not fit into max_len={cache.max_len}"
     checkify.debug_check((first >= 0) & (end <= cache.max_len), report, first=first)
-    if n == 0: return replace(cache, length=end)
-    return KVLayerCache(_write(cache.keys, keys_new, start), _write(cache.values, values_new, start), end)
+    return cache.written(keys_new, values_new, start, end)
 
 # %% ../../nbs/41_layers.cache.ipynb #linear-layer-cache
 @jax.tree_util.register_dataclass
@@ -130,7 +139,6 @@ class LinearLayerCache:
         values, weights = (getattr(x, "shape", x) for x in self.state)
         return f"LinearLayerCache(values={values}, weights={weights}, length={self.length})"
 
-LayerCache = KVLayerCache | LinearLayerCache # What a layer may remember
 
 def init_linear_layer_cache(
     batch_size: int,                    # Sequences, `b`
@@ -163,6 +171,78 @@ def update_linear_layer_cache(
     if shapes[0] != shapes[1]: raise ValueError(f"`state` must have the shapes of the cache, {shapes[0]}, got {shapes[1]}")
     sums = LinearState(*(new.astype(old.dtype) for new, old in zip(state, cache.state)))
     return LinearLayerCache(sums, cache.length + jnp.int32(num_new))
+
+# %% ../../nbs/41_layers.cache.ipynb #layer-slot
+@dataclass(frozen=True, eq=False)
+class LayerSlot:
+    """One layer's part of the caches of a stack, inside of the loop over its layers. Serves as a `KVLayerCache`."""
+    whole: KVLayerCache    # Of all layers, its arrays with an axis of layers before the others
+    index: Int[Array, ""]  # Which layer
+
+    def _part(self, x: Array) -> Array: return lax.dynamic_index_in_dim(x, self.index, 0, keepdims=False)
+    @property
+    def keys(self) -> Float[Array, "b g max_len d"]: return self._part(self.whole.keys)
+    @property
+    def values(self) -> Float[Array, "b g max_len e"]: return self._part(self.whole.values)
+    @property
+    def length(self) -> Int[Array, ""]: return self._part(self.whole.length)
+    @property
+    def max_len(self) -> int: return self.whole.keys.shape[3]
+
+    def written(self, keys_new, values_new, start, end) -> "LayerSlot":
+        """With new rows at `start`, and length `end`."""
+        (keys, values, length), at = (self.whole.keys, self.whole.values, self.whole.length), (self.index,)
+        if keys_new.shape[2]: keys, values = _write(keys, keys_new, start, at), _write(values, values_new, start, at)
+        return LayerSlot(KVLayerCache(keys, values, length.at[self.index].set(end)), self.index)
+
+LayerCache = KVLayerCache | LayerSlot | LinearLayerCache # What a layer may remember
+
+def take_slot(stacked: KVLayerCache | LinearLayerCache, index: Int[Array, ""]) -> LayerSlot | LinearLayerCache:
+    """A layer's part of stacked caches. The sums of linear attention are small, and copied."""
+    if isinstance(stacked, KVLayerCache): return LayerSlot(stacked, index)
+    return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, index, 0, keepdims=False), stacked)
+
+def put_slot(stacked, index: Int[Array, ""], slot: LayerSlot | LinearLayerCache) -> KVLayerCache | LinearLayerCache:
+    """The stacked caches after a layer wrote to its part."""
+    if isinstance(slot, LayerSlot): return slot.whole
+    return jax.tree.map(lambda x, part: lax.dynamic_update_index_in_dim(x, part, index, 0), stacked, slot)
+
+# %% ../../nbs/41_layers.cache.ipynb #stacked-caches
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class StackedParts:
+    """What belongs to each layer of a stack whose kinds of layers take turns; counts, indexes and iterates like a tuple."""
+    kinds: tuple # One tree per kind, its arrays with an axis of layers in front
+    rest: tuple  # One tree per layer at the end that no longer fills a turn
+
+    @classmethod
+    def of(cls, parts: Sequence, turn: int) -> "StackedParts":
+        """From one tree per layer, `turn` kinds taking turns. Copies."""
+        whole = len(parts) // turn * turn
+        stacked = tuple(jax.tree.map(lambda *x: jnp.stack(x), *parts[i:whole:turn]) for i in range(turn))
+        return cls(stacked, tuple(parts[whole:]))
+
+    @property
+    def turns(self) -> int: return jax.tree.leaves(self.kinds)[0].shape[0] # How often the kinds take turns
+    def __len__(self) -> int: return self.turns * len(self.kinds) + len(self.rest)
+    def __iter__(self): return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int):
+        """The tree of layer `i`, a copy."""
+        turn, kind = divmod(i := range(len(self))[i], len(self.kinds))
+        if turn == self.turns: return self.rest[i - turn * len(self.kinds)]
+        return jax.tree.map(lambda x: x[turn], self.kinds[kind])
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class StackedCaches(StackedParts):
+    """Caches of a stack that is run by one loop."""
+    @property
+    def length(self) -> Int[Array, ""]: return self.kinds[0].length[0] # Tokens so far
+
+def caches_length(caches: Sequence[LayerCache] | StackedCaches) -> Int[Array, ""]: # Tokens so far
+    """How far a model has come."""
+    return caches.length if isinstance(caches, StackedCaches) else caches[0].length
 
 # %% ../../nbs/41_layers.cache.ipynb #check-layer-cache
 def check_layer_cache(
@@ -198,7 +278,7 @@ def init_decoder_kv_caches_from_config(
     batch_size: int,                # Sequences, `b`
     max_len: int | None = None,     # Tokens that fit; `config.kv_cache_max_len` when None, or else `config.max_len`
     dtype: jnp.dtype = jnp.float32  # Of the buffers; LINEAR keeps sums, float32 or wider
-) -> tuple[LayerCache, ...]:        # Empty caches, one per layer: `LinearLayerCache` for LINEAR, else `KVLayerCache`
+) -> tuple[LayerCache, ...] | StackedCaches: # One per layer: `LinearLayerCache` for LINEAR, else `KVLayerCache`
     """Make the caches that fit a model. With LINEAR their size does not depend on `max_len`: any number of tokens fits.
 
     Raises: `ValueError` for a size below 1 or a dtype that is not floating point; `NotImplementedError` for LITE.
@@ -212,6 +292,8 @@ def init_decoder_kv_caches_from_config(
     layer = dict(batch_size=batch_size, dtype=dtype,
                  num_kv_heads=config.num_heads if config.num_kv_heads is None else config.num_kv_heads,
                  head_dim=config.d_model // config.num_heads if head_dim is None else head_dim)
-    if kind is not AttentionType.LINEAR: return init_decoder_kv_caches(num_layers=config.num_layers, max_len=max_len, **layer)
-    _check_cache(dtype, num_layers=config.num_layers, max_len=max_len)
-    return tuple(init_linear_layer_cache(**layer) for _ in range(config.num_layers))
+    if kind is not AttentionType.LINEAR: caches = init_decoder_kv_caches(num_layers=config.num_layers, max_len=max_len, **layer)
+    else:
+        _check_cache(dtype, num_layers=config.num_layers, max_len=max_len)
+        caches = tuple(init_linear_layer_cache(**layer) for _ in range(config.num_layers))
+    return StackedCaches.of(caches, repeating(layer_differences(config))) if getattr(config, "scan_layers", False) else caches

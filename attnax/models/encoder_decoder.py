@@ -14,8 +14,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.attention import ContextKV
 from ..layers.blocks import DecoderBlock
-from ..layers.cache import LayerCache
+from ..layers.cache import LayerCache, StackedParts, caches_length
 from ..layers.config import TransformerConfig
+from ..layers.stack import run_blocks
 from .transformer import TransformerDecoder, TransformerEncoder, as_key_mask, language_head
 
 # %% ../../nbs/53_models.encoder_decoder.ipynb #cross-decoder
@@ -29,9 +30,11 @@ class CrossDecoder(TransformerDecoder):
     def project_memory(
         self,
         encoder_output: Float[Array, "b k m"] # Hidden states of the source
-    ) -> tuple[ContextKV, ...]:               # Keys and values for each layer, `memory=` of a call
+    ) -> tuple[ContextKV, ...] | StackedParts: # Keys and values for each layer, `memory=` of a call
         """Project the source once, for any number of calls."""
-        return tuple(layer.cross_attn.project_context(encoder_output) for layer in self.layers)
+        def project(layer, x, cache, own): return x, None, layer.cross_attn.project_context(encoder_output)
+        memory = run_blocks(self.layers, project, ())[2]
+        return tuple(memory) if isinstance(memory, list) else memory
 
     def __call__(
         self,
@@ -56,13 +59,13 @@ class CrossDecoder(TransformerDecoder):
         if memory is not None and len(memory) != len(self.layers):
             raise ValueError(f"`memory` must hold keys and values for {len(self.layers)} layers, got {len(memory)}")
         input_ids, caches = self._check(input_ids, layer_kv_caches)
-        if position_ids is None and layer_kv_caches is not None: position_ids = caches[0].length + jnp.arange(input_ids.shape[1])
+        if position_ids is None and caches is not None: position_ids = caches_length(caches) + jnp.arange(input_ids.shape[1])
         mask, cross = as_key_mask(padding_mask), as_key_mask(source_mask)
         x = self._embed(input_ids, position_ids, token_type_ids, deterministic)
-        def step(layer, i, x, **common): return layer(
-            x, encoder_output=encoder_output, cross_kv=None if memory is None else memory[i], self_mask=mask, cross_mask=cross,
-            position_ids_self=position_ids, self_attn_kv_cache=caches[i], deterministic=deterministic, **common)
-        return self._run(step, x, mask, caches, layer_kv_caches is not None, return_aux)
+        def step(layer, x, cache, own, **common): return layer(
+            x, encoder_output=encoder_output, cross_kv=own, self_mask=mask, cross_mask=cross,
+            position_ids_self=position_ids, self_attn_kv_cache=cache, deterministic=deterministic, **common)
+        return self._run(step, x, mask, caches, return_aux, memory)
 
     def cross_attention_maps(
         self,

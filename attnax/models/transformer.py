@@ -18,12 +18,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.attention import mask_of_new
 from ..layers.blocks import AUX, EncoderBlock
-from ..layers.cache import LayerCache, check_layer_cache
+from ..layers.cache import LayerCache, StackedCaches, StackedParts, caches_length, check_layer_cache
 from ..layers.config import TransformerConfig
 from ..layers.embeddings import LearnedPositionalEmbedding, PositionalEncoding, TokenEmbedding
 from ..layers.feedforward import dropout_rngs
 from ..kernels.score_mods import alibi_mod
 from ..layers.norms import create_norm
+from ..layers.stack import StackedBlocks, run_blocks
 
 # %% ../../nbs/50_models.transformer.ipynb #token-ids
 def as_ids(
@@ -86,10 +87,11 @@ def real_tokens(
     return jnp.broadcast_to(mask_of_new(mask, past, shape[1])[:, 0, 0], shape)
 
 def join_aux(
-    auxes: Sequence[dict[str, Float[Array, ""]]] # What the experts of each layer say
+    auxes: Sequence[dict[str, Float[Array, ""]]] | StackedParts # What the experts of each layer say
 ) -> dict[str, Float[Array, ""]]:                # The load-balance loss summed over layers, the means of the rest
     """One record for a whole stack."""
-    total = {name: sum(aux[name] for aux in auxes) for name in AUX}
+    parts = (*auxes.kinds, *auxes.rest) if isinstance(auxes, StackedParts) else auxes
+    total = {name: sum(jnp.sum(aux[name]) for aux in parts) for name in AUX}
     return {name: x if name == "load_balance_loss" else x / len(auxes) for name, x in total.items()}
 
 # %% ../../nbs/50_models.transformer.ipynb #encoder
@@ -120,8 +122,8 @@ class TransformerEncoder(nnx.Module):
         self.type_embed = TokenEmbedding(rngs, c.num_token_types, c.d_model) if c.num_token_types else None
         self.embed_ln = norm() if c.embed_norm else None
         mod = alibi_mod(c.num_heads) if c.pos_emb_type == "alibi" else None
-        self.layers = nnx.List([
-            self.block.from_config(rngs, c, layer=i, causal=self.causal, score_mod=mod) for i in range(c.num_layers)])
+        blocks = [self.block.from_config(rngs, c, layer=i, causal=self.causal, score_mod=mod) for i in range(c.num_layers)]
+        self.layers = StackedBlocks(blocks) if c.scan_layers else nnx.List(blocks)
         self.final_ln = norm() if c.use_pre_norm else None
         self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
@@ -141,21 +143,21 @@ class TransformerEncoder(nnx.Module):
         Raises: `ValueError` if `input_ids` are not integers of rank 2, or there is not one cache per layer.
         """
         input_ids, caches = self._check(input_ids, layer_kv_caches)
-        if position_ids is None and layer_kv_caches is not None: position_ids = caches[0].length + jnp.arange(input_ids.shape[1])
+        if position_ids is None and caches is not None: position_ids = caches_length(caches) + jnp.arange(input_ids.shape[1])
         mask = as_key_mask(padding_mask)
         x = self._embed(input_ids, position_ids, token_type_ids, deterministic)
-        def step(layer, i, x, **common): return layer(
-            x, mask=mask, position_ids=position_ids, self_attn_kv_cache=caches[i], deterministic=deterministic, **common)
-        return self._run(step, x, mask, caches, layer_kv_caches is not None, return_aux)
+        def step(layer, x, cache, own, **common): return layer(
+            x, mask=mask, position_ids=position_ids, self_attn_kv_cache=cache, deterministic=deterministic, **common)
+        return self._run(step, x, mask, caches, return_aux)
 
-    def _check(self, input_ids, layer_kv_caches) -> tuple[Int[Array, "b s"], list[LayerCache | None]]:
+    def _check(self, input_ids, layer_kv_caches) -> tuple[Int[Array, "b s"], Sequence[LayerCache] | StackedCaches | None]:
         """The ids, and one cache per layer or None. Raises: `ValueError` for ids or caches that do not fit."""
-        input_ids = as_ids("input_ids", input_ids, self.config.vocab_size)
-        caches = [None] * len(self.layers) if layer_kv_caches is None else list(layer_kv_caches)
+        input_ids, caches = as_ids("input_ids", input_ids, self.config.vocab_size), layer_kv_caches
+        if caches is None: return input_ids, None
         if len(caches) != len(self.layers):
             raise ValueError(f"`layer_kv_caches` must hold one cache per layer, got {len(caches)} for {len(self.layers)} layers")
-        if layer_kv_caches is not None:
-            for cache in caches: check_layer_cache(cache, "layer_kv_caches")
+        for cache in (*caches.kinds, *caches.rest) if isinstance(caches, StackedCaches) else caches:
+            check_layer_cache(cache, "layer_kv_caches")
         return input_ids, caches
 
     def _embed(self, input_ids, position_ids, token_type_ids, deterministic) -> Float[Array, "b s m"]:
@@ -172,17 +174,17 @@ class TransformerEncoder(nnx.Module):
         if self.embed_ln is not None: x = self.embed_ln(x)
         return self.dropout(x, deterministic=deterministic)
 
-    def _run(self, step, x, mask, caches, with_caches: bool, return_aux: bool):
-        """All blocks, and the norm after them; `step(layer, i, x, ...)` calls one."""
-        auxes, real = [], None
+    def _run(self, step, x, mask, caches, return_aux: bool, own=None):
+        """All blocks, and the norm after them; `step(layer, x, cache, own, ...)` calls one, `own` is what else is its own."""
+        real = None
         if self.config.num_experts is not None and mask is not None:
-            real = real_tokens(mask, caches[0].length if with_caches else 0, x.shape[:2])
-        for i, layer in enumerate(self.layers):
-            out = step(layer, i, x, padding_mask=real, return_aux=True)
-            (x, caches[i], aux) = out if with_caches else (out[0], None, out[1])
-            auxes.append(aux)
+            real = real_tokens(mask, 0 if caches is None else caches_length(caches), x.shape[:2])
+        def call(layer, x, cache, own):
+            out = step(layer, x, cache, own, padding_mask=real, return_aux=True)
+            return out if cache is not None else (out[0], None, out[1])
+        x, caches, auxes = run_blocks(self.layers, call, x, caches=caches, own=own, remat=self.config.remat)
         if self.final_ln is not None: x = self.final_ln(x)
-        out = (x, *((tuple(caches),) if with_caches else ()), *((join_aux(auxes),) if return_aux else ()))
+        out = (x, *(() if caches is None else (caches,)), *((join_aux(auxes),) if return_aux else ()))
         return out if len(out) > 1 else x
 
 # %% ../../nbs/50_models.transformer.ipynb #decoder

@@ -16,17 +16,35 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
+from .layers.stack import StackedBlocks
 from .typing import optional_import
 
 # %% ../nbs/60_weights.ipynb #named-parameters
 def named_parameters(
     module: nnx.Module # Any module
 ) -> dict[str, Array]: # Every `nnx.Param`, by dotted path
-    """Parameters of a module by name, in the order of the names. Raises: `ValueError` if two have one name."""
-    flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
-    named = {".".join(map(str, path)): param[...] for path, param in flat}
-    if len(named) < len(flat): raise ValueError("`module` must have parameters with different names, got dots inside of names")
+    """Parameters of a module by name, in the order of the names; stacked layers one by one.
+
+    Raises: `ValueError` if two have one name.
+    """
+    places = _places(module)
+    named = {name: x if len(names) == 1 else x[i] for _, x, names in places for i, name in enumerate(names)}
+    if len(named) < sum(len(names) for *_, names in places):
+        raise ValueError("`module` must have parameters with different names, got dots inside of names")
     return dict(sorted(named.items()))
+
+def _places(module: nnx.Module) -> list[tuple[tuple, Array, list[str]]]:
+    """Path and array of each parameter, and its names: one, or one for each layer on the first axis of a stack."""
+    stacks = {path: m for path, m in nnx.iter_modules(module) if isinstance(m, StackedBlocks)}
+    dotted, out = lambda path: ".".join(map(str, path)), []
+    for path, param in nnx.to_flat_state(nnx.state(module, nnx.Param)):
+        at = next((p for p in stacks if path[:len(p)] == p), None)
+        if at is None: names = [dotted(path)]
+        else:
+            where, number, *inside = path[len(at):]
+            names = [dotted((*at, i, *inside)) for i in stacks[at].stored(where, number)]
+        out.append((path, param[...], names))
+    return out
 
 # %% ../nbs/60_weights.ipynb #save-weights
 def save_weights(
@@ -81,7 +99,8 @@ def load_weights(
     for name, x in want.items():
         if arrays[name].shape != x.shape:
             raise ValueError(f"{path}: `{name}` must have shape {x.shape}, got {arrays[name].shape}")
-    flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
-    loaded = {name: _as_loaded(arrays[name], x, f"{path}: `{name}`") for name, x in want.items()}
-    new = [(p, v.replace(loaded[".".join(map(str, p))])) for p, v in flat]
-    nnx.update(module, nnx.from_flat_state(new))
+    def loaded(x, names):
+        given = arrays[names[0]] if len(names) == 1 else np.stack([arrays[n] for n in names])
+        return _as_loaded(given, x, f"{path}: `{names[0]}`")
+    new, flat = [loaded(x, names) for _, x, names in _places(module)], nnx.to_flat_state(nnx.state(module, nnx.Param))
+    nnx.update(module, nnx.from_flat_state([(p, v.replace(x)) for (p, v), x in zip(flat, new, strict=True)]))

@@ -90,6 +90,10 @@ def check_fields(
         if f.name in _RATES and not 0 <= value < 1: raise ValueError(f"`{f.name}` must satisfy 0 <= rate < 1, got {value}")
         if f.name in _POSITIVE and value is not None and not value > 0:
             raise ValueError(f"`{f.name}` must be positive, got {value}")
+    kinds = layer_differences(config)
+    if config.scan_layers and repeating(kinds) == len(kinds) > 1:
+        raise ValueError(f"`scan_layers` needs layers that repeat, and the {len(kinds)} differ by `attention_window` or "
+                         "`drop_path_rate`")
     return check_heads(config.d_model, config.num_heads, config.num_kv_heads, config.head_dim)[1]
 
 # %% ../../nbs/40_layers.config.ipynb #check-per-layer

@@ -24,7 +24,7 @@ from ..layers.embeddings import LearnedPositionalEmbedding, PositionalEncoding, 
 from ..layers.feedforward import dropout_rngs
 from ..kernels.score_mods import alibi_mod
 from ..layers.norms import create_norm
-from ..layers.stack import StackedBlocks, run_blocks
+from ..layers.stack import make_stack, run_blocks
 
 # %% ../../nbs/50_models.transformer.ipynb #token-ids
 def as_ids(
@@ -123,7 +123,7 @@ class TransformerEncoder(nnx.Module):
         self.embed_ln = norm() if c.embed_norm else None
         mod = alibi_mod(c.num_heads) if c.pos_emb_type == "alibi" else None
         blocks = [self.block.from_config(rngs, c, layer=i, causal=self.causal, score_mod=mod) for i in range(c.num_layers)]
-        self.layers = StackedBlocks(blocks) if c.scan_layers else nnx.List(blocks)
+        self.layers = make_stack(blocks, c)
         self.final_ln = norm() if c.use_pre_norm else None
         self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 

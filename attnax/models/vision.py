@@ -15,10 +15,11 @@ from jaxtyping import Array, Float
 
 from ..layers.attention import MultiHeadAttention
 from ..layers.blocks import EncoderBlock
-from ..layers.config import AttentionName, AttentionType, FfActivation, NormKind, Pool, check_biases, check_fields
+from ..layers.config import AttentionName, AttentionType, FfActivation, NormKind, Pool, Remat, check_biases, check_fields
 from ..layers.embeddings import LearnedPositionalEmbedding, PatchEmbedding, as_pair
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import create_norm
+from ..layers.stack import make_stack, run_blocks
 from .transformer import join_aux
 
 # %% ../../nbs/52_models.vision.ipynb #vision-config
@@ -60,6 +61,8 @@ class VisionTransformerConfig:
     renormalize_experts: bool = True             # Whether the weights of a token's experts add up to one
     router_jitter: float = 0.0                   # Noise on the router's input in training
     capacity_factor: float | None = None         # Room of an expert in fair shares; None: no token is ever dropped
+    scan_layers: bool = False                    # Whether layers are stored stacked and run by one loop: compiles as one does
+    remat: Remat = "nothing"                     # What a backward pass computes again of a layer; "dots": all but products
 
     def __post_init__(self):
         """Check every field."""
@@ -141,7 +144,7 @@ class VisionTransformer(nnx.Module):
         num_places = self.patch_embed.num_patches + c.use_cls_token
         self.pos_embed = LearnedPositionalEmbedding(rngs, num_positions=num_places, d_model=c.d_model)
         self.register_tokens = learned(c.num_register_tokens) if c.num_register_tokens else None
-        self.layers = nnx.List([EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)])
+        self.layers = make_stack([EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)], c)
         self.final_norm = create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps) if c.use_pre_norm else None
         self.head = None if c.num_classes is None else nnx.Linear(c.d_model, c.num_classes, rngs=rngs)
         self.pool_query = learned(1) if c.pool == "attention" else None
@@ -234,10 +237,10 @@ class VisionTransformer(nnx.Module):
 
     def _encode(self, images, deterministic):
         """All tokens after the last norm, registers too, and what the experts say."""
-        x, auxes = self._embed(images, deterministic), []
-        for layer in self.layers:
+        def call(layer, x, cache, own):
             x, aux = layer(x, deterministic=deterministic, return_aux=True)
-            auxes.append(aux)
+            return x, None, aux
+        x, _, auxes = run_blocks(self.layers, call, self._embed(images, deterministic), remat=self.config.remat)
         return x if self.final_norm is None else self.final_norm(x), join_aux(auxes)
 
     def _pool(self, x: Float[Array, "b n m"], deterministic) -> Float[Array, "b m"]:

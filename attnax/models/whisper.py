@@ -18,6 +18,7 @@ from ..layers.config import TransformerConfig
 from ..layers.embeddings import LearnedPositionalEmbedding
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import create_norm
+from ..layers.stack import make_stack, run_blocks
 from .encoder_decoder import EncoderDecoder
 from .transformer import as_key_mask
 
@@ -38,7 +39,7 @@ class AudioEncoder(nnx.Module):
         self.conv1 = nnx.Conv(num_mels, c.d_model, (3,), padding=((1, 1),), rngs=rngs)
         self.conv2 = nnx.Conv(c.d_model, c.d_model, (3,), strides=(2,), padding=((1, 1),), rngs=rngs)
         self.pos_encoding = LearnedPositionalEmbedding(rngs, num_positions=c.max_len, d_model=c.d_model)
-        self.layers = nnx.List([EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)])
+        self.layers = make_stack([EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)], c)
         self.final_ln = create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps)
         self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
@@ -57,8 +58,8 @@ class AudioEncoder(nnx.Module):
         x = jax.nn.gelu(self.conv2(x), approximate=False)
         x = self.dropout(self.pos_encoding(x), deterministic=deterministic)
         mask = as_key_mask(padding_mask)
-        for layer in self.layers: x = layer(x, mask=mask, deterministic=deterministic)
-        return self.final_ln(x)
+        def call(layer, x, cache, own): return layer(x, mask=mask, deterministic=deterministic), None, ()
+        return self.final_ln(run_blocks(self.layers, call, x, remat=self.config.remat)[0])
 
 # %% ../../nbs/56_models.whisper.ipynb #model
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from attnax.pretrained.mapping import (
     Rule, align_names, blueprint, check_tensors, parameter_shapes, read_parameters, rules_from_table, weight_dtype,
     write_tensors)
 from ..layers.rope import RopeScaling
+from ..layers.stack import stack_layers, unstack_layers
 from ..weights import named_parameters
 
 # %% ../../nbs/67_pretrained.family.ipynb #fields
@@ -219,7 +220,7 @@ class Origin:
 # Fields of our configs that a user may choose while loading: what the weights mean does not depend on them
 RUN_SETTINGS = frozenset((
     "attention_type", "attention_block_size", "linear_attention_chunk_size", "kv_cache_max_len", "rope_max_positions",
-    "dropout_rate", "drop_path_rate", "router_jitter", "capacity_factor", "pad_token_id"))
+    "dropout_rate", "drop_path_rate", "router_jitter", "capacity_factor", "pad_token_id", "scan_layers", "remat"))
 
 def settled(
     config: Any         # A config of ours, a dataclass
@@ -299,6 +300,7 @@ def load_family(
     ours = family.read_config(fields)
     fields.finish()
     ours = with_settings(ours, settings) if settings else ours
+    if scanned := settings.get("scan_layers", False): ours = with_settings(ours, {"scan_layers": False})
     tensors = clean_tensors(family, tensors, ignore)
     abstract, fill = blueprint(lambda: family.build(ours, frozenset(tensors)))
     rules, shapes = family.all_rules(abstract), parameter_shapes(abstract)
@@ -308,7 +310,7 @@ def load_family(
     model = fill(read_parameters(rules, tensors, dtype))
     model.origin = Origin(family.model_type, json.dumps(dict(config), sort_keys=True))
     model.eval()
-    return model
+    return stack_layers(model) if scanned else model
 
 def _without_copy(family: Family, rules: Sequence[Rule], tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Leave out the second copy of a tied tensor. Raises: `ValueError` if the copies differ."""
@@ -328,6 +330,7 @@ def tensors_of(
 
     Raises: `ValueError` that names parameters which the family has no place for.
     """
+    model = unstack_layers(model)
     rules, parameters = family.all_rules(model), named_parameters(model)
     lost = set(parameters) - {name for rule in rules for name in rule.ours}
     if lost: raise ValueError(f"`{family.model_type}` has no place for the parameters {', '.join(sorted(lost)[:4])}")

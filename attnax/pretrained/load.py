@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ..layers.attention import MultiHeadAttention
+from ..layers.stack import unstack_layers
 from ..models.sentence import SentenceEncoder
 from ..models.transformer import TransformerLM
 from ..models.vision import VisionTransformer
@@ -153,7 +154,7 @@ def save_pretrained(
     origin = getattr(model, "origin", None)
     if family is None and origin is None:
         raise ValueError(f"`family` is needed for a model that was not loaded: one of {', '.join(FAMILIES)}")
-    kind = find_family(origin.model_type if family is None else family)
+    kind, model = find_family(origin.model_type if family is None else family), unstack_layers(model)
     check_as_described(kind, model)
     tensors, config = tensors_of(kind, model), config_of(kind, model)
     most = Counter(str(x.dtype) for x in tensors.values()).most_common(1)[0][0]

@@ -157,7 +157,7 @@ class EncoderBlock(ResidualBlock):
         same = {name: getattr(config, name) for name in names if hasattr(config, name)}
         longest = max(getattr(config, "max_len", 0), getattr(config, "kv_cache_max_len", None) or 0, 8192)
         own = dict(
-            pre_norm=config.use_pre_norm, use_rope=getattr(config, "pos_emb_type", None) == "rope",
+            dtype=config.compute_dtype, pre_norm=config.use_pre_norm, use_rope=getattr(config, "pos_emb_type", None) == "rope",
             rope_max_positions=getattr(config, "rope_max_positions", None) or longest,
             attention_window=check_windows(getattr(config, "attention_window", None), config.num_layers)[layer],
             drop_path_rate=config.drop_path_rate * layer / max(config.num_layers - 1, 1))
@@ -171,15 +171,16 @@ class EncoderBlock(ResidualBlock):
         deterministic: bool | None = None,                # True: no dropout; None: as train() or eval() set it
         position_ids: Int[Array, "#b s"] | None = None,   # Positions, for blocks that rotate; after the cache when None
         self_attn_kv_cache: LayerCache | None = None,     # Memory of earlier calls; makes the block causal
+        score_mod: ScoreMod | None = None,                # Mod of this call, in self-attention, after the block's own
         padding_mask: Bool[Array, "b s"] | None = None,   # True at real tokens; only experts ask for it
         return_aux: bool = False                          # Whether to return what experts say, zeros without experts
     ) -> Float[Array, "b s m"]:                           # States; `(states, cache)` with a cache; the aux comes last
         """Run both sub-layers."""
-        after, cache = self._attend(x, mask, deterministic, position_ids, self_attn_kv_cache)
+        after, cache = self._attend(x, mask, deterministic, position_ids, self_attn_kv_cache, score_mod)
         y, aux = self._feed(after, 2, deterministic, padding_mask, x if self.parallel_residual else None)
         return _result(y, self_attn_kv_cache, cache, return_aux, aux)
 
-    def _attend(self, x, mask, deterministic, position_ids, cache):
+    def _attend(self, x, mask, deterministic, position_ids, cache, score_mod=None):
         """The self-attention sub-layer; new states, and the new cache where there is one."""
         width = self.self_attn.in_features
         if jnp.ndim(x) != 3 or jnp.shape(x)[-1] != width:
@@ -188,7 +189,8 @@ class EncoderBlock(ResidualBlock):
         if self.self_attn.rope is None: position_ids = None
         def attend(y):
             nonlocal cache
-            out = self.self_attn(y, mask=mask, deterministic=deterministic, position_ids_q=position_ids, kv_cache=cache)
+            out = self.self_attn(
+                y, mask=mask, deterministic=deterministic, position_ids_q=position_ids, score_mod=score_mod, kv_cache=cache)
             if cache is not None: out, cache = out
             return out
         return self._residual(x, 1, attend, deterministic), cache
@@ -232,6 +234,7 @@ class DecoderBlock(EncoderBlock):
         position_ids_cross_q: Int[Array, "#b s"] | None = None, # Refused: cross-attention rotates nothing
         position_ids_cross_kv: Int[Array, "#b k"] | None = None,# Refused: cross-attention rotates nothing
         self_attn_kv_cache: LayerCache | None = None,           # Memory of earlier calls
+        score_mod: ScoreMod | None = None,                      # Mod of this call, in self-attention, after the block's own
         padding_mask: Bool[Array, "b s"] | None = None,         # True at real target tokens; only experts ask for it
         return_aux: bool = False                                # Whether to return what experts say
     ) -> Float[Array, "b s m"]:                                 # States; `(states, cache)` with a cache; the aux is the last
@@ -248,7 +251,7 @@ class DecoderBlock(EncoderBlock):
                 "`encoder_output` is what a decoder block attends to; for a decoder alone use EncoderBlock(..., causal=True)")
         def cross(y): return self.cross_attn(
             y, context=encoder_output, context_kv=cross_kv, mask=cross_mask, deterministic=deterministic)
-        after, cache = self._attend(x, self_mask, deterministic, position_ids_self, self_attn_kv_cache)
+        after, cache = self._attend(x, self_mask, deterministic, position_ids_self, self_attn_kv_cache, score_mod)
         after = self._residual(after, 2, cross, deterministic, x if self.parallel_residual else None)
         y, aux = self._feed(after, 3, deterministic, padding_mask, x if self.parallel_residual else None)
         return _result(y, self_attn_kv_cache, cache, return_aux, aux)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, fields
 from enum import Enum, StrEnum
 from typing import Literal, get_args
 
+import jax.numpy as jnp
+
 from .rope import RopeScaling
 
 # %% ../../nbs/40_layers.config.ipynb #names
@@ -74,14 +76,24 @@ _MAY_BE_ZERO = {"pad_token_id", "num_token_types", "num_register_tokens"}
 _RATES = {"dropout_rate", "drop_path_rate", "router_jitter"}
 _POSITIVE = {"norm_eps", "attention_scale", "attention_softcap", "logit_softcap", "capacity_factor", "embed_scale"}
 
+def _floating(name: str, dtype) -> str | None:
+    """Name of a dtype. Raises: `ValueError` for one that is not floating point."""
+    if dtype is None and name != "param_dtype": return None
+    try: found = jnp.dtype(dtype)
+    except TypeError: found = None
+    if dtype is None or found is None or not jnp.issubdtype(found, jnp.floating):
+        raise ValueError(f"`{name}` must be a floating-point dtype, such as 'bfloat16' or 'float32', got {dtype!r}")
+    return found.name
+
 def check_fields(
-    config # A frozen dataclass of hyperparameters; its `attention_type` becomes a member of the enum
+    config # A frozen dataclass of hyperparameters; `attention_type` becomes a member of the enum, dtypes become names
 ) -> int:  # The head width
     """What holds for the fields of every model's config.
 
     Raises: `ValueError` that names the field.
     """
     object.__setattr__(config, "attention_type", check_choice("attention_type", config.attention_type, AttentionType))
+    for name in ("compute_dtype", "param_dtype"): object.__setattr__(config, name, _floating(name, getattr(config, name)))
     for f in fields(config):
         value = getattr(config, f.name)
         if f.name in _CHOICES: check_choice(f.name, value, _CHOICES[f.name])
@@ -190,6 +202,8 @@ class TransformerConfig:
     capacity_factor: float | None = None         # Room of an expert in fair shares; None: no token is ever dropped
     scan_layers: bool = False                    # Whether layers are stored stacked and run by one loop: compiles as one does
     remat: Remat = "nothing"                     # What a backward pass computes again of a layer; "dots": all but products
+    compute_dtype: str | None = None             # Dtype of the computation, such as "bfloat16"; that of the parameters when None
+    param_dtype: str = "float32"                 # Dtype of the parameters
 
     def __post_init__(self):
         """Check every field."""

@@ -7,6 +7,8 @@ __all__ = ['take_rows', 'check_rngs', 'TokenEmbedding', 'positions_for', 'sinuso
            'LearnedPositionalEmbedding', 'as_pair', 'PatchEmbedding']
 
 # %% ../../nbs/31_layers.embeddings.ipynb #imports
+import functools
+
 import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
@@ -77,17 +79,20 @@ class TokenEmbedding(nnx.Module):
 
     def attend(
         self,
-        x: Float[Array, "... m"]       # Hidden states
+        x: Float[Array, "... m"],      # Hidden states
+        *,
+        out_dtype: DTypeLike | None = None # Dtype of the scores, and of the sums; that of the products when None
     ) -> Float[Array, "... vocab"]:    # Their dot product with every token's vector
         """Score every token: a language-model head that shares the table."""
         table = self.embed.embedding[...]
         dtype = jnp.result_type(x, table) if self.dtype is None else self.dtype
         x, table = x.astype(dtype), table.astype(dtype)
         rows = x.size // table.shape[1]
-        if not isinstance(rows, int) or not 1 < rows <= 32: return jnp.matmul(x, table.T)
+        product = functools.partial(jnp.matmul, preferred_element_type=out_dtype)
+        if not isinstance(rows, int) or not 1 < rows <= 32: return product(x, table.T)
         # For a few rows, as in decoding a batch, the table goes first: XLA on a CPU then reads it 1.5 times as fast.
         # The barrier is there because XLA would turn the product round again.
-        scores = lax.optimization_barrier(jnp.matmul(table, x.reshape(rows, -1).T))
+        scores = lax.optimization_barrier(product(table, x.reshape(rows, -1).T))
         return scores.T.reshape(*x.shape[:-1], table.shape[0])
 
 # %% ../../nbs/31_layers.embeddings.ipynb #positions-for

@@ -17,7 +17,7 @@ from ..layers.blocks import DecoderBlock
 from ..layers.cache import LayerCache, StackedParts, caches_length
 from ..layers.config import TransformerConfig
 from ..layers.stack import run_blocks
-from .transformer import TransformerDecoder, TransformerEncoder, as_key_mask, language_head
+from .transformer import TransformerDecoder, TransformerEncoder, as_key_mask, language_head, make_head
 
 # %% ../../nbs/53_models.encoder_decoder.ipynb #cross-decoder
 class CrossDecoder(TransformerDecoder):
@@ -65,7 +65,7 @@ class CrossDecoder(TransformerDecoder):
         def step(layer, x, cache, own, **common): return layer(
             x, encoder_output=encoder_output, cross_kv=own, self_mask=mask, cross_mask=cross,
             position_ids_self=position_ids, self_attn_kv_cache=cache, deterministic=deterministic, **common)
-        return self._run(step, x, mask, caches, return_aux, memory)
+        return self._run(step, x, mask, caches, return_aux, own=memory)
 
     def cross_attention_maps(
         self,
@@ -110,7 +110,7 @@ class EncoderDecoder(nnx.Module):
         self.config = config
         self.encoder = TransformerEncoder(rngs, encoder_config) if encoder is None else encoder
         self.decoder = CrossDecoder(rngs, config)
-        self.lm_head = None if config.tie_embeddings else nnx.Linear(config.d_model, config.vocab_size, use_bias=False, rngs=rngs)
+        self.lm_head = make_head(rngs, config)
 
     def encode(
         self,

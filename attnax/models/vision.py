@@ -19,7 +19,7 @@ from ..layers.config import AttentionName, AttentionType, FfActivation, NormKind
 from ..layers.embeddings import LearnedPositionalEmbedding, PatchEmbedding, as_pair
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import create_norm
-from ..layers.stack import make_stack, run_blocks
+from ..layers.stack import make_stack, run_blocks, unsliced
 from .transformer import join_aux
 
 # %% ../../nbs/52_models.vision.ipynb #vision-config
@@ -63,6 +63,8 @@ class VisionTransformerConfig:
     capacity_factor: float | None = None         # Room of an expert in fair shares; None: no token is ever dropped
     scan_layers: bool = False                    # Whether layers are stored stacked and run by one loop: compiles as one does
     remat: Remat = "nothing"                     # What a backward pass computes again of a layer; "dots": all but products
+    compute_dtype: str | None = None             # Dtype of the computation, such as "bfloat16"; that of the parameters when None
+    param_dtype: str = "float32"                 # Dtype of the parameters
 
     def __post_init__(self):
         """Check every field."""
@@ -241,7 +243,7 @@ class VisionTransformer(nnx.Module):
             x, aux = layer(x, deterministic=deterministic, return_aux=True)
             return x, None, aux
         x, _, auxes = run_blocks(self.layers, call, self._embed(images, deterministic), remat=self.config.remat)
-        return x if self.final_norm is None else self.final_norm(x), join_aux(auxes)
+        return x if self.final_norm is None else self.final_norm(x), join_aux(unsliced(auxes), len(self.layers))
 
     def _pool(self, x: Float[Array, "b n m"], deterministic) -> Float[Array, "b m"]:
         """One vector per picture."""

@@ -220,7 +220,8 @@ class Origin:
 # Fields of our configs that a user may choose while loading: what the weights mean does not depend on them
 RUN_SETTINGS = frozenset((
     "attention_type", "attention_block_size", "linear_attention_chunk_size", "kv_cache_max_len", "rope_max_positions",
-    "dropout_rate", "drop_path_rate", "router_jitter", "capacity_factor", "pad_token_id", "scan_layers", "remat"))
+    "dropout_rate", "drop_path_rate", "router_jitter", "capacity_factor", "pad_token_id", "scan_layers", "remat",
+    "compute_dtype", "param_dtype"))
 
 def settled(
     config: Any         # A config of ours, a dataclass

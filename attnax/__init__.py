@@ -11,16 +11,17 @@ __all__ = ['memory_efficient_attention', 'explain_attention', 'flash_attention',
            'document_mask_mod', 'mask_mod_to_boolean_mask', 'mask_mod_to_score_mod', 'prefix_lm_mod',
            'relative_position_bias_mod', 'shift_mod', 'sliding_window_mod', 'softcap_mod', 'combine_masks',
            'make_causal_mask', 'make_document_mask', 'make_padding_mask', 'make_sliding_window_mask',
-           'MultiHeadAttention', 'DecoderBlock', 'EncoderBlock', 'KVLayerCache', 'LinearLayerCache', 'StackedCaches',
-           'init_decoder_kv_caches', 'init_decoder_kv_caches_from_config', 'init_kv_layer_cache',
-           'init_linear_layer_cache', 'update_kv_layer_cache', 'AttentionType', 'FfActivation', 'NormKind', 'Pool',
-           'PosEmbType', 'TransformerConfig', 'LearnedPositionalEmbedding', 'PatchEmbedding', 'PositionalEncoding',
-           'TokenEmbedding', 'FeedForward', 'MixtureOfExperts', 'expert_parallel', 'expert_specs', 'RMSNorm',
-           'create_norm', 'RopeScaling', 'RotaryEmbedding', 'apply_rope', 'rope_cos_sin_from_positions',
-           'rope_cos_sin_table', 'rope_inv_freq', 'stack_layers', 'unstack_layers', 'EncoderDecoder', 'SentenceEncoder',
-           'mean_pool', 'TransformerDecoder', 'TransformerEncoder', 'TransformerLM', 'VisionTransformer',
-           'VisionTransformerConfig', 'AudioEncoder', 'Whisper', 'WhisperConfig', 'generate', 'AttentionFn', 'MaskMod',
-           'ScoreMod', 'declare_kernel', 'load_weights', 'save_weights']
+           'MultiHeadAttention', 'DecoderBlock', 'EncoderBlock', 'KVLayerCache', 'LinearLayerCache',
+           'RollingLayerCache', 'StackedCaches', 'init_decoder_kv_caches', 'init_decoder_kv_caches_from_config',
+           'init_kv_layer_cache', 'init_linear_layer_cache', 'init_rolling_layer_cache', 'update_kv_layer_cache',
+           'AttentionType', 'FfActivation', 'NormKind', 'Pool', 'PosEmbType', 'TransformerConfig',
+           'LearnedPositionalEmbedding', 'PatchEmbedding', 'PositionalEncoding', 'TokenEmbedding', 'FeedForward',
+           'MixtureOfExperts', 'expert_parallel', 'expert_specs', 'RMSNorm', 'create_norm', 'RopeScaling',
+           'RotaryEmbedding', 'apply_rope', 'rope_cos_sin_from_positions', 'rope_cos_sin_table', 'rope_inv_freq',
+           'stack_layers', 'unstack_layers', 'EncoderDecoder', 'SentenceEncoder', 'mean_pool', 'TransformerDecoder',
+           'TransformerEncoder', 'TransformerLM', 'VisionTransformer', 'VisionTransformerConfig', 'AudioEncoder',
+           'Whisper', 'WhisperConfig', 'generate', 'AttentionFn', 'MaskMod', 'ScoreMod', 'declare_kernel',
+           'load_weights', 'save_weights']
 
 # %% ../nbs/96_init.ipynb #imports
 import importlib
@@ -38,13 +39,14 @@ if TYPE_CHECKING:
         prefix_lm_mod, relative_position_bias_mod, shift_mod, sliding_window_mod, softcap_mod,
         combine_masks, make_causal_mask, make_document_mask, make_padding_mask, make_sliding_window_mask)
     from attnax.layers import (
-        MultiHeadAttention, DecoderBlock, EncoderBlock, KVLayerCache, LinearLayerCache, StackedCaches,
-        init_decoder_kv_caches, init_decoder_kv_caches_from_config, init_kv_layer_cache,
-        init_linear_layer_cache, update_kv_layer_cache, AttentionType, FfActivation, NormKind, Pool,
-        PosEmbType, TransformerConfig, LearnedPositionalEmbedding, PatchEmbedding, PositionalEncoding,
-        TokenEmbedding, FeedForward, MixtureOfExperts, expert_parallel, expert_specs, RMSNorm,
-        create_norm, RopeScaling, RotaryEmbedding, apply_rope, rope_cos_sin_from_positions,
-        rope_cos_sin_table, rope_inv_freq, stack_layers, unstack_layers)
+        MultiHeadAttention, DecoderBlock, EncoderBlock, KVLayerCache, LinearLayerCache,
+        RollingLayerCache, StackedCaches, init_decoder_kv_caches, init_decoder_kv_caches_from_config,
+        init_kv_layer_cache, init_linear_layer_cache, init_rolling_layer_cache, update_kv_layer_cache,
+        AttentionType, FfActivation, NormKind, Pool, PosEmbType, TransformerConfig,
+        LearnedPositionalEmbedding, PatchEmbedding, PositionalEncoding, TokenEmbedding, FeedForward,
+        MixtureOfExperts, expert_parallel, expert_specs, RMSNorm, create_norm, RopeScaling,
+        RotaryEmbedding, apply_rope, rope_cos_sin_from_positions, rope_cos_sin_table, rope_inv_freq,
+        stack_layers, unstack_layers)
     from attnax.models import (
         EncoderDecoder, SentenceEncoder, mean_pool, TransformerDecoder, TransformerEncoder,
         TransformerLM, VisionTransformer, VisionTransformerConfig, AudioEncoder, Whisper, WhisperConfig)
@@ -72,17 +74,17 @@ _all_ = [
     "relative_position_bias_mod", "shift_mod", "sliding_window_mod", "softcap_mod", "combine_masks",
     "make_causal_mask", "make_document_mask", "make_padding_mask", "make_sliding_window_mask",
     "MultiHeadAttention", "DecoderBlock", "EncoderBlock", "KVLayerCache", "LinearLayerCache",
-    "StackedCaches", "init_decoder_kv_caches", "init_decoder_kv_caches_from_config",
-    "init_kv_layer_cache", "init_linear_layer_cache", "update_kv_layer_cache", "AttentionType",
-    "FfActivation", "NormKind", "Pool", "PosEmbType", "TransformerConfig",
-    "LearnedPositionalEmbedding", "PatchEmbedding", "PositionalEncoding", "TokenEmbedding",
-    "FeedForward", "MixtureOfExperts", "expert_parallel", "expert_specs", "RMSNorm", "create_norm",
-    "RopeScaling", "RotaryEmbedding", "apply_rope", "rope_cos_sin_from_positions",
-    "rope_cos_sin_table", "rope_inv_freq", "stack_layers", "unstack_layers", "EncoderDecoder",
-    "SentenceEncoder", "mean_pool", "TransformerDecoder", "TransformerEncoder", "TransformerLM",
-    "VisionTransformer", "VisionTransformerConfig", "AudioEncoder", "Whisper", "WhisperConfig",
-    "generate", "AttentionFn", "MaskMod", "ScoreMod", "declare_kernel", "load_weights",
-    "save_weights"]
+    "RollingLayerCache", "StackedCaches", "init_decoder_kv_caches",
+    "init_decoder_kv_caches_from_config", "init_kv_layer_cache", "init_linear_layer_cache",
+    "init_rolling_layer_cache", "update_kv_layer_cache", "AttentionType", "FfActivation",
+    "NormKind", "Pool", "PosEmbType", "TransformerConfig", "LearnedPositionalEmbedding",
+    "PatchEmbedding", "PositionalEncoding", "TokenEmbedding", "FeedForward", "MixtureOfExperts",
+    "expert_parallel", "expert_specs", "RMSNorm", "create_norm", "RopeScaling", "RotaryEmbedding",
+    "apply_rope", "rope_cos_sin_from_positions", "rope_cos_sin_table", "rope_inv_freq",
+    "stack_layers", "unstack_layers", "EncoderDecoder", "SentenceEncoder", "mean_pool",
+    "TransformerDecoder", "TransformerEncoder", "TransformerLM", "VisionTransformer",
+    "VisionTransformerConfig", "AudioEncoder", "Whisper", "WhisperConfig", "generate",
+    "AttentionFn", "MaskMod", "ScoreMod", "declare_kernel", "load_weights", "save_weights"]
 
 # %% ../nbs/96_init.ipynb #lazy
 _PACKAGES = ("audio", "bench", "kernels", "layers", "models", "pretrained", "testing", "training",

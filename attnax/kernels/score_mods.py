@@ -445,12 +445,14 @@ def shift_mod(
     mod: ScoreMod | None,                # Mod to move
     q_offset: int | Int[Array, ""],      # Added to the query positions
     *,
-    k_offset: int | Int[Array, ""] = 0   # Added to the key positions
+    k_offset: int | Int[Array, ""] = 0,  # Added to the key positions
+    k_positions: Int[Array, " k"] | None = None # Position of each key, in any order; below 0 there is none, and it is hidden
 ) -> ScoreMod | None:                    # The mod, called with absolute positions; `None` stays `None`
     """Give a mod the positions that it would see in one dense call."""
     if mod is None: return None
-    if _learns(mod): return _Shifted(mod, q_offset, k_offset)
-    def shifted(scores, b_idx, h_idx, q_idx, kv_idx): return mod(scores, b_idx, h_idx, q_idx + q_offset, kv_idx + k_offset)
+    if _learns(mod): return _Shifted(mod, q_offset, k_offset, k_positions)
+    def shifted(scores, b_idx, h_idx, q_idx, kv_idx):
+        return _at(mod, q_offset, k_offset, k_positions, scores, b_idx, h_idx, q_idx, kv_idx)
     return _checked(shifted, lambda sizes: check_call(mod, _moved(sizes, q_offset)))
 
 def _moved(sizes: CallSizes, q_offset) -> CallSizes:
@@ -458,12 +460,18 @@ def _moved(sizes: CallSizes, q_offset) -> CallSizes:
     known = sizes.seq_q is not None and not isinstance(q_offset, jax.core.Tracer) and jnp.ndim(q_offset) == 0
     return sizes._replace(seq_q=sizes.seq_q + int(q_offset) if known else None, seq_kv=None)
 
+def _at(mod: ScoreMod, q_offset, k_offset, k_positions, scores, b_idx, h_idx, q_idx, kv_idx):
+    """A mod at other positions."""
+    if k_positions is None: return mod(scores, b_idx, h_idx, q_idx + q_offset, kv_idx + k_offset)
+    there = k_positions[kv_idx]
+    return jnp.where(there < 0, -jnp.inf, mod(scores, b_idx, h_idx, q_idx + q_offset, jnp.maximum(there, 0)))
+
 class _Shifted(nnx.Module):
     """A mod that learns, at other positions."""
-    def __init__(self, mod: ScoreMod, q_offset, k_offset):
-        self.mod, self.q_offset, self.k_offset = _kept(mod), q_offset, k_offset
+    def __init__(self, mod: ScoreMod, q_offset, k_offset, k_positions=None):
+        self.mod, self.q_offset, self.k_offset, self.k_positions = _kept(mod), q_offset, k_offset, k_positions
     def __call__(self, scores, b_idx, h_idx, q_idx, kv_idx):
-        return self.mod(scores, b_idx, h_idx, q_idx + self.q_offset, kv_idx + self.k_offset)
+        return _at(self.mod, self.q_offset, self.k_offset, self.k_positions, scores, b_idx, h_idx, q_idx, kv_idx)
     def check_call(self, sizes: CallSizes): check_call(self.mod, _moved(sizes, self.q_offset))
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #numpy-captures

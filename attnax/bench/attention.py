@@ -73,7 +73,7 @@ def _jax_nn_keywords(s: Setting) -> dict[str, Any]:
     if s.case == "prefix": return {"mask": ((k <= q) | (k < s.seq // 4))[None, None]}
     if s.case != "alibi": return {"is_causal": s.case == "causal"}
     slopes = np.asarray(alibi_slopes(s.heads))[:, None, None]
-    return {"bias": (slopes * -abs(q - k).astype(np.float32))[None].astype(s.dtype), "is_causal": True}
+    return {"bias": (slopes * -abs(q - k).astype(np.float32))[None], "is_causal": True}
 
 # %% ../../nbs/90_bench.attention.ipynb #torch-script
 _TORCH_ATTENTION = """
@@ -221,6 +221,7 @@ def measure_attention(
     if "jax.nn" in peers:
         words = _jax_nn_keywords(s)
         dense = {name: words.pop(name) for name in ("mask", "bias") if name in words}
+        if "bias" in dense: dense["bias"] = jnp.asarray(dense["bias"], s.dtype)
         theirs = functools.partial(jax.nn.dot_product_attention, **words)  # (batch, seq, heads, head_dim)
         programs[PEERS["jax.nn"]] = checked(ours, ready(theirs, [x.swapaxes(1, 2) for x in args], seq_axis=1, **dense))
     if torch_peer is not None:

@@ -15,7 +15,7 @@ import inspect
 import math
 import types
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -127,7 +127,10 @@ class ValueMod:
 
 def _make_again(make: Callable, args: tuple, kwargs: tuple) -> ScoreMod: return make(*args, **dict(kwargs))
 
-def _value(make: Callable) -> Callable:
+_Args = ParamSpec("_Args")
+_Mod = TypeVar("_Mod")
+
+def _value(make: Callable[_Args, _Mod]) -> Callable[_Args, _Mod]:
     """Decorator of a factory: what it makes of plain values is a value."""
     @functools.wraps(make)
     def factory(*args, **kwargs):

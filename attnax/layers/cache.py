@@ -150,6 +150,7 @@ def update_kv_layer_cache(
     checkify.debug_check((first >= 0) & (end <= cache.max_len), report, first=first)
     return cache.written(keys_new, values_new, start, end)
 
+# %% ../../nbs/41_layers.cache.ipynb #check-new
 def check_new(
     cache,                             # A cache with `keys` and `values`
     keys_new: Float[Array, "b g n d"], # Keys of new tokens

@@ -240,6 +240,7 @@ def language_head(
     logits = token_embed.attend(h, out_dtype=_logit_dtype(config)) if lm_head is None else lm_head(h)
     return logits if config.logit_softcap is None else config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
 
+# %% ../../nbs/50_models.transformer.ipynb #language-model
 class TransformerLM(nnx.Module):
     """A decoder with a language-model head; sub-modules `decoder`, and `lm_head` where it is not tied.
 

@@ -20,7 +20,7 @@ from .rope import RopeScaling
 # %% ../../nbs/40_layers.config.ipynb #names
 PosEmbType = Literal["sinusoidal", "rope", "alibi", "learned", "none"]
 NormKind = Literal["layer", "rms"]
-FfActivation = Literal["gelu", "gelu_tanh", "relu", "swiglu", "geglu", "geglu_tanh"]
+FfActivation = Literal["gelu", "gelu_exact", "gelu_tanh", "relu", "swiglu", "geglu", "geglu_exact", "geglu_tanh"]
 Pool = Literal["cls", "mean", "attention"]
 Remat = Literal["nothing", "dots", "everything"]
 
@@ -97,6 +97,7 @@ def check_fields(
     for f in fields(config):
         value = getattr(config, f.name)
         if f.name in _CHOICES: check_choice(f.name, value, _CHOICES[f.name])
+        if f.name == "ff_activation" and value.endswith("_tanh"): object.__setattr__(config, f.name, value.removesuffix("_tanh"))
         if f.type in (int, int | None) and f.name not in _MAY_BE_ZERO and value is not None and value < 1:
             raise ValueError(f"`{f.name}` must be at least 1, got {value}")
         if f.name in _RATES and not 0 <= value < 1: raise ValueError(f"`{f.name}` must satisfy 0 <= rate < 1, got {value}")
@@ -179,7 +180,7 @@ class TransformerConfig:
     head_dim: int | None = None                  # Head width, `d`; `d_model // num_heads` when None
     use_bias: bool = True                        # Biases in projections and feed-forwards
     norm_eps: float | None = None                # Epsilon of the norms; 1e-6 when None
-    embed_scale: float | None = None             # Factor on token embeddings; when None sqrt(d_model) with sinusoids, else 1
+    embed_scale: float | None = None             # Factor on token embeddings; 1 when None
     tie_embeddings: bool = True                  # Whether a language-model head shares the token embedding
     num_token_types: int = 0                     # Learned vectors for kinds of tokens, such as the two sentences of BERT
     embed_norm: bool = False                     # Whether embeddings go through a norm
@@ -200,6 +201,7 @@ class TransformerConfig:
     renormalize_experts: bool = True             # Whether the weights of a token's experts add up to one
     router_jitter: float = 0.0                   # Noise on the router's input in training
     capacity_factor: float | None = None         # Room of an expert in fair shares; None: no token is ever dropped
+    final_norm: bool = True                      # Whether a norm follows the last block
     scan_layers: bool = False                    # Whether layers are stored stacked and run by one loop: compiles as one does
     remat: Remat = "nothing"                     # What a backward pass computes again of a layer; "dots": all but products
     compute_dtype: str | None = None             # Dtype of the computation, such as "bfloat16"; that of the parameters when None

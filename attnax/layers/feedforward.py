@@ -19,12 +19,14 @@ from .embeddings import check_rngs
 
 # %% ../../nbs/33_layers.feedforward.ipynb #ff-activations
 ff_activations: dict[str, tuple[Callable, bool]] = {
-    "gelu": (partial(jax.nn.gelu, approximate=False), False),
-    "gelu_tanh": (partial(jax.nn.gelu, approximate=True), False),
+    "gelu": (partial(jax.nn.gelu, approximate=True), False),
+    "gelu_exact": (partial(jax.nn.gelu, approximate=False), False),
+    "gelu_tanh": (partial(jax.nn.gelu, approximate=True), False),  # another name of "gelu"
     "relu": (jax.nn.relu, False),
     "swiglu": (jax.nn.silu, True),
-    "geglu": (partial(jax.nn.gelu, approximate=False), True),
-    "geglu_tanh": (partial(jax.nn.gelu, approximate=True), True),
+    "geglu": (partial(jax.nn.gelu, approximate=True), True),
+    "geglu_exact": (partial(jax.nn.gelu, approximate=False), True),
+    "geglu_tanh": (partial(jax.nn.gelu, approximate=True), True),  # another name of "geglu"
 }
 
 # %% ../../nbs/33_layers.feedforward.ipynb #resolve-activation

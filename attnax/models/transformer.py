@@ -7,7 +7,6 @@ __all__ = ['as_ids', 'as_key_mask', 'real_tokens', 'join_aux', 'TransformerEncod
            'language_head', 'TransformerLM']
 
 # %% ../../nbs/50_models.transformer.ipynb #imports
-import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -107,8 +106,9 @@ def _each_layer(attention_fn, num_layers: int) -> list[AttentionFn | None]:
 class TransformerEncoder(nnx.Module):
     """A stack of blocks over token ids; sub-modules `token_embed`, `pos_encoding`, `layers`, `final_ln`.
 
-    What the config leaves out is None: `pos_encoding`, `type_embed`, `embed_ln`, and `final_ln` where norms stand after the
-    sub-layers. Raises: `ValueError` for ids, masks or positions that do not fit.
+    What the config leaves out is None: `pos_encoding`, `type_embed`, `embed_ln`, `final_ln`.
+
+    Raises: `ValueError` for ids, masks or positions that do not fit.
     """
     causal = False     # Whether a position sees only what came before
     block = EncoderBlock # What the stack is made of
@@ -122,8 +122,8 @@ class TransformerEncoder(nnx.Module):
         block: Callable | None = None # A class of yours in place of `EncoderBlock`, or a function of what its `from_config` takes
     ):
         self.config, c = config, config
-        scale, dtypes = c.embed_scale, dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
-        if scale is None: scale = math.sqrt(c.d_model) if c.pos_emb_type == "sinusoidal" else 1.0
+        scale = 1.0 if c.embed_scale is None else c.embed_scale
+        dtypes = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
         self.token_embed = TokenEmbedding(rngs, c.vocab_size, c.d_model, scale=scale, **dtypes)
         if c.pos_emb_type == "sinusoidal":
             self.pos_encoding = PositionalEncoding(max(c.max_len, c.kv_cache_max_len or 0), c.d_model)
@@ -141,7 +141,7 @@ class TransformerEncoder(nnx.Module):
         blocks = [make(rngs, c, layer=i, causal=self.causal, score_mod=mod, attention_fn=fn)
                   for i, fn in enumerate(_each_layer(attention_fn, c.num_layers))]
         self.layers = make_stack(blocks, c)
-        self.final_ln = norm() if c.use_pre_norm else None
+        self.final_ln = norm() if c.final_norm else None
         self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
     def __call__(

@@ -15,7 +15,7 @@ from ..models.sentence import SentenceEncoder
 from .family import Family, Fields, check_divides, read_pad
 
 # %% ../../nbs/73_pretrained.bert.ipynb #read
-BERT_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+BERT_ACTIVATIONS = {"gelu": "gelu_exact", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "relu": "relu"}
 
 def read_bert(
     fields: Fields # A config of theirs
@@ -36,7 +36,7 @@ def read_bert(
         num_token_types=fields.take("type_vocab_size", int, 2), norm_eps=fields.take("layer_norm_eps", float, 1e-12),
         ff_activation=fields.choose("hidden_act", BERT_ACTIVATIONS, "gelu"),
         dropout_rate=float(fields.take("hidden_dropout_prob", float, 0.1, zero=True)),
-        pad_token_id=read_pad(fields, vocab_size), pos_emb_type="learned", use_pre_norm=False, embed_norm=True,
+        pad_token_id=read_pad(fields, vocab_size), pos_emb_type="learned", use_pre_norm=False, final_norm=False, embed_norm=True,
         tie_embeddings=fields.take("tie_word_embeddings", bool, True))
 
 def write_bert(

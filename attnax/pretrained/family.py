@@ -9,7 +9,6 @@ __all__ = ['HARMLESS', 'RUN_SETTINGS', 'Fields', 'check_divides', 'read_pad', 'r
 
 # %% ../../nbs/67_pretrained.family.ipynb #imports
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -232,7 +231,7 @@ def settled(
     c, width = config, config.d_model // config.num_heads if config.head_dim is None else config.head_dim
     pos = getattr(c, "pos_emb_type", None)
     filled = dict(head_dim=width, norm_eps=1e-6, num_kv_heads=c.num_heads, attention_scale=width ** -0.5, rope_dim=width,
-                  embed_scale=math.sqrt(c.d_model) if pos == "sinusoidal" else 1.0)
+                  embed_scale=1.0)
     out |= {n: x for n, x in filled.items() if n in out and out[n] is None}
     out["attention_bias"] = check_biases(c.attention_bias, c.use_bias)
     if "attention_window" in out: out["attention_window"] = check_windows(c.attention_window, c.num_layers)

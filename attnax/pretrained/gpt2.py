@@ -17,7 +17,7 @@ from .llama import build_lm
 from .mapping import Rule, joined, rules_from_table
 
 # %% ../../nbs/72_pretrained.gpt2.ipynb #family
-GPT2_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
+GPT2_ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact", "relu": "relu"}
 
 def read_gpt2(
     fields: Fields # A config of theirs

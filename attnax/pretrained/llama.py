@@ -15,7 +15,7 @@ from .family import Family, Fields, check_divides, read_pad, read_rope, write_ro
 from ..models.transformer import TransformerLM
 
 # %% ../../nbs/68_pretrained.llama.ipynb #read-decoder
-GATED = {"silu": "swiglu", "gelu": "geglu", "gelu_pytorch_tanh": "geglu_tanh"} # Activations, as their configs call them
+GATED = {"silu": "swiglu", "gelu": "geglu_exact", "gelu_pytorch_tanh": "geglu"} # Activations, as their configs call them
 
 def read_decoder(
     fields: Fields,            # A config of theirs

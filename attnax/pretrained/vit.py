@@ -17,7 +17,7 @@ from .mapping import Rule, reshaped
 from ..models.vision import VisionTransformer, VisionTransformerConfig
 
 # %% ../../nbs/74_pretrained.vit.ipynb #family
-VIT_ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh", "relu": "relu"}
+VIT_ACTIVATIONS = {"gelu": "gelu_exact", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu", "relu": "relu"}
 
 def _size(fields: Fields, name: str, default: int) -> int | tuple[int, int]:
     """A size in pixels: one number, or two in a list. Raises: `ValueError` that names the field."""

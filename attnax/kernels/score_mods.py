@@ -289,7 +289,7 @@ def alibi_mod(
     Raises: `ValueError` if `num_heads` < 1, or if it is not the number of heads of the call.
     Source: Press et al. 2022, Train Short, Test Long.
     """
-    slopes = alibi_slopes(num_heads)
+    with jax.ensure_compile_time_eval(): slopes = alibi_slopes(num_heads)  # a model may be made inside of jit, and outlive it
     def mod(scores, b_idx, h_idx, q_idx, kv_idx):
         if h_idx.size > num_heads:
             raise ValueError(f"`alibi_mod` was made for num_heads={num_heads}, and attention has {h_idx.size}")

@@ -28,22 +28,21 @@ def named_parameters(
     Raises: `ValueError` if two have one name.
     """
     places = _places(module)
-    named = {name: x if len(names) == 1 else x[i] for _, x, names in places for i, name in enumerate(names)}
-    if len(named) < sum(len(names) for *_, names in places):
+    named = {name: param[...][i] if stacked else param[...]
+             for _, param, names, stacked in places for i, name in enumerate(names)}
+    if len(named) < sum(len(names) for _, _, names, _ in places):
         raise ValueError("`module` must have parameters with different names, got dots inside of names")
     return dict(sorted(named.items()))
 
-def _places(module: nnx.Module) -> list[tuple[tuple, Array, list[str]]]:
-    """Path and array of each parameter, and its names: one, or one for each layer on the first axis of a stack."""
+def _places(module: nnx.Module) -> list[tuple[tuple, nnx.Param, list[str], bool]]:
+    """Path of each parameter, the parameter, its names, and whether there is one for each layer on its first axis."""
     stacks = {path: m for path, m in nnx.iter_modules(module) if isinstance(m, StackedBlocks)}
     dotted, out = lambda path: ".".join(map(str, path)), []
     for path, param in nnx.to_flat_state(nnx.state(module, nnx.Param)):
         at = next((p for p in stacks if path[:len(p)] == p), None)
-        if at is None: names = [dotted(path)]
-        else:
-            where, number, *inside = path[len(at):]
-            names = [dotted((*at, i, *inside)) for i in stacks[at].stored(where, number)]
-        out.append((path, param[...], names))
+        where, number, *inside = (None, None) if at is None else path[len(at):]
+        names = [dotted(path)] if at is None else [dotted((*at, i, *inside)) for i in stacks[at].stored(where, number)]
+        out.append((path, param, names, where == "kinds"))
     return out
 
 # %% ../nbs/60_weights.ipynb #save-weights
@@ -99,8 +98,7 @@ def load_weights(
     for name, x in want.items():
         if arrays[name].shape != x.shape:
             raise ValueError(f"{path}: `{name}` must have shape {x.shape}, got {arrays[name].shape}")
-    def loaded(x, names):
-        given = arrays[names[0]] if len(names) == 1 else np.stack([arrays[n] for n in names])
-        return _as_loaded(given, x, f"{path}: `{names[0]}`")
-    new, flat = [loaded(x, names) for _, x, names in _places(module)], nnx.to_flat_state(nnx.state(module, nnx.Param))
-    nnx.update(module, nnx.from_flat_state([(p, v.replace(x)) for (p, v), x in zip(flat, new, strict=True)]))
+    def loaded(param, names, stacked):
+        given = np.stack([arrays[n] for n in names]) if stacked else arrays[names[0]]
+        return param.replace(_as_loaded(given, param[...], f"{path}: `{names[0]}`"))
+    nnx.update(module, nnx.from_flat_state([(where, loaded(*rest)) for where, *rest in _places(module)]))

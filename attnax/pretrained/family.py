@@ -220,13 +220,14 @@ class Origin:
 RUN_SETTINGS = frozenset((
     "attention_type", "attention_block_size", "linear_attention_chunk_size", "kv_cache_max_len", "rope_max_positions",
     "dropout_rate", "drop_path_rate", "router_jitter", "capacity_factor", "pad_token_id", "scan_layers", "remat",
-    "compute_dtype", "param_dtype"))
+    "compute_dtype"))
 
 def settled(
     config: Any         # A config of ours, a dataclass
 ) -> dict[str, Any]:    # Its fields that matter for the computation, defaults filled in
     """What a config says, in a form that can be compared."""
-    out = {n: settled(x) if hasattr(x, "num_heads") else x for n, x in vars(config).items() if n not in RUN_SETTINGS}
+    passed_over = RUN_SETTINGS | {"param_dtype"}  # weights have dtypes of their own, which `dtype` of a load decides
+    out = {n: settled(x) if hasattr(x, "num_heads") else x for n, x in vars(config).items() if n not in passed_over}
     if not hasattr(config, "num_heads"): return out
     c, width = config, config.d_model // config.num_heads if config.head_dim is None else config.head_dim
     pos = getattr(c, "pos_emb_type", None)

@@ -107,6 +107,7 @@ def declare_kernel(
     supports_score_mod: bool | None = None,  # Whether it applies `score_mod`
     supports_dropout: bool | None = None,    # Whether it applies dropout to the weights
     supports_gqa: bool | None = None,        # Whether it takes `g` key/value heads as they are
+    supports_sinks: bool | None = None,      # Whether it takes a keyword `sinks`, one more logit per head
     supports_scale: bool | None = None       # Whether it takes a keyword `scale`
 ) -> Callable:                               # A decorator that returns the kernel itself, with these attributes
     """Decorator that marks a kernel with what a layer must know of it; a word left out says nothing.
@@ -118,7 +119,7 @@ def declare_kernel(
     if kind is not None and kind not in KERNEL_KINDS:
         raise ValueError(f"`kind` must be None or one of {KERNEL_KINDS}, got {kind!r}")
     words = dict(supports_score_mod=supports_score_mod, supports_dropout=supports_dropout,
-                 supports_gqa=supports_gqa, supports_scale=supports_scale)
+                 supports_gqa=supports_gqa, supports_sinks=supports_sinks, supports_scale=supports_scale)
     def mark(fn: Callable) -> Callable:
         if kind is not None: fn.kernel_kind = kind
         for name, value in words.items():

@@ -7,10 +7,10 @@ __all__ = ['memory_efficient_attention', 'explain_attention', 'flash_attention',
            'linear_attention_step', 'lite_attention', 'paged_attention', 'PagedKVCache', 'allocate_blocks', 'append_kv',
            'append_kv_batched', 'free_blocks', 'gather_kv', 'init_paged_kv_cache', 'ring_attention',
            'ring_attention_reference', 'BlockMask', 'make_block_mask', 'show_block_mask', 'standard_attention',
-           'merge_attention', 'additive_bias_mod', 'alibi_mod', 'alibi_slopes', 'causal_mod', 'compose_score_mods',
-           'document_mask_mod', 'mask_mod_to_boolean_mask', 'mask_mod_to_score_mod', 'prefix_lm_mod',
-           'relative_position_bias_mod', 'shift_mod', 'sliding_window_mod', 'softcap_mod', 'combine_masks',
-           'make_causal_mask', 'make_document_mask', 'make_padding_mask', 'make_sliding_window_mask']
+           'merge_attention', 'additive_bias_mod', 'alibi_mod', 'alibi_slopes', 'causal_mod', 'chunked_mod',
+           'compose_score_mods', 'document_mask_mod', 'mask_mod_to_boolean_mask', 'mask_mod_to_score_mod',
+           'prefix_lm_mod', 'relative_position_bias_mod', 'shift_mod', 'sliding_window_mod', 'softcap_mod',
+           'combine_masks', 'make_causal_mask', 'make_document_mask', 'make_padding_mask', 'make_sliding_window_mask']
 
 # %% ../../nbs/94a_kernels_init.ipynb #kernels
 from .blockwise import memory_efficient_attention
@@ -27,8 +27,8 @@ from .tiles import merge_attention
 
 # %% ../../nbs/94a_kernels_init.ipynb #mods
 from .score_mods import (
-    additive_bias_mod, alibi_mod, alibi_slopes, causal_mod, compose_score_mods, document_mask_mod, mask_mod_to_boolean_mask,
-    mask_mod_to_score_mod, prefix_lm_mod, relative_position_bias_mod, shift_mod, sliding_window_mod, softcap_mod)
+    additive_bias_mod, alibi_mod, alibi_slopes, causal_mod, chunked_mod, compose_score_mods, document_mask_mod,
+    mask_mod_to_boolean_mask, mask_mod_to_score_mod, prefix_lm_mod, relative_position_bias_mod, shift_mod, sliding_window_mod, softcap_mod)
 from .masks import combine_masks, make_causal_mask, make_document_mask, make_padding_mask, make_sliding_window_mask
 
 # %% ../../nbs/94a_kernels_init.ipynb #all
@@ -38,7 +38,8 @@ _all_ = [
     "PagedKVCache", "allocate_blocks", "append_kv", "append_kv_batched", "free_blocks", "gather_kv",
     "init_paged_kv_cache", "ring_attention", "ring_attention_reference", "BlockMask",
     "make_block_mask", "show_block_mask", "standard_attention", "merge_attention",
-    "additive_bias_mod", "alibi_mod", "alibi_slopes", "causal_mod", "compose_score_mods",
-    "document_mask_mod", "mask_mod_to_boolean_mask", "mask_mod_to_score_mod", "prefix_lm_mod",
-    "relative_position_bias_mod", "shift_mod", "sliding_window_mod", "softcap_mod", "combine_masks",
-    "make_causal_mask", "make_document_mask", "make_padding_mask", "make_sliding_window_mask"]
+    "additive_bias_mod", "alibi_mod", "alibi_slopes", "causal_mod", "chunked_mod",
+    "compose_score_mods", "document_mask_mod", "mask_mod_to_boolean_mask", "mask_mod_to_score_mod",
+    "prefix_lm_mod", "relative_position_bias_mod", "shift_mod", "sliding_window_mod", "softcap_mod",
+    "combine_masks", "make_causal_mask", "make_document_mask", "make_padding_mask",
+    "make_sliding_window_mask"]

@@ -20,29 +20,20 @@ from .tiles import (
 from .score_mods import CallSizes, check_call
 from .jaxprs import vary_like
 from .tracing import OpenScoreMod, ScoreModPlan, open_score_mod
-from .paged_cache import PagedKVCache
+from .paged_cache import TiledMemory
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/28_kernels.paged.ipynb #read-pages
-def _group(cache: PagedKVCache) -> int: # Blocks per step
-    """How many blocks to read at a time: about 256 tokens, never more than a sequence may have."""
-    return max(1, min(cache.block_table.shape[1], 256 // cache.block_size))
-
-def _read_pages(
-    cache: PagedKVCache,         # The pool
+def _read_tile(
+    cache: TiledMemory,          # What there is to read
     row: Int[Array, ""],         # Which sequence
-    step: int | Int[Array, ""]   # Which group of its blocks
+    step: int | Int[Array, ""]   # Which of its tiles
 ) -> tuple[Float[Array, "1 g t d"], Float[Array, "1 g t e"], Int[Array, " t"], Bool[Array, " t"]]:
-    """Keys and values of a group of blocks, their positions, and which of them are tokens."""
-    group, size = _group(cache), cache.block_size
-    ids = jnp.take(cache.block_table[row], step * group + jnp.arange(group), mode="fill", fill_value=-1)
-    position = step * group * size + jnp.arange(group * size, dtype=jnp.int32)
-    valid = (position < cache.seq_lengths[row]) & jnp.repeat(ids >= 0, size)
-    def tile(pool):
-        g, width = pool.shape[1], pool.shape[3]
-        return pool[jnp.maximum(ids, 0)].swapaxes(0, 1).reshape(1, g, group * size, width)
-    value = tile(cache.value_pool)
-    return tile(cache.key_pool), jnp.where(valid[:, None], value, jnp.zeros_like(value)), position, valid
+    """Keys and values of a tile, their positions, and which of them are tokens."""
+    key, value, there = cache.read_tile(row, step)
+    position = step * cache.tile + jnp.arange(cache.tile, dtype=jnp.int32)
+    valid = (position < cache.seq_lengths[row]) & there
+    return key[None], jnp.where(valid[:, None], value, jnp.zeros_like(value))[None], position, valid
 
 # %% ../../nbs/28_kernels.paged.ipynb #call-rules
 @jax.tree_util.register_dataclass
@@ -75,13 +66,13 @@ class _Call:
         return softmax_step(state, scores, lambda p: tile_values(p, value), drop)
 
 # %% ../../nbs/28_kernels.paged.ipynb #make-call
-def _accumulator(query: Array, cache: PagedKVCache) -> jnp.dtype:
+def _accumulator(query: Array, cache: TiledMemory) -> jnp.dtype:
     """Dtype of scores, softmax and lse."""
-    return accumulator_dtype(query, cache.key_pool, cache.value_pool)
+    return accumulator_dtype(query, *cache.tokens(1))
 
-def _open_plan(score_mod: ScoreMod, query: Array, cache: PagedKVCache) -> tuple[ScoreModPlan, list[Array]]:
+def _open_plan(score_mod: ScoreMod, query: Array, cache: TiledMemory) -> tuple[ScoreModPlan, list[Array]]:
     """A mod's plan for tiles of any size, and what it captured."""
-    check_call(score_mod, CallSizes(cache.block_table.shape[0], query.shape[1], None, None))
+    check_call(score_mod, CallSizes(cache.seq_lengths.shape[0], query.shape[1], None, None))
     mod, captures = open_score_mod(score_mod, batch=1, num_heads=query.shape[1], dtype=_accumulator(query, cache))
     return mod.plan, captures
 
@@ -98,28 +89,29 @@ def _mask_tile(
 # %% ../../nbs/28_kernels.paged.ipynb #attend-row
 def _attend_row(
     call: _Call,                           # What to do to a tile
-    cache: PagedKVCache,                   # Tokens so far
+    cache: TiledMemory,                    # Tokens so far
     row: Int[Array, ""],                   # Which sequence
+    first: Int[Array, ""] | None,          # Position of the first query; `None`: the queries come last
     query: Float[Array, "h q d"],          # Its queries
     own: tuple[Float[Array, "g q d"], Float[Array, "g q e"]] | None, # Keys and values on their way; `None`: appended already
     mask: Bool[Array, "#h #q #k"] | None   # Over the call's own keys if there are any, else over the cache
 ) -> tuple[Float[Array, "h q e"], Float[Array, "h q"]]: # Output in the accumulator's dtype, and lse
     """Attention of one sequence's newest tokens, in O(q + group of pages) memory."""
-    (h, q, _), tile = query.shape, _group(cache) * cache.block_size
+    (h, q, _), tile = query.shape, cache.tile
     query, length = query[None], cache.seq_lengths[row]
-    first = length - q if own is None else length
+    if first is None: first = length - q if own is None else length
 
-    def visit_pages(i, state):
-        key, value, position, valid = _read_pages(cache, row, i)
+    def visit_tile(i, state):
+        key, value, position, valid = _read_tile(cache, row, i)
         seen = valid[None, None]
         if own is None: seen &= _mask_tile(mask, i * tile, tile)
         return call.step(state, query, key, value, row, first, position, seen)
 
     acc = _accumulator(query, cache)
     rows = lambda fill, width: jnp.full((1, h, q, width), fill, acc)
-    state = SoftmaxState(rows(-jnp.inf, 1), rows(0, 1), rows(0, cache.value_pool.shape[3]))
+    state = SoftmaxState(rows(-jnp.inf, 1), rows(0, 1), rows(0, cache.tokens(1)[1].shape[2]))
     state = vary_like(state, query, *jax.tree.leaves((call, cache, own, mask, row)))
-    state = lax.fori_loop(0, -(-jnp.minimum(length, cache.max_len) // tile), visit_pages, state)
+    state = lax.fori_loop(0, -(-jnp.minimum(length, cache.max_len) // tile), visit_tile, state)
     if own is not None: state = _visit_own(call, state, row, query, own, first, mask)
     out, lse = softmax_finish(state)
     return out[0], lse[0, ..., 0]
@@ -148,34 +140,33 @@ def _visit_own(
     return lax.fori_loop(0, -(-n // tile), visit, state) if n else state
 
 # %% ../../nbs/28_kernels.paged.ipynb #attend-rows
-def _rows_in_turn(call, cache, rows, query, own, mask):
+def _rows_in_turn(call, cache, each, mask):
     """Row after row; each stops at its own length."""
     pick = lambda i: None if mask is None else mask[i if mask.shape[0] > 1 else 0]
-    xs = (jnp.arange(query.shape[0]), rows, query, own)
-    return lax.map(lambda x: _attend_row(call, cache, *x[1:], pick(x[0])), xs)
+    return lax.map(lambda x: _attend_row(call, cache, *x[1], pick(x[0])), (jnp.arange(each[0].shape[0]), each))
 
-def _rows_together(call, cache, rows, query, own, mask):
+def _rows_together(call, cache, each, mask):
     """All rows at once, until the longest is done."""
     shared = mask is None or mask.shape[0] == 1
     mask = mask[0] if shared and mask is not None else mask
-    return jax.vmap(lambda *x: _attend_row(call, cache, *x), (0, 0, 0, None if shared else 0))(rows, query, own, mask)
+    return jax.vmap(lambda each, mask: _attend_row(call, cache, *each, mask), (0, None if shared else 0))(each, mask)
 
 @jax.jit
-def _attend_rows(call, cache, rows, query, own, mask):
-    """Attention of a batch of rows, in the way that suits the platform."""
-    if query.shape[0] > 1:
-        return lax.platform_dependent(call, cache, rows, query, own, mask, cpu=_rows_in_turn, default=_rows_together)
-    row, query, own, mask = jax.tree.map(lambda x: x[0], (rows, query, own, mask))
-    return jax.tree.map(lambda x: x[None], _attend_row(call, cache, row, query, own, mask))
+def _attend_rows(call, cache, each, mask):
+    """Attention of a batch of rows, in the way that suits the platform; `each` has what belongs to a row, the mask aside."""
+    if each[0].shape[0] > 1:
+        return lax.platform_dependent(call, cache, each, mask, cpu=_rows_in_turn, default=_rows_together)
+    each, mask = jax.tree.map(lambda x: x[0], (each, mask))
+    return jax.tree.map(lambda x: x[None], _attend_row(call, cache, *each, mask))
 
 # %% ../../nbs/28_kernels.paged.ipynb #check-rows
 def _check_sequences(
-    cache: PagedKVCache,                   # The cache
+    cache: TiledMemory,                    # The cache
     sequence_idx: int | Int[Array, "*b"] | None, # As the caller gave it
     query_shape: tuple[int, ...]           # Rank 3 for one sequence, rank 4 for a batch
 ) -> Int[Array, " b"]:                     # The sequence of each row
     """Raises: `ValueError` unless there is one existing sequence for each row of queries, where that is known."""
-    have, batch = cache.block_table.shape[0], query_shape[:-3]
+    have, batch = cache.seq_lengths.shape[0], query_shape[:-3]
     if sequence_idx is None:
         if batch == (have,): return jnp.arange(have, dtype=jnp.int32)
         raise ValueError(f"`sequence_idx` must name a sequence of the cache, which has {have}, for queries {query_shape}")
@@ -192,9 +183,9 @@ def _check_sequences(
 def _check_cached_mask(
     mask: Bool[Array, "#b #h #q w"] | None, # Over positions of the cache
     dims: Dims,                             # Of the call, with `k = max_len`
-    cache: PagedKVCache,                    # The cache
+    cache: TiledMemory,                     # The cache
     rows: Int[Array, " b"]                  # The sequence of each row
-) -> Bool[Array, "#b #h #q #k"] | None:     # Over whole groups of pages
+) -> Bool[Array, "#b #h #q #k"] | None:     # Over whole tiles
     """Check a mask over the cache, which may be narrower than its capacity, and fill it up with False.
 
     Raises: `ValueError` if it does not broadcast, or does not reach over all tokens, where their number is concrete.
@@ -205,7 +196,7 @@ def _check_cached_mask(
     if not isinstance(lengths, jax.core.Tracer) and not isinstance(rows, jax.core.Tracer):
         longest = int(np.asarray(lengths)[np.asarray(rows)].max(initial=0))
         if longest > width: raise ValueError(f"`mask` must cover {longest} tokens of a sequence, and its last axis is {width}")
-    tile = _group(cache) * cache.block_size
+    tile = cache.tile
     return jnp.pad(mask, ((0, 0),) * 3 + ((0, -(-dims.k // tile) * tile - width),))
 
 # %% ../../nbs/28_kernels.paged.ipynb #check-own
@@ -213,29 +204,30 @@ def _check_own(
     query: Float[Array, "b h q d"],       # Queries
     key: Float[Array, "b g q d"] | None,  # Own keys
     value: Float[Array, "b g q e"] | None,# Own values
-    cache: PagedKVCache                   # The cache that they follow
+    cache: TiledMemory                    # The cache that they follow
 ) -> tuple[tuple[Array, Array] | None, Dims]: # Keys and values, or `None`; the dimensions of what the mask covers
     """Raises: `ValueError` unless queries, own keys and own values fit each other and the cache."""
-    read = lambda x: jax.ShapeDtypeStruct((query.shape[0], x.shape[1], cache.max_len, x.shape[3]), x.dtype)
-    dims = check_qkv(query, read(cache.key_pool), read(cache.value_pool))
+    there = cache.tokens(cache.max_len)
+    dims = check_qkv(query, *(jax.ShapeDtypeStruct((query.shape[0], *x.shape), x.dtype) for x in there))
     if key is None and value is None: return None, dims
     if key is None or value is None: raise ValueError("`key` and `value` must be given together, or a cache alone")
     dims = check_qkv(query, key, value)
     if dims.k != dims.q: raise ValueError(f"`key` must be as long as `query`, got {key.shape} and {query.shape}")
-    for name, x, pool in (("key", key, cache.key_pool), ("value", value, cache.value_pool)):
-        if x.shape[1::2] != pool.shape[1::2]:
-            raise ValueError(f"`{name}` must have the cache's heads and width {pool.shape[1::2]}, got {x.shape[1::2]}")
+    for name, x, had in (("key", key, there[0]), ("value", value, there[1])):
+        if x.shape[1::2] != had.shape[::2]:
+            raise ValueError(f"`{name}` must have the cache's heads and width {had.shape[::2]}, got {x.shape[1::2]}")
     return (key, value), dims
 
 # %% ../../nbs/28_kernels.paged.ipynb #paged-attention
 @declare_kernel("paged")
 def paged_attention(
     query: Float[Array, "*b h q d"],                      # Newest tokens of one sequence, or with a batch axis of many
-    key: Float[Array, "b g q d"] | PagedKVCache | None = None, # Own keys of the call; or the cache, when there are none
+    key: Float[Array, "b g q d"] | TiledMemory | None = None, # Own keys of the call; or the cache, when there are none
     value: Float[Array, "b g q e"] | int | None = None,   # Own values of the call; or `sequence_idx`, after a cache
     *,
-    cache: PagedKVCache | None = None,                    # The cache, unless it came in the place of `key`
+    cache: TiledMemory | None = None,                     # The cache, unless it came in the place of `key`
     sequence_idx: int | Int[Array, "*b"] | None = None,   # Sequence of each row; all in order when None
+    q_start: Int[Array, " b"] | None = None,              # Position of each row's first query; the queries come last when None
     mask: Bool[Array, "#b #h #q #k"] | None = None,       # True = may attend; over own keys, or without them over the cache
     score_mod: ScoreMod | None = None,                    # Pointwise, pure; sees positions in the sequence, `b_idx` in the cache
     dropout_rng: Array | None = None,                     # Key for dropout on the weights
@@ -253,11 +245,11 @@ def paged_attention(
 
     Raises: `ValueError` for arrays, masks, rates or sequences that do not fit. Source: Kwon et al. 2023, PagedAttention.
     """
-    if isinstance(key, PagedKVCache):
+    if isinstance(key, TiledMemory):
         for name, place, word in (("cache", key, cache), ("sequence_idx", value, sequence_idx)):
             if place is not None and word is not None: raise ValueError(f"`{name}` was given twice, by position and by keyword")
         cache, key, sequence_idx, value = key, None, sequence_idx if value is None else value, None
-    if not isinstance(cache, PagedKVCache): raise ValueError(f"`cache` must be a PagedKVCache, got {type(cache).__name__}")
+    if not isinstance(cache, TiledMemory): raise ValueError(f"`cache` must be a PagedKVCache, got {type(cache).__name__}")
     rows = _check_sequences(cache, sequence_idx, query.shape)
     batched = query if query.ndim == 4 else query[None]
     own, dims = _check_own(batched, key, value, cache)
@@ -265,6 +257,7 @@ def paged_attention(
     rules = make_rules(
         dims, lambda mod: _open_plan(mod, batched, cache), score_mod=score_mod, dropout_rng=dropout_rng,
         dropout_rate=dropout_rate, deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale)
-    out, lse = _attend_rows(_Call(*rules), cache, rows, batched, own, mask)
+    first = None if q_start is None else jnp.broadcast_to(jnp.asarray(q_start, jnp.int32), rows.shape)
+    out, lse = _attend_rows(_Call(*rules), cache, (rows, first, batched, own), mask)
     out, lse = (x if query.ndim == 4 else x[0] for x in (out.astype(query.dtype), lse))
     return (out, lse) if return_lse else out

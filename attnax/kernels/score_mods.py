@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['score_indices', 'CallSizes', 'check_call', 'mask_mod_to_score_mod', 'ValueMod', 'mask_mod_to_boolean_mask',
-           'causal_mod', 'sliding_window_mod', 'in_window', 'check_window', 'check_number', 'prefix_lm_mod',
-           'document_mask_mod', 'alibi_slopes', 'alibi_mod', 'additive_bias_mod', 'relative_position_bucket',
-           'check_buckets', 'relative_position_bias_mod', 'softcap_mod', 'compose_score_mods', 'shift_mod',
-           'call_score_mod']
+           'causal_mod', 'sliding_window_mod', 'in_window', 'check_window', 'check_number', 'in_chunk', 'chunked_mod',
+           'prefix_lm_mod', 'document_mask_mod', 'alibi_slopes', 'alibi_mod', 'additive_bias_mod',
+           'relative_position_bucket', 'check_buckets', 'relative_position_bias_mod', 'softcap_mod',
+           'compose_score_mods', 'shift_mod', 'call_score_mod']
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #imports
 import functools
@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..typing import MaskMod, ScoreMod
@@ -206,6 +207,27 @@ def check_number(
     wanted = (jnp.integer,) if integer else (jnp.integer, jnp.floating)
     if scalar and any(jnp.issubdtype(kind, w) for w in wanted): return
     raise ValueError(f"`{name}` must be one {'integer' if integer else 'number'}, got {_of(x)}")
+
+# %% ../../nbs/10_kernels.score_mods.ipynb #chunked-mod
+def in_chunk(
+    q: Int[Array, "*grid"],  # Query positions
+    k: Int[Array, "*grid"],  # Key positions
+    chunk_size: int          # Positions of a piece
+) -> Bool[Array, "*grid"]:   # True where both are in the same piece
+    """The one place that says what a piece is, for mods and masks alike."""
+    return lax.div(q, jnp.asarray(chunk_size, q.dtype)) == lax.div(k, jnp.asarray(chunk_size, k.dtype))
+
+@_value
+def chunked_mod(
+    chunk_size: int          # Positions of a piece
+) -> ScoreMod:               # Hides every key of another piece
+    """A query sees only its own piece of the sequence. Compose with `causal_mod` for a language model.
+
+    Raises: `ValueError` if `chunk_size` < 1. Source: Meta AI 2025, Llama 4.
+    """
+    check_number("chunk_size", chunk_size, integer=True)
+    if chunk_size < 1: raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}")
+    return mask_mod_to_score_mod(lambda b, h, q, k: in_chunk(q, k, chunk_size))
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #prefix-lm-mod
 def prefix_lm_mod(
@@ -446,10 +468,10 @@ class _Composed(nnx.Module):
 # %% ../../nbs/10_kernels.score_mods.ipynb #shift-mod
 def shift_mod(
     mod: ScoreMod | None,                # Mod to move
-    q_offset: int | Int[Array, ""],      # Added to the query positions
+    q_offset: int | Int[Array, ""] | Int[Array, " b"], # Added to the query positions, of all sequences or of each
     *,
     k_offset: int | Int[Array, ""] = 0,  # Added to the key positions
-    k_positions: Int[Array, " k"] | None = None # Position of each key, in any order; below 0 there is none, and it is hidden
+    k_positions: Int[Array, "*b k"] | None = None # Position of each key, in any order; below 0 there is none, and it is hidden
 ) -> ScoreMod | None:                    # The mod, called with absolute positions; `None` stays `None`
     """Give a mod the positions that it would see in one dense call."""
     if mod is None: return None
@@ -465,8 +487,9 @@ def _moved(sizes: CallSizes, q_offset) -> CallSizes:
 
 def _at(mod: ScoreMod, q_offset, k_offset, k_positions, scores, b_idx, h_idx, q_idx, kv_idx):
     """A mod at other positions."""
+    if jnp.ndim(q_offset): q_offset = q_offset[b_idx]
     if k_positions is None: return mod(scores, b_idx, h_idx, q_idx + q_offset, kv_idx + k_offset)
-    there = k_positions[kv_idx]
+    there = k_positions[kv_idx] if jnp.ndim(k_positions) == 1 else k_positions[b_idx, kv_idx]
     return jnp.where(there < 0, -jnp.inf, mod(scores, b_idx, h_idx, q_idx + q_offset, jnp.maximum(there, 0)))
 
 class _Shifted(nnx.Module):

@@ -17,7 +17,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from .rope import check_position_ids
+from .rope import _wider, check_position_ids
 
 # %% ../../nbs/31_layers.embeddings.ipynb #take-rows
 def take_rows(
@@ -126,7 +126,7 @@ def sinusoidal_positions(
     Raises: `ValueError` if `d_model` < 1, or as `check_position_ids` does.
     """
     if d_model < 1: raise ValueError(f"`d_model` must be at least 1, got {d_model}")
-    work = jnp.promote_types(dtype, jnp.float32)
+    work = _wider(dtype)
     inv_freq = jnp.asarray(10000.0 ** (-np.arange(0, d_model, 2) / d_model), work)
     ids = check_position_ids(position_ids)
     angles = ids[..., None].astype(work) * inv_freq.reshape((1,) * ids.ndim + (-1,))
@@ -159,9 +159,9 @@ class PositionalEncoding(nnx.Module):
         Raises: `ValueError` if the width is wrong, the sequence too long, or as `positions_for` does.
         """
         if x.shape[-1] != self.d_model: raise ValueError(f"`x` must have width {self.d_model}, got shape {x.shape}")
-        work = jnp.promote_types(x.dtype, jnp.float32)
+        work = _wider(x.dtype)
         added = sinusoidal_positions(positions_for(x, position_ids, self.max_len), self.d_model, work)
-        return (x + jnp.broadcast_to(added, x.shape)).astype(x.dtype)
+        return (x.astype(work) + jnp.broadcast_to(added, x.shape)).astype(x.dtype)
 
 # %% ../../nbs/31_layers.embeddings.ipynb #learned-positional-embedding
 class LearnedPositionalEmbedding(nnx.Module):
@@ -196,7 +196,8 @@ class LearnedPositionalEmbedding(nnx.Module):
         n, m = self.embedding.shape
         if x.shape[-1] != m: raise ValueError(f"`x` must have width {m}, got shape {x.shape}")
         rows = take_rows(self.embedding[...], positions_for(x, position_ids, n))
-        return (x + jnp.broadcast_to(rows, x.shape)).astype(x.dtype)
+        work = _wider(x.dtype, rows.dtype)
+        return (x.astype(work) + jnp.broadcast_to(rows.astype(work), x.shape)).astype(x.dtype)
 
 # %% ../../nbs/31_layers.embeddings.ipynb #as-pair
 def as_pair(

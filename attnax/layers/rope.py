@@ -7,6 +7,7 @@ __all__ = ['rope_inv_freq', 'check_position_ids', 'RopeScaling', 'rope_cos_sin_f
            'apply_rope', 'RotaryEmbedding']
 
 # %% ../../nbs/30_layers.rope.ipynb #imports
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -23,16 +24,20 @@ from jaxtyping import Array, Float, Int
 def rope_inv_freq(
     head_dim: int,                    # Width of a head, `d`; even
     base: float = 10000.0,            # The larger, the slower the slow hands
-    dtype: DTypeLike = jnp.float32    # Dtype of the result
+    dtype: DTypeLike = jnp.float32,   # Dtype of the result
+    *,
+    fraction: float = 1.0             # Share of the pairs that turn, the first ones; the others get 0
 ) -> Float[Array, " d/2"]:            # Radians per position, from 1 downwards
     """How far each pair of channels turns per position.
 
-    Computed in float64 and rounded once. Raises: `ValueError` if `head_dim` is not positive and even, or `base` is not
-    positive. Source: Su et al. 2021, RoFormer.
+    Computed in float64 and rounded once. Raises: `ValueError` if `head_dim` is not positive and even, `base` is not
+    positive, or `fraction` is not in (0, 1]. Source: Su et al. 2021, RoFormer.
     """
     if head_dim < 2 or head_dim % 2: raise ValueError(f"`head_dim` must be positive and even, got {head_dim}")
     if not 0 < base < math.inf: raise ValueError(f"`base` must be positive and finite, got {base}")
-    return jnp.asarray(float(base) ** (-np.arange(0, head_dim, 2) / head_dim), dtype)
+    if not 0 < fraction <= 1: raise ValueError(f"`fraction` must be above 0 and at most 1, got {fraction}")
+    turning = np.arange(head_dim // 2) < int(fraction * head_dim // 2)
+    return jnp.asarray(np.where(turning, float(base) ** (-np.arange(0, head_dim, 2) / head_dim), 0.0), dtype)
 
 # %% ../../nbs/30_layers.rope.ipynb #check-position-ids
 def check_position_ids(
@@ -54,40 +59,132 @@ def check_position_ids(
         raise ValueError(f"`position_ids` must be below {limit}, the number of positions there are, got {seen.max()}")
     return jnp.asarray(ids)
 
+# %% ../../nbs/30_layers.rope.ipynb #check-scaling
+def _check_scaling(s) -> None:
+    """Raises: `ValueError` that names the field of a `RopeScaling` that makes no sense."""
+    for name in ("short_factors", "long_factors"): object.__setattr__(s, name, tuple(getattr(s, name)))
+    kinds = ("linear", "llama3", "yarn", "longrope", "dynamic")
+    if s.kind not in kinds: raise ValueError(f"`kind` must be one of {', '.join(map(repr, kinds))}, got {s.kind!r}")
+    if not 1 <= s.factor < math.inf: raise ValueError(f"`factor` must be at least 1, got {s.factor}")
+    for low, high in (("low_freq_factor", "high_freq_factor"), ("beta_slow", "beta_fast")):
+        a, b = getattr(s, low), getattr(s, high)
+        if not 0 < a < b: raise ValueError(f"`{low}` must be positive and below `{high}`, got {a} and {b}")
+    least = 2 if s.kind == "longrope" else 1   # its logarithm divides
+    if s.original_max_positions < least:
+        raise ValueError(f"`original_max_positions` must be at least {least}, got {s.original_max_positions}")
+    kinds_of = dict(mscale=("yarn",), mscale_all_dim=("yarn",), attention_factor=("yarn", "longrope"),
+                    short_factors=("longrope",), long_factors=("longrope",))
+    for name, kinds in kinds_of.items():
+        value = getattr(s, name)
+        if value is not None and value != () and s.kind not in kinds:
+            raise ValueError(f"`{name}` is for kind {' and '.join(map(repr, kinds))}, and this one is {s.kind!r}")
+        if any(not 0 < v < math.inf for v in (value if isinstance(value, tuple) else () if value is None else (value,))):
+            raise ValueError(f"`{name}` must be positive and finite, got {value}")
+    if s.kind == "longrope" and not len(s.short_factors) == len(s.long_factors) > 0:
+        raise ValueError("`short_factors` and `long_factors` must have an entry for each pair of channels that turns, "
+                         f"got {len(s.short_factors)} and {len(s.long_factors)}")
+
+# %% ../../nbs/30_layers.rope.ipynb #yarn-slowness
+def _yarn_slowness(s, pairs: int, base: float) -> np.ndarray:
+    """The share of each frequency that is slowed: 0 for fast hands, 1 for slow ones."""
+    low, high = (pairs * math.log(s.original_max_positions / (2 * math.pi * turns)) / math.log(base)
+                 for turns in (s.beta_fast, s.beta_slow))
+    if s.truncate: low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, 2 * pairs - 1)
+    return ((np.arange(pairs) - low) / (high - low or 0.001)).clip(0, 1)
+
+# %% ../../nbs/30_layers.rope.ipynb #cos-sin-factor
+def _cos_sin_factor(s) -> float:
+    """What cosines and sines are multiplied by."""
+    if s.attention_factor is not None: return float(s.attention_factor)
+    log = math.log(s.factor)
+    if s.kind == "longrope": return math.sqrt(1 + log / math.log(s.original_max_positions))
+    if s.kind != "yarn": return 1.0
+    above, below = (s.mscale, s.mscale_all_dim) if s.mscale and s.mscale_all_dim else (1.0, 0.0)
+    return (1 + 0.1 * above * log) / (1 + 0.1 * below * log)
+
 # %% ../../nbs/30_layers.rope.ipynb #rope-scaling
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:
     """Slows the frequencies so that a model reads further than it was trained to.
 
-    Raises: `ValueError` if `kind` is unknown, `factor` is below 1 or the two other factors are not `0 < low < high`.
-    Source: Chen et al. 2023, Position Interpolation; Grattafiori et al. 2024, Llama 3.
+    Raises: `ValueError` if `kind` is unknown, or for a field that makes no sense or that the kind does not have.
+    Source: Chen et al. 2023 (linear); Grattafiori et al. 2024 (llama3); Peng et al. 2023 (yarn); Ding et al. 2024 (longrope).
     """
-    kind: Literal["linear", "llama3"]     # Slow all of them, or only the slow ones
-    factor: float                         # How much slower
-    low_freq_factor: float = 1.0          # llama3: at most so many turns in the trained length is slow
-    high_freq_factor: float = 4.0         # llama3: at least so many turns is fast
-    original_max_positions: int = 8192    # llama3: the trained length
+    kind: Literal["linear", "llama3", "yarn", "longrope", "dynamic"] # Which hands are slowed
+    factor: float                           # How much slower, or how many times longer texts get
+    low_freq_factor: float = 1.0            # llama3: at most so many turns in the trained length is slow
+    high_freq_factor: float = 4.0           # llama3: at least so many turns is fast
+    original_max_positions: int = 8192      # All but linear: the trained length
+    beta_fast: float = 32.0                 # yarn: at least so many turns is fast
+    beta_slow: float = 1.0                  # yarn: at most so many turns is slow
+    truncate: bool = True                   # yarn: whether the blend begins and ends at a whole hand
+    mscale: float | None = None             # yarn: numerator of the factor on cosines and sines
+    mscale_all_dim: float | None = None     # yarn: its denominator; used together with `mscale`
+    attention_factor: float | None = None   # yarn, longrope: factor on cosines and sines; from `factor` when None
+    short_factors: tuple[float, ...] = ()   # longrope: slowness of each pair within the trained length
+    long_factors: tuple[float, ...] = ()    # longrope: slowness of each pair beyond it
 
-    def __post_init__(self):
-        if self.kind not in ("linear", "llama3"): raise ValueError(f"`kind` must be 'linear' or 'llama3', got {self.kind!r}")
-        if not self.factor >= 1: raise ValueError(f"`factor` must be at least 1, got {self.factor}")
-        if not 0 < self.low_freq_factor < self.high_freq_factor:
-            raise ValueError("`low_freq_factor` must be positive and below `high_freq_factor`, "
-                             f"got {self.low_freq_factor} and {self.high_freq_factor}")
-        if self.original_max_positions < 1:
-            raise ValueError(f"`original_max_positions` must be at least 1, got {self.original_max_positions}")
+    def __post_init__(self): _check_scaling(self)
+
+    @property
+    def cos_sin_factor(self) -> float:
+        """What cosines and sines are multiplied by: queries and keys grow by it."""
+        return _cos_sin_factor(self)
+
+    @property
+    def looks_at_length(self) -> bool:
+        """Whether the frequencies depend on the longest position of a call."""
+        return self.kind in ("longrope", "dynamic")
+
+    def check(self, pairs: int, base: float | None) -> None:
+        """Raises: `ValueError` if so many pairs of channels, or this base, cannot be slowed."""
+        _check_pairs(self, pairs, base)
 
     def __call__(
         self,
-        inv_freq: Float[Array, " d/2"]    # Radians per position
-    ) -> Float[Array, " d/2"]:            # The same, slowed
-        """Slow the frequencies."""
-        if self.kind == "linear": return inv_freq / self.factor
-        turns = self.original_max_positions * inv_freq / (2 * math.pi)
-        fast = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
-        return inv_freq * (1 / self.factor + (1 - 1 / self.factor) * fast.clip(0, 1))
+        inv_freq: Float[Array, " d/2"],               # Radians per position
+        *,
+        base: float | None = None,                    # yarn: the base that they come from
+        length: int | Float[Array, ""] | None = None  # longrope, dynamic: longest position + 1; a short text's when None
+    ) -> Float[Array, " d/2"]:                        # The same, slowed
+        """Slow the frequencies. Raises: `ValueError` as `check` does."""
+        return _slowed(self, inv_freq, base, length)
 
-# %% ../../nbs/30_layers.rope.ipynb #rope-cos-sin-from-positions
+# %% ../../nbs/30_layers.rope.ipynb #slowed
+def _check_pairs(s: RopeScaling, pairs: int, base: float | None) -> None:
+    """Raises: `ValueError` if so many pairs, or this base, cannot be slowed."""
+    if s.kind == "yarn" and (base is None or not base > 1):
+        raise ValueError(f"`base` must be given to kind 'yarn', and be above 1, got {base}")
+    if s.kind == "longrope" and len(s.short_factors) != pairs:
+        raise ValueError("`short_factors` and `long_factors` must have an entry for each pair of channels that turns, "
+                         f"{pairs}, got {len(s.short_factors)}")
+
+def _slowed(s: RopeScaling, inv_freq: Array, base: float | None, length) -> Array:
+    """The frequencies, slowed. All kinds multiply, so a hand that stands still goes on standing."""
+    inv_freq = jnp.asarray(inv_freq)
+    n, as_array = inv_freq.shape[-1], functools.partial(jnp.asarray, dtype=inv_freq.dtype)
+    _check_pairs(s, n, base)
+    length = s.original_max_positions if length is None else length
+    if s.kind == "linear": return inv_freq / s.factor
+    if s.kind == "llama3":
+        turns = s.original_max_positions * inv_freq / (2 * math.pi)
+        fast = (turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)
+        return inv_freq * (1 / s.factor + (1 - 1 / s.factor) * fast.clip(0, 1))
+    if s.kind == "yarn":
+        slow = _yarn_slowness(s, n, base)
+        return inv_freq * as_array(slow / s.factor + (1 - slow))
+    if s.kind == "longrope":
+        return inv_freq / jnp.where(length > s.original_max_positions, as_array(s.long_factors), as_array(s.short_factors))
+    beyond = jnp.maximum(as_array(length) / s.original_max_positions - 1, 0.0)   # of the new base only a power is needed
+    return inv_freq * (1 + s.factor * beyond) ** as_array(-np.arange(n) / max(n - 1, 1))
+
+# %% ../../nbs/30_layers.rope.ipynb #wider
+def _wider(a: DTypeLike, b: DTypeLike = jnp.float32) -> jnp.dtype:
+    """The wider of two dtypes, also where JAX is told to promote nothing by itself."""
+    with jax.numpy_dtype_promotion("standard"): return jnp.promote_types(a, b)
+
+# %% ../../nbs/30_layers.rope.ipynb #computed-once
 def _computed_once(*tables: Array) -> tuple[Array, ...]:
     """The same numbers, as arrays of their own in a compiled program.
 
@@ -99,6 +196,30 @@ def _computed_once(*tables: Array) -> tuple[Array, ...]:
     def times_one(x): return jnp.matmul(x, jnp.eye(x.shape[-1], dtype=x.dtype), precision=lax.Precision.HIGHEST)
     return lax.platform_dependent(*tables, cpu=lambda *ts: tuple(map(times_one, ts)), default=lambda *ts: ts)
 
+def _cos_sin(angles: Array, factor: float, out_dtype: DTypeLike) -> tuple[Array, Array]:
+    """Cosines and sines, times a factor, rounded once."""
+    both = (fn(angles) if factor == 1.0 else fn(angles) * factor for fn in (jnp.cos, jnp.sin))
+    cos, sin = _computed_once(*both)
+    return cos.astype(out_dtype), sin.astype(out_dtype)
+
+# %% ../../nbs/30_layers.rope.ipynb #cos-sin-at
+def _cos_sin_at(
+    places: Int[Array, "*b s #n"],      # The position of each pair of channels; one that serves all
+    dim: int,                           # Channels that turn
+    base: float,                        # As in `rope_inv_freq`
+    out_dtype: DTypeLike,               # Dtype of the result
+    scaling: RopeScaling | None,        # Slower frequencies for longer texts
+    fraction: float                     # Share of the pairs that turn
+) -> tuple[Float[Array, "*b s n"], Float[Array, "*b s n"]]:
+    """Cosines and sines where pairs may have positions of their own."""
+    dtype = _wider(out_dtype)
+    inv_freq, factor = rope_inv_freq(dim, base, dtype, fraction=fraction), 1.0
+    if scaling is not None:
+        length = jnp.max(places, initial=0).astype(dtype) + 1 if scaling.looks_at_length else None
+        inv_freq, factor = scaling(inv_freq, base=base, length=length), scaling.cos_sin_factor
+    return _cos_sin(places.astype(dtype) * inv_freq.reshape((1,) * (places.ndim - 1) + (-1,)), factor, out_dtype)
+
+# %% ../../nbs/30_layers.rope.ipynb #rope-cos-sin-from-positions
 def rope_cos_sin_from_positions(
     position_ids: Int[Array, "*b s"],      # Positions, `(s,)` or `(b, s)`; may be traced
     head_dim: int,                         # Width of a head, `d`; even
@@ -106,21 +227,17 @@ def rope_cos_sin_from_positions(
     table_len: int | None = None,          # Positions must lie below it, where that can be seen
     out_dtype: DTypeLike = jnp.float32,    # Dtype of the result; the angles are float32 or better
     *,
-    scaling: RopeScaling | None = None     # Slower frequencies for longer texts
-) -> tuple[Float[Array, "*b s d/2"], Float[Array, "*b s d/2"]]: # Cosines and sines
+    scaling: RopeScaling | None = None,    # Slower frequencies for longer texts
+    fraction: float = 1.0                  # As in `rope_inv_freq`
+) -> tuple[Float[Array, "*b s d/2"], Float[Array, "*b s d/2"]]: # Cosines and sines, times the scaling's factor
     """Cosines and sines of the angle of each position and pair of channels.
 
     Computed, not looked up: a traced position beyond `table_len` gets its true angle, never that of another position.
 
-    Raises: `ValueError` as `rope_inv_freq` and `check_position_ids` do.
+    Raises: `ValueError` as `rope_inv_freq`, `check_position_ids` and `RopeScaling.check` do.
     """
-    dtype = jnp.promote_types(out_dtype, jnp.float32)
-    inv_freq = rope_inv_freq(head_dim, base, dtype)
-    if scaling is not None: inv_freq = scaling(inv_freq)
     ids = check_position_ids(position_ids, table_len)
-    angles = ids[..., None].astype(dtype) * inv_freq.reshape((1,) * ids.ndim + (-1,))
-    cos, sin = _computed_once(jnp.cos(angles), jnp.sin(angles))
-    return cos.astype(out_dtype), sin.astype(out_dtype)
+    return _cos_sin_at(ids[..., None], head_dim, base, out_dtype, scaling, fraction)
 
 # %% ../../nbs/30_layers.rope.ipynb #rope-cos-sin-table
 def rope_cos_sin_table(
@@ -129,22 +246,25 @@ def rope_cos_sin_table(
     base: float = 10000.0,              # As in `rope_inv_freq`
     dtype: DTypeLike = jnp.float32,     # Dtype of the result; the angles are float32 or better
     *,
-    scaling: RopeScaling | None = None  # Slower frequencies for longer texts
-) -> tuple[Float[Array, "s d/2"], Float[Array, "s d/2"]]: # Cosines and sines
-    """Cosines and sines of all positions from 0 on.
+    scaling: RopeScaling | None = None, # Slower frequencies for longer texts
+    fraction: float = 1.0               # As in `rope_inv_freq`
+) -> tuple[Float[Array, "s d/2"], Float[Array, "s d/2"]]: # Cosines and sines, times the scaling's factor
+    """Cosines and sines of all positions from 0 on, as a call with all of them sees them.
 
     Raises: `ValueError` as `rope_inv_freq` does, or if `max_seq_len` is negative.
     """
     if max_seq_len < 0: raise ValueError(f"`max_seq_len` must not be negative, got {max_seq_len}")
-    return rope_cos_sin_from_positions(np.arange(max_seq_len), head_dim, base, None, dtype, scaling=scaling)
+    return rope_cos_sin_from_positions(np.arange(max_seq_len), head_dim, base, None, dtype, scaling=scaling, fraction=fraction)
 
 # %% ../../nbs/30_layers.rope.ipynb #apply-rope
 def apply_rope(
     x: Float[Array, "*b h s d"],      # Queries or keys
     cos: Float[Array, "*#b s d/2"],   # Cosines, `(s, d/2)` for all, or `(b, s, d/2)`; `(b, h, s, d/2)` works too
-    sin: Float[Array, "*#b s d/2"]    # Sines, of the same shape
+    sin: Float[Array, "*#b s d/2"],   # Sines, of the same shape
+    *,
+    interleaved: bool = False         # Which channels are a pair: `(2i, 2i + 1)`, or `(i, i + d/2)`
 ) -> Float[Array, "*b h s d"]:        # The same, each position turned by its angle; in the dtype of `x`
-    """Rotate pairs of channels `(i, i + d/2)`, in float32 or better.
+    """Rotate pairs of channels, in float32 or better.
 
     Raises: `ValueError` if the tables do not fit `x`.
     """
@@ -153,16 +273,27 @@ def apply_rope(
     fits = cos.shape == sin.shape and 2 <= cos.ndim <= x.ndim and (*cos.shape[-2:-1], 2 * cos.shape[-1]) == x.shape[-2:]
     if not fits or any(c not in (1, n) for c, n in zip(cos.shape[-3::-1], x.shape[-3::-1])):
         raise ValueError(f"{rule} of `x`, got {cos.shape} and {sin.shape} for `x` of shape {x.shape}")
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    a, b = jnp.split(x.astype(dtype), 2, axis=-1)
+    dtype = _wider(x.dtype)
+    y = x.astype(dtype)
+    a, b = (y[..., ::2], y[..., 1::2]) if interleaved else jnp.split(y, 2, axis=-1)
     cos, sin = (t.astype(dtype).reshape((1,) * (x.ndim - t.ndim) + t.shape) for t in (cos, sin))
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+    a, b = a * cos - b * sin, b * cos + a * sin
+    turned = jnp.stack([a, b], axis=-1).reshape(x.shape) if interleaved else jnp.concatenate([a, b], axis=-1)
+    return turned.astype(x.dtype)
+
+# %% ../../nbs/30_layers.rope.ipynb #check-rotary
+def _check_rotary(dim: int, base: float, fraction: float, scaling: RopeScaling | None, max_positions: int | None) -> None:
+    """Raises: `ValueError` that names the setting of a rotation that makes no sense."""
+    rope_inv_freq(dim, base, fraction=fraction)
+    if scaling is not None: scaling.check(dim // 2, base)
+    if max_positions is not None and max_positions < 1:
+        raise ValueError(f"`max_positions` must be at least 1, got {max_positions}")
 
 # %% ../../nbs/30_layers.rope.ipynb #rotary-embedding
 class RotaryEmbedding(nnx.Module):
     """Rotary positions with fixed settings. Nothing in it is trained.
 
-    Raises: `ValueError` as `rope_inv_freq` does, or if `max_positions` is below 1.
+    Raises: `ValueError` as `rope_inv_freq` and `RopeScaling.check` do, or if `max_positions` is below 1.
     """
     def __init__(
         self,
@@ -171,11 +302,13 @@ class RotaryEmbedding(nnx.Module):
         *,
         base: float = 10000.0,              # As in `rope_inv_freq`
         dtype: DTypeLike = jnp.float32,     # Dtype of cosines and sines where a call does not say
-        scaling: RopeScaling | None = None  # Slower frequencies for longer texts
+        scaling: RopeScaling | None = None, # Slower frequencies for longer texts
+        fraction: float = 1.0,              # As in `rope_inv_freq`
+        interleaved: bool = False           # As in `apply_rope`
     ):
-        rope_inv_freq(head_dim, base)
-        if max_positions < 1: raise ValueError(f"`max_positions` must be at least 1, got {max_positions}")
+        _check_rotary(head_dim, base, fraction, scaling, max_positions)
         self.head_dim, self.max_positions, self.base, self.dtype, self.scaling = head_dim, max_positions, base, dtype, scaling
+        self.fraction, self.interleaved = fraction, interleaved
 
     def cos_sin_for_positions(
         self,
@@ -183,12 +316,13 @@ class RotaryEmbedding(nnx.Module):
         *,
         out_dtype: DTypeLike | None = None     # Dtype of the result; float32 costs nothing in `apply_rope`
     ) -> tuple[Float[Array, "*b s d/2"], Float[Array, "*b s d/2"]]: # Cosines and sines
-        """Cosines and sines for `apply_rope`.
+        """Cosines and sines for `apply_rope`, times the scaling's factor.
 
         Raises: `ValueError` if a concrete position is negative or not below `max_positions`.
         """
         return rope_cos_sin_from_positions(position_ids, self.head_dim, self.base, self.max_positions,
-                                           self.dtype if out_dtype is None else out_dtype, scaling=self.scaling)
+                                           self.dtype if out_dtype is None else out_dtype, scaling=self.scaling,
+                                           fraction=self.fraction)
 
     def __call__(
         self,
@@ -196,9 +330,7 @@ class RotaryEmbedding(nnx.Module):
         *,
         position_ids: Int[Array, "*b s"] | None = None # Positions; `0 .. s - 1` when `None`
     ) -> Float[Array, "*b h s d"]:                     # The same, rotated
-        """Rotate queries or keys.
-
-        Raises: `ValueError` as `cos_sin_for_positions` and `apply_rope` do.
-        """
+        """Rotate queries or keys. Raises: `ValueError` as `cos_sin_for_positions` and `apply_rope` do."""
         if position_ids is None: position_ids = (np if isinstance(x.shape[-2], int) else jnp).arange(x.shape[-2])
-        return apply_rope(x, *self.cos_sin_for_positions(position_ids, out_dtype=jnp.promote_types(x.dtype, self.dtype)))
+        tables = self.cos_sin_for_positions(position_ids, out_dtype=_wider(x.dtype, self.dtype))
+        return apply_rope(x, *tables, interleaved=self.interleaved)

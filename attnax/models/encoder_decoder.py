@@ -6,7 +6,7 @@
 __all__ = ['CrossDecoder', 'EncoderDecoder']
 
 # %% ../../nbs/53_models.encoder_decoder.ipynb #imports
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from flax import nnx
@@ -14,10 +14,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.attention import ContextKV
 from ..layers.blocks import DecoderBlock
-from ..layers.cache import LayerCache, StackedParts, caches_length
+from ..layers.cache import LayerCache, StackedParts
 from ..layers.config import TransformerConfig
 from ..layers.stack import run_blocks
-from .transformer import TransformerDecoder, TransformerEncoder, as_key_mask, language_head, make_head
+from .transformer import (
+    TransformerDecoder, TransformerEncoder, as_key_mask, language_head, make_head, positions_after)
+from ..typing import AttentionFn, ScoreMod
 
 # %% ../../nbs/53_models.encoder_decoder.ipynb #cross-decoder
 class CrossDecoder(TransformerDecoder):
@@ -48,8 +50,11 @@ class CrossDecoder(TransformerDecoder):
         position_ids: Int[Array, "#b s"] | None = None,                          # Positions; after the cache when None
         token_type_ids: Int[Array, "b s"] | None = None,                         # Kinds of tokens; all 0 when None
         layer_kv_caches: Sequence[LayerCache] | None = None,                     # Of self-attention, one per layer
-        return_aux: bool = False                                                 # Whether to return what experts say
-    ) -> Float[Array, "b s m"]: # Hidden states; `(states, caches)` with caches; the aux of all layers is the last of the tuple
+        num_new_tokens: Int[Array, " b"] | None = None,                          # With per_row() caches: real tokens of each row
+        score_mod: ScoreMod | None = None,                                       # Mod of this call, in every self-attention
+        return_aux: bool = False,                                                # Whether to return what experts say
+        return_hidden_states: bool = False                                       # Whether to return what every block made
+    ) -> Float[Array, "b s m"]: # States; in a tuple with caches, the aux of all layers, and `(layers + 1, b, s, m)` where asked
         """Embed and run all blocks.
 
         Raises: `ValueError` unless one of `encoder_output` and `memory` is given, with one entry per layer.
@@ -59,13 +64,15 @@ class CrossDecoder(TransformerDecoder):
         if memory is not None and len(memory) != len(self.layers):
             raise ValueError(f"`memory` must hold keys and values for {len(self.layers)} layers, got {len(memory)}")
         input_ids, caches = self._check(input_ids, layer_kv_caches)
-        if position_ids is None and caches is not None: position_ids = caches_length(caches) + jnp.arange(input_ids.shape[1])
+        if position_ids is None and caches is not None: position_ids = positions_after(caches, input_ids.shape[1])
         mask, cross = as_key_mask(padding_mask), as_key_mask(source_mask)
         x = self._embed(input_ids, position_ids, token_type_ids, deterministic)
         def step(layer, x, cache, own, **common): return layer(
             x, encoder_output=encoder_output, cross_kv=own, self_mask=mask, cross_mask=cross,
-            position_ids_self=position_ids, self_attn_kv_cache=cache, deterministic=deterministic, **common)
-        return self._run(step, x, mask, caches, return_aux, own=memory)
+            position_ids_self=position_ids, self_attn_kv_cache=cache, deterministic=deterministic, **common, **asked)
+        asked = dict(score_mod=score_mod, num_new_tokens=num_new_tokens)
+        asked = {name: value for name, value in asked.items() if value is not None}
+        return self._run(step, x, mask, caches, return_aux, return_hidden_states, own=memory, num_new=num_new_tokens)
 
     def cross_attention_maps(
         self,
@@ -81,9 +88,7 @@ class CrossDecoder(TransformerDecoder):
         input_ids, _ = self._check(input_ids, None)
         cross, x, maps = as_key_mask(source_mask), self._embed(input_ids, None, None, True), []
         for layer in self.layers:
-            after = x if layer.parallel_residual else layer._attend(x, None, True, None, None)[0]
-            looking = layer.ln2(after) if layer.pre_norm else after
-            maps.append(layer.cross_attn.attention_weights(looking, context=encoder_output, mask=cross))
+            maps.append(layer.cross_attention_weights(x, encoder_output=encoder_output, cross_mask=cross))
             x = layer(x, encoder_output=encoder_output, cross_mask=cross, deterministic=True)
         return jnp.stack(maps)
 
@@ -99,7 +104,9 @@ class EncoderDecoder(nnx.Module):
         config: TransformerConfig,                        # Of the decoder and the head
         *,
         encoder_config: TransformerConfig | None = None,  # Of the encoder; `config` when None
-        encoder: nnx.Module | None = None                 # An encoder of yours, in place of a `TransformerEncoder`
+        encoder: nnx.Module | None = None,                # An encoder of yours, in place of a `TransformerEncoder`
+        attention_fn: AttentionFn | Sequence[AttentionFn | None] | None = None, # Kernel of yours, in both stacks, or by layer
+        block: Callable | None = None                     # What the decoder is made of in place of `DecoderBlock`
     ):
         if encoder is not None and encoder_config is not None:
             raise ValueError("`encoder` and `encoder_config` say the same: give one of them")
@@ -108,8 +115,8 @@ class EncoderDecoder(nnx.Module):
             raise ValueError(
                 f"`encoder_config` must have d_model={config.d_model} as the decoder has, got {encoder_config.d_model}")
         self.config = config
-        self.encoder = TransformerEncoder(rngs, encoder_config) if encoder is None else encoder
-        self.decoder = CrossDecoder(rngs, config)
+        self.encoder = TransformerEncoder(rngs, encoder_config, attention_fn=attention_fn) if encoder is None else encoder
+        self.decoder = CrossDecoder(rngs, config, attention_fn=attention_fn, block=block)
         self.lm_head = make_head(rngs, config)
 
     def encode(

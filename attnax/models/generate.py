@@ -7,7 +7,7 @@ __all__ = ['filter_logits', 'align_right', 'generate']
 
 # %% ../../nbs/51_models.generate.ipynb #imports
 import functools
-from collections.abc import Collection, Set
+from collections.abc import Callable, Collection, Set
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,8 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..layers.cache import init_decoder_kv_caches_from_config
+from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
+from ..layers.positions import Learned
 from .transformer import as_ids
 
 # %% ../../nbs/51_models.generate.ipynb #filter-logits
@@ -106,15 +107,15 @@ def _choose(logits, t, banned, rng, temperature, top_p, *, top_k, greedy, nucleu
         token = jax.random.categorical(jax.random.fold_in(rng, t), chosen)
     return jnp.where(jnp.isfinite(top[:, 0]), token, -1).astype(jnp.int32)
 
-@functools.partial(jax.jit, static_argnames=("max_new_tokens", "top_k", "greedy", "nucleus", "cache_dtype"))
+@functools.partial(jax.jit, static_argnames=("max_new_tokens", "top_k", "greedy", "nucleus", "cache_dtype", "cache_kind"))
 def _generate(model, prompt, lengths, source, source_mask, banned, stops, pad, rng, temperature, top_p, *,
-              max_new_tokens, top_k, greedy, nucleus, cache_dtype):
+              max_new_tokens, top_k, greedy, nucleus, cache_dtype, cache_kind):
     """Fill the caches with the prompt, then decode until every row has ended; the tokens, and whether one was lost."""
     config, (leaves, tree) = model.config, jax.tree.flatten(model)
     (b, s), n = prompt.shape, max_new_tokens
     # The source is read once, and projected once for all cross-attentions
     memory = None if source is None else model.remember(model.encode(source, source_mask=source_mask, deterministic=True))
-    caches = init_decoder_kv_caches_from_config(config, batch_size=b, max_len=s + n, dtype=cache_dtype)
+    caches = init_decoder_kv_caches_from_config(config, batch_size=b, max_len=s + n, dtype=cache_dtype, kind=cache_kind)
     mask, positions = None, jnp.arange(s)
     if lengths is not None: prompt, mask, positions = align_right(prompt, lengths, 0)
     choose = functools.partial(_choose, banned=banned, rng=rng, temperature=temperature, top_p=top_p,
@@ -151,9 +152,9 @@ def _generate(model, prompt, lengths, source, source_mask, banned, stops, pad, r
 # %% ../../nbs/51_models.generate.ipynb #checks
 def _room(config) -> int:
     """Positions that a model has, which prompt and new tokens share."""
-    room, scheme = max(config.max_len, config.kv_cache_max_len or 0), getattr(config, "pos_emb_type", None)
-    if scheme == "learned": return config.max_len
-    return min(room, getattr(config, "rope_max_positions", None) or room) if scheme == "rope" else room
+    room, positions = max(config.max_len, config.kv_cache_max_len or 0), getattr(config, "positions", None)
+    if isinstance(positions, Learned): return config.max_len
+    return min(room, getattr(positions, "max_positions", None) or room)
 
 def _check_lengths(prompt_lengths, shape: tuple[int, ...]) -> Int[Array, " b"]:
     """Raises: `ValueError` for lengths that do not fit prompts of this shape."""
@@ -250,7 +251,8 @@ def generate(
     suppress_tokens: int | Collection[int] = (), # Tokens that are never chosen
     pad_token_id: int | None = None,        # Fills a row after its end; `config.pad_token_id` when None
     rng: Array | int | nnx.Rngs | None = None, # Key or seed for sampling; needed when temperature > 0
-    cache_dtype: jnp.dtype = jnp.float32    # Of the KV caches; the sums of LINEAR are float32 or wider
+    cache_dtype: jnp.dtype = jnp.float32,   # Of the KV caches; the sums of LINEAR are float32 or wider
+    cache_kind: CacheKind | Callable = "everything" # How layers without a window keep their tokens: also "int8", "pages"
 ) -> Int[Array, "b n"]:                     # New tokens, `max_new_tokens` per row, int32
     """Continue prompts. The same key gives the same text; a row does not depend on the rows beside it when greedy.
 
@@ -278,7 +280,8 @@ def generate(
     out, lost = _generate(
         model, prompt, lengths, source, source_mask, banned, stops, np.int32(pad), key,
         jnp.float32(temperature or 1), jnp.float32(1 if top_p is None else top_p),
-        max_new_tokens=n, top_k=top_k, greedy=temperature == 0, nucleus=top_p is not None, cache_dtype=cache_dtype)
+        max_new_tokens=n, top_k=top_k, greedy=temperature == 0, nucleus=top_p is not None,
+        cache_dtype=cache_dtype, cache_kind=cache_kind)
     if not isinstance(lost, jax.core.Tracer) and lost.is_fully_addressable and lost.any():
         raise ValueError(f"`model` must give finite logits, got NaN or infinity for the rows {np.flatnonzero(lost).tolist()}")
     return out

@@ -7,6 +7,7 @@ __all__ = ['VisionTransformerConfig', 'cubic_weights', 'resize_positions', 'Visi
 
 # %% ../../nbs/52_models.vision.ipynb #imports
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,16 +16,18 @@ from jaxtyping import Array, Float
 
 from ..layers.attention import MultiHeadAttention
 from ..layers.blocks import EncoderBlock
-from ..layers.config import AttentionName, AttentionType, FfActivation, NormKind, Pool, Remat, check_biases, check_fields
-from ..layers.embeddings import LearnedPositionalEmbedding, PatchEmbedding, as_pair
+from ..layers.config import BlocksConfig, Pool
+from ..layers.embeddings import PatchEmbedding, as_pair
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import create_norm
+from ..layers.positions import Learned, Positions
+from ..layers.specs import AttentionType, check_choice
 from ..layers.stack import make_stack, run_blocks, unsliced
 from .transformer import join_aux
 
 # %% ../../nbs/52_models.vision.ipynb #vision-config
 @dataclass(frozen=True, kw_only=True)
-class VisionTransformerConfig:
+class VisionTransformerConfig(BlocksConfig):
     """Hyperparameters of a vision transformer; checked on construction, immutable and hashable after.
 
     Raises: `ValueError` that names the field, for a value out of range or a combination that cannot work.
@@ -38,49 +41,29 @@ class VisionTransformerConfig:
     num_layers: int = 12                         # Blocks in the stack
     d_ff: int = 3072                             # Width inside the feed-forward
     dropout_rate: float = 0.0                    # On embedded patches, attention weights and the output of each sub-layer
-    use_pre_norm: bool = True                    # True: norm before each sub-layer, and one at the end; False: norm after it
-    ff_activation: FfActivation = "gelu"         # Activation, gated or not
-    norm_type: NormKind = "layer"                # LayerNorm or RMSNorm
-    attention_type: AttentionType | AttentionName = AttentionType.STANDARD # Kernel; a string is accepted
-    attention_block_size: int = 512              # Block size of the tiled kernels
-    linear_attention_chunk_size: int = 64        # Chunk of linear attention
-    num_kv_heads: int | None = None              # Key/value heads, `g`; `num_heads` when None
-    head_dim: int | None = None                  # Head width, `d`; `d_model // num_heads` when None
-    use_bias: bool = True                        # Biases in the blocks' projections and feed-forwards
-    norm_eps: float | None = None                # Epsilon of the norms; 1e-6 when None
     use_cls_token: bool = True                   # Whether a learned token stands before the patches
     pool: Pool = "cls"                           # What the head sees: class token, mean of the patches, or a learned query's find
     num_register_tokens: int = 0                 # Learned tokens that attend and are attended to, and are never read out
-    attention_bias: bool | tuple[str, ...] | None = None # Biases of attention: all, none, or "query" "key" "value" "output"
-    qk_norm: bool = False                        # RMSNorm per head on queries and keys
-    parallel_residual: bool = False              # Pre-norm only: attention and feed-forward side by side
-    layer_scale_init: float | None = None        # Learned factor per channel on each sub-layer, starting here; None: no factor
-    drop_path_rate: float = 0.0                  # Stochastic depth of the last block; rises from 0 in the first
-    num_experts: int | None = None               # Experts in place of the feed-forward; None: one feed-forward
-    experts_top_k: int = 2                       # Experts per token
-    renormalize_experts: bool = True             # Whether the weights of a token's experts add up to one
-    router_jitter: float = 0.0                   # Noise on the router's input in training
-    capacity_factor: float | None = None         # Room of an expert in fair shares; None: no token is ever dropped
-    scan_layers: bool = False                    # Whether layers are stored stacked and run by one loop: compiles as one does
-    remat: Remat = "nothing"                     # What a backward pass computes again of a layer; "dots": all but products
-    compute_dtype: str | None = None             # Dtype of the computation, such as "bfloat16"; that of the parameters when None
-    param_dtype: str = "float32"                 # Dtype of the parameters
+    pos_emb_type: Literal["learned", "none"] | Positions = "learned" # A table of positions, none, or an object, such as AxialRope
 
     def __post_init__(self):
         """Check every field."""
-        check_fields(self)
+        if not isinstance(self.pos_emb_type, Positions):
+            check_choice("pos_emb_type", self.pos_emb_type, Literal["learned", "none"])
+        self._check_blocks()
         image, patch = as_pair(self.image_size, "image_size"), as_pair(self.patch_size, "patch_size")
         if any(i % p for i, p in zip(image, patch)):
             raise ValueError(f"`image_size` must be divisible by `patch_size`, got {image} and {patch}")
         if self.pool == "cls" and not self.use_cls_token:
             raise ValueError("`pool`='cls' needs a class token: set use_cls_token=True or pool='mean'")
-        check_biases(self.attention_bias, self.use_bias)
         if self.num_register_tokens < 0:
             raise ValueError(f"`num_register_tokens` must not be negative, got {self.num_register_tokens}")
-        if self.parallel_residual and not self.use_pre_norm:
-            raise ValueError("`parallel_residual` needs use_pre_norm=True, got False")
-        if self.num_experts is not None and self.experts_top_k > self.num_experts:
-            raise ValueError(f"`experts_top_k` must not exceed num_experts={self.num_experts}, got {self.experts_top_k}")
+
+    @property
+    def positions(self) -> Positions: # As an object
+        """How positions enter."""
+        if isinstance(self.pos_emb_type, Positions): return self.pos_emb_type
+        return Learned() if self.pos_emb_type == "learned" else Positions()
 
 # %% ../../nbs/52_models.vision.ipynb #resize-positions
 def cubic_weights(
@@ -144,17 +127,15 @@ class VisionTransformer(nnx.Module):
             rngs, image_size=c.image_size, patch_size=c.patch_size, num_channels=c.num_channels, d_model=c.d_model)
         self.cls_token = nnx.Param(jnp.zeros((1, 1, c.d_model))) if c.use_cls_token else None
         num_places = self.patch_embed.num_patches + c.use_cls_token
-        self.pos_embed = LearnedPositionalEmbedding(rngs, num_positions=num_places, d_model=c.d_model)
+        self.pos_embed = c.positions.embedding(rngs, num_positions=num_places, d_model=c.d_model)
         self.register_tokens = learned(c.num_register_tokens) if c.num_register_tokens else None
         self.layers = make_stack([EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)], c)
         self.final_norm = create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps) if c.use_pre_norm else None
         self.head = None if c.num_classes is None else nnx.Linear(c.d_model, c.num_classes, rngs=rngs)
         self.pool_query = learned(1) if c.pool == "attention" else None
         # One query asks: every kernel would do the same, and linear attention could not
-        self.pool_attn = MultiHeadAttention(
-            rngs, num_heads=c.num_heads, in_features=c.d_model, num_kv_heads=c.num_kv_heads, head_dim=c.head_dim,
-            dropout_rate=c.dropout_rate, qk_norm=c.qk_norm, norm_eps=1e-6 if c.norm_eps is None else c.norm_eps,
-            use_bias=check_biases(c.attention_bias, c.use_bias)) if c.pool == "attention" else None
+        asking = replace(c.block_spec().attention, kernel=AttentionType.STANDARD, positions=Positions(), window=None, chunk=None)
+        self.pool_attn = MultiHeadAttention(rngs, asking, in_features=c.d_model) if c.pool == "attention" else None
         self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
     @property
@@ -198,7 +179,7 @@ class VisionTransformer(nnx.Module):
         """
         x, maps = self._embed(images, True), []
         for layer in self.layers:
-            maps.append(layer.self_attn.attention_weights(layer.ln1(x) if layer.pre_norm else x))
+            maps.append(layer.attention_weights(x))
             x = layer(x, deterministic=True)
         return jnp.stack(maps)
 
@@ -210,12 +191,15 @@ class VisionTransformer(nnx.Module):
     ) -> "VisionTransformer":              # A new model; training one leaves the other as it is
         """The same model for pictures of another size, with its weights and with its positions interpolated.
 
-        Raises: `ValueError` if the patches do not tile the new size.
+        Raises: `ValueError` if the patches do not tile the new size; `NotImplementedError` for positions that turn.
         """
+        if self.config.positions.turns: raise NotImplementedError(
+            "`image_size`: positions that turn are part of every block; make a model of the new size and load its weights")
         model = nnx.clone(self)
         model.config = replace(self.config, image_size=image_size)
         model.patch_embed.image_size = as_pair(image_size, "image_size")
         grids = self.patch_embed.grid_size, model.patch_embed.grid_size
+        if self.pos_embed is None: return model
         table, front = self.pos_embed.embedding[...], int(self.config.use_cls_token)
         model.pos_embed.embedding = nnx.Param(resize_positions(table, *grids, front, antialias=antialias))
         return model
@@ -231,7 +215,7 @@ class VisionTransformer(nnx.Module):
         x = self.patch_embed(images)
         def for_each(token): return jnp.broadcast_to(token[...].astype(x.dtype), (x.shape[0], *token.shape[1:]))
         if self.cls_token is not None: x = jnp.concatenate([for_each(self.cls_token), x], axis=1)
-        x = self.pos_embed(x)
+        if self.pos_embed is not None: x = self.pos_embed(x)
         if self.register_tokens is not None:
             front = int(self.config.use_cls_token)
             x = jnp.concatenate([x[:, :front], for_each(self.register_tokens), x[:, front:]], axis=1)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ..layers.cache import init_decoder_kv_caches_from_config
+from ..layers.memory import init_decoder_kv_caches_from_config
 from ..layers.config import TransformerConfig, check_biases, check_windows
 from ..models.generate import generate
 from .files import read_json, read_tensors

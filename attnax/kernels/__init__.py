@@ -28,7 +28,8 @@ from .tiles import merge_attention
 # %% ../../nbs/94a_kernels_init.ipynb #mods
 from .score_mods import (
     additive_bias_mod, alibi_mod, alibi_slopes, causal_mod, chunked_mod, compose_score_mods, document_mask_mod,
-    mask_mod_to_boolean_mask, mask_mod_to_score_mod, prefix_lm_mod, relative_position_bias_mod, shift_mod, sliding_window_mod, softcap_mod)
+    mask_mod_to_boolean_mask, mask_mod_to_score_mod, prefix_lm_mod, relative_position_bias_mod, shift_mod,
+    sliding_window_mod, softcap_mod)
 from .masks import combine_masks, make_causal_mask, make_document_mask, make_padding_mask, make_sliding_window_mask
 
 # %% ../../nbs/94a_kernels_init.ipynb #all

@@ -24,7 +24,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..typing import MaskMod, ScoreMod
+from ..typing import MaskMod, ScoreMod, exactly
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #score-indices
 def score_indices(
@@ -115,11 +115,12 @@ class ValueMod:
     """A mod as a value: equal to any that its factory makes of equal arguments."""
     def __init__(self, mod: ScoreMod, make: Callable, args: tuple, kwargs: dict):
         self.mod, self.made = mod, (make, args, tuple(sorted(kwargs.items())))
+        self._key = make, exactly(args), exactly(kwargs)
 
     def __call__(self, scores, b_idx, h_idx, q_idx, kv_idx): return self.mod(scores, b_idx, h_idx, q_idx, kv_idx)
     def check_call(self, sizes: CallSizes): check_call(self.mod, sizes)
-    def __eq__(self, other) -> bool: return isinstance(other, ValueMod) and self.made == other.made
-    def __hash__(self) -> int: return hash(self.made)
+    def __eq__(self, other) -> bool: return isinstance(other, ValueMod) and self._key == other._key
+    def __hash__(self) -> int: return hash(self._key)
     def __reduce__(self): return _make_again, self.made
 
     def __repr__(self) -> str:
@@ -133,11 +134,16 @@ _Mod = TypeVar("_Mod")
 
 def _value(make: Callable[_Args, _Mod]) -> Callable[_Args, _Mod]:
     """Decorator of a factory: what it makes of plain values is a value."""
+    words, plain = inspect.signature(make), (bool, int, float, np.generic, types.NoneType, types.FunctionType, ValueMod)
     @functools.wraps(make)
     def factory(*args, **kwargs):
-        mod, plain = make(*args, **kwargs), (bool, int, float, np.generic, types.NoneType, types.FunctionType, ValueMod)
-        if not isinstance(mod, types.FunctionType) or not all(isinstance(x, plain) for x in (*args, *kwargs.values())): return mod
-        return ValueMod(mod, factory, args, kwargs)
+        mod = make(*args, **kwargs)
+        if not isinstance(mod, types.FunctionType) or any(mod is x for x in args): return mod
+        # The same call in other words is the same value
+        bound = words.bind(*args, **kwargs)
+        bound.apply_defaults()
+        if not all(isinstance(x, plain) for x in (*bound.args, *bound.kwargs.values())): return mod
+        return ValueMod(mod, factory, bound.args, bound.kwargs)
     return factory
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #mask-mod-to-boolean-mask

@@ -59,6 +59,9 @@ class LayerCache:
     def check_layer(self, window: int | None) -> None:
         """Raises: `ValueError` for a layer that this memory cannot serve."""
 
+    def check_room(self, n: int) -> None:
+        """Raises: `ValueError` for more tokens than fit, where that is known; for a stack of layers before its loop."""
+
     @property
     def nbytes(self) -> int: # Bytes of all arrays
         """What it costs."""
@@ -120,12 +123,18 @@ class KVLayerCache(LayerCache):
     @property
     def overflowed(self) -> Bool[Array, "*b"]: # True once tokens did not fit
         """Whether tokens were lost because the cache was full, which only a traced write can do."""
-        return self.length > self.max_len
+        return self.length > self.keys.shape[-2]
 
     def written(self, keys_new, values_new, start, end) -> "KVLayerCache":
         """With new rows at `start`, and length `end`; see `update_kv_layer_cache`."""
         if not keys_new.shape[2]: return replace(self, length=end)
         return KVLayerCache(_write(self.keys, keys_new, start), _write(self.values, values_new, start), end)
+
+    def check_room(self, n: int) -> None:
+        """Raises: `ValueError` for more tokens than fit, where that is known; `length` may be of many layers."""
+        room = self.keys.shape[-2]
+        if not _known(self.length) or np.max(self.length, initial=0) + n <= room: return
+        raise ValueError(f"KV cache overflow: {n} tokens at position {np.max(self.length)} do not fit into max_len={room}")
 
     def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple["KVLayerCache", KeysSeen]:
         """With new tokens at the end, and what they may read; `mask` is over positions, and may be narrower than the cache."""
@@ -237,6 +246,8 @@ def update_kv_layer_cache(
     Raises: `ValueError` if shapes do not fit, or the tokens do not (`KV cache overflow: ...`) where `start` is concrete.
     Under `jit`, tokens that do not fit are dropped, `overflowed` becomes true, and `checkify` reports it.
     """
+    if not hasattr(cache, "written"):
+        raise ValueError(f"`cache` must be a KVLayerCache, got {type(cache).__name__}: use its take_in")
     check_new(cache, keys_new, values_new)
     n, start = keys_new.shape[2], cache.length if start is None else start
     _check_start(cache, start)
@@ -328,6 +339,16 @@ class StackedCaches(StackedParts):
     """Caches of a stack that is run by one loop."""
     @property
     def length(self) -> Int[Array, "*b"]: return self.kinds[0].length[0] # Tokens so far
+
+    @property
+    def overflowed(self) -> Bool[Array, ""]: # True once tokens did not fit
+        """Whether any layer lost tokens, which only a traced call can do."""
+        return jnp.any(jnp.stack([jnp.any(c.overflowed) for c in (*self.kinds, *self.rest) if hasattr(c, "overflowed")]
+                                 or [jnp.zeros((), bool)]))
+
+    def check_room(self, n: int) -> None:
+        """Raises: `ValueError` for more tokens than fit, where that is known."""
+        for cache in (*self.kinds, *self.rest): cache.check_room(n)
 
 # %% ../../nbs/41_layers.cache.ipynb #each
 Caches = Sequence[LayerCache] | StackedCaches # Of a whole model, one per layer

@@ -103,7 +103,7 @@ class BlocksConfig:
     d_ff: int = 2048                             # Width inside the feed-forward
     num_kv_heads: int | None = None              # Key/value heads, `g`; `num_heads` when None
     head_dim: int | None = None                  # Head width, `d`; `d_model // num_heads` when None
-    use_pre_norm: bool = True                    # True: norm before each sub-layer, and one at the end; False: norm after it
+    use_pre_norm: bool = True                    # Norm before each sub-layer, or after its residual
     sandwich_norm: bool = False                  # Pre-norm only: a second norm after each sub-layer, before its residual
     output_norm: bool = False                    # Norm of each sub-layer's output alone, before its residual
     parallel_residual: bool = False              # Pre-norm only: attention and feed-forward side by side

@@ -45,7 +45,7 @@ def _ring_write_each(ring: Array, new: Array, start: Int[Array, " b"], end: Int[
 
 def _mask_at(mask: Bool[Array, "#b #h #q w"] | None, at: Int[Array, "*b k"]) -> Bool[Array, "#b #h #q k"] | None:
     """What a mask over positions says of these; True where it says nothing."""
-    if mask is None or mask.shape[-1] == 1: return mask
+    if mask is None or mask.shape[-1] == 0: return None
     if at.ndim == 1: return jnp.take(mask, jnp.maximum(at, 0), axis=-1, mode="fill", fill_value=True)
     mask = jnp.broadcast_to(mask, (at.shape[0], *mask.shape[1:]))
     where = jnp.broadcast_to(jnp.maximum(at, 0)[:, None, None], (*mask.shape[:3], at.shape[1]))
@@ -83,7 +83,7 @@ class RollingLayerCache(LayerCache):
         new = self._written(keys_new, values_new, end) if n else self
         if n <= self.slots - self.window + 1: keys, values, at = new.keys, new.values, self._positions(end)
         else:
-            keys, values = (jnp.concatenate([old.astype(x.dtype), x], axis=2)
+            keys, values = (jnp.concatenate([old, x.astype(old.dtype)], axis=2)
                             for old, x in ((self.keys, keys_new), (self.values, values_new)))
             own = self.length[..., None] + jnp.arange(n, dtype=jnp.int32).reshape((1,) * jnp.ndim(self.length) + (-1,))
             at = jnp.concatenate([self._positions(self.length), own], axis=-1)
@@ -141,6 +141,12 @@ class Int8LayerCache(LayerCache, TiledMemory):
 
     @property
     def length(self) -> Int[Array, "*b"]: return self.keys.length
+    def check_room(self, n: int) -> None:
+        """Raises: `ValueError` for more tokens than fit, where that is known; `length` may be of many layers."""
+        if isinstance(self.length, jax.core.Tracer) or np.max(self.length, initial=0) + n <= self.max_len: return
+        at = np.max(self.length)
+        raise ValueError(f"KV cache overflow: {n} tokens at position {at} do not fit into max_len={self.max_len}")
+
     @property
     def seq_lengths(self) -> Int[Array, " b"]: return jnp.broadcast_to(self.length, self.keys.keys.shape[:1])
     @property
@@ -160,9 +166,8 @@ class Int8LayerCache(LayerCache, TiledMemory):
 
     def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple["Int8LayerCache", KeysSeen]:
         """With new tokens at the end, and a kernel that reads all of them; `mask` is over positions."""
-        past, n, real = self.length, keys_new.shape[2], keys_new.shape[2] if num_new is None else num_new
-        if not isinstance(past, jax.core.Tracer) and np.max(np.asarray(past) + np.asarray(real), initial=0) > self.max_len:
-            raise ValueError(f"KV cache overflow: {n} tokens at position {past} do not fit into max_len={self.max_len}")
+        past = self.length
+        if num_new is None: self.check_room(keys_new.shape[2])
         keys, values = (update_kv_layer_cache(old, *_rounded(x), num_new=num_new)
                         for old, x in ((self.keys, keys_new), (self.values, values_new)))
         new = replace(self, keys=keys, values=values)

@@ -468,5 +468,8 @@ def expert_specs(
 ) -> nnx.State:            # A `PartitionSpec` in the place of each variable, for `shard_map` or `NamedSharding`
     """Say which axis of which parameter goes along a mesh axis, so that every device holds a share of the experts."""
     flat = dict(nnx.to_flat_state(state))
-    cut = lambda path: path[-1] in ("gate_proj", "up_proj", "down_proj") and (*path[:-1], "router") in flat
-    return nnx.from_flat_state([(path, PartitionSpec(axis_name) if cut(path) else PartitionSpec()) for path in flat])
+    def cut(path):
+        if path[-1] not in ("gate_proj", "up_proj", "down_proj") or (*path[:-1], "router") not in flat: return PartitionSpec()
+        # In stacked layers an axis of layers comes first
+        return PartitionSpec(*[None] * (len(flat[path].shape) - 3), axis_name)
+    return nnx.from_flat_state([(path, cut(path)) for path in flat])

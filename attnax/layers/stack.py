@@ -24,13 +24,17 @@ from .config import Remat, repeating
 class StackedBlocks(nnx.Module):
     """Blocks of a stack, those of one kind stored as one block whose arrays have an axis of layers in front.
 
-    `kinds` take turns; `rest` are blocks at the end that no longer fill a turn. Counts and iterates like the list of blocks,
-    each of them a copy.
+    `kinds` take turns; `rest` are blocks at the end that no longer fill a turn. Counts and iterates like the list of blocks;
+    each block of a turn is a copy.
 
-    Raises: `ValueError` for blocks of which no two are of one kind.
+    Raises: `ValueError` for blocks of which no two are of one kind, or which share parameters.
     """
     def __init__(self, blocks: Sequence[nnx.Module]):
         blocks = list(blocks)
+        variables = jax.tree.leaves(blocks, is_leaf=lambda x: isinstance(x, nnx.Variable))
+        if len(set(map(id, variables))) < len(variables):
+            raise ValueError("`scan_layers` cannot store parameters that blocks share, or that a block has twice: each layer "
+                             "would get its own; keep these layers in a list")
         turn = repeating([nnx.split(block)[0] for block in blocks])
         if turn == len(blocks) > 1: raise ValueError("`scan_layers` needs layers that repeat; no two of these are built alike")
         whole = len(blocks) // turn * turn
@@ -46,8 +50,9 @@ class StackedBlocks(nnx.Module):
     def __len__(self) -> int: return self.turns * self.turn + len(self.rest)
     def __iter__(self): return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, i: int) -> nnx.Module:
-        """Block `i`, a copy."""
+    def __getitem__(self, i: int | slice) -> nnx.Module:
+        """Block `i`, a copy unless it is in `rest`; or a list of blocks."""
+        if isinstance(i, slice): return [self[j] for j in range(*i.indices(len(self)))]
         turn, kind = divmod(i := range(len(self))[i], self.turn)
         if turn == self.turns: return self.rest[i - turn * self.turn]
         return jax.tree.map(lambda x: x[turn], self.kinds[kind])
@@ -59,6 +64,9 @@ def _pure(call: Callable, graph) -> Callable:
         block = nnx.merge(graph, state)
         before = jax.tree.leaves(nnx.state(block))
         out, after = call(block, *args), jax.tree.leaves(nnx.state(block))
+        if len(before) != len(after):
+            raise ValueError("a block made or dropped a variable while it was called, which neither `remat` nor `scan_layers` "
+                             "can keep: make it when the block is made")
         return out, {n: new for n, (old, new) in enumerate(zip(before, after, strict=True)) if new is not old}
     return run
 
@@ -108,15 +116,20 @@ def _scan(layers: StackedBlocks, call: Callable, x, caches, own, remat: Remat):
     lies = isinstance(caches, StackedCaches) and len(caches.kinds) == layers.turn
     if caches is not None and not lies: caches = StackedCaches.of(list(caches), layers.turn)
     graphs, states = zip(*(nnx.split(kind) for kind in layers.kinds))
-    if own is not None and not isinstance(own, StackedParts): own = StackedParts.of(own, layers.turn)
+    if own is not None and not (isinstance(own, StackedParts) and len(own.kinds) == layers.turn):
+        own = StackedParts.of(list(own), layers.turn)
     runs = [_forgetting(_pure(call, graph), remat, looped=True) for graph in graphs]
     def body(carry, now):
         (x, kept), (i, states, own), said = carry, now, []
+        came = jax.tree.map(jnp.result_type, x)
         for n, run in enumerate(runs):
             slot = None if kept is None else kept[n].at_layer(i)
             (x, slot, aux), written = run(states[n], x, slot, None if own is None else own[n])
             if kept is not None: kept = (*kept[:n], kept[n].put_layer(i, slot), *kept[n + 1:])
             said.append((aux, written))
+        if came != (left := jax.tree.map(jnp.result_type, x)):
+            raise ValueError(f"`scan_layers` needs layers that keep the dtype of the stream, and it came as {came} and left as "
+                             f"{left}: set `compute_dtype`, or use parameters of one dtype")
         return (x, kept), said
     start = x, None if caches is None else caches.kinds
     each = jnp.arange(layers.turns, dtype=jnp.int32), states, None if own is None else own.kinds
@@ -125,7 +138,8 @@ def _scan(layers: StackedBlocks, call: Callable, x, caches, own, remat: Remat):
     rest, own = (None if part is None else part.rest for part in (caches, own))
     x, rest, last = run_blocks(layers.rest, call, x, caches=rest, own=own, remat=remat)
     after = None if caches is None else StackedCaches(kept, rest)
-    if after is not None and not isinstance(given, StackedCaches): after = tuple(after)
+    if after is not None and not lies:  # as they were given
+        after = StackedCaches.of(list(after), len(given.kinds)) if isinstance(given, StackedCaches) else tuple(after)
     return x, after, StackedParts(tuple(aux for aux, _ in said), tuple(last))
 
 # %% ../../nbs/44_layers.stack.ipynb #parts
@@ -148,7 +162,8 @@ def stack_parts(
     """One array for all layers."""
     if not isinstance(said, StackedParts): return jnp.stack(parts)
     kinds, rest = parts[:len(said.kinds)], parts[len(said.kinds):]
-    turns = jnp.stack(kinds, 1).reshape(-1, *kinds[0].shape[1:])
+    turns = jnp.stack(kinds, 1)
+    turns = turns.reshape(turns.shape[0] * turns.shape[1], *turns.shape[2:])
     return jnp.concatenate([turns, *(x[None] for x in rest)])
 
 # %% ../../nbs/44_layers.stack.ipynb #convert

@@ -63,7 +63,7 @@ class CrossDecoder(TransformerDecoder):
             raise ValueError("a decoder attends to `encoder_output` or to `memory`: give one of them")
         if memory is not None and len(memory) != len(self.layers):
             raise ValueError(f"`memory` must hold keys and values for {len(self.layers)} layers, got {len(memory)}")
-        input_ids, caches = self._check(input_ids, layer_kv_caches)
+        input_ids, caches = self._check(input_ids, layer_kv_caches, num_new_tokens)
         if position_ids is None and caches is not None: position_ids = positions_after(caches, input_ids.shape[1])
         mask, cross = as_key_mask(padding_mask), as_key_mask(source_mask)
         x = self._embed(input_ids, position_ids, token_type_ids, deterministic)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['as_ids', 'as_key_mask', 'real_tokens', 'positions_after', 'join_aux', 'TransformerEncoder', 'TransformerDecoder',
-           'make_head', 'language_head', 'TransformerLM']
+           'make_head', 'logit_dtype', 'language_head', 'TransformerLM']
 
 # %% ../../nbs/50_models.transformer.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..layers.attention import mask_of_new
 from ..layers.blocks import AUX, EncoderBlock
 from ..layers.cache import Caches, LayerCache, StackedCaches, caches_length, check_layer_cache
-from ..layers.config import TransformerConfig
+from ..layers.config import BlocksConfig, TransformerConfig
 from ..layers.embeddings import TokenEmbedding
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import create_norm
@@ -171,7 +171,7 @@ class TransformerEncoder(nnx.Module):
 
         Raises: `ValueError` if `input_ids` are not integers of rank 2, or there is not one cache per layer.
         """
-        input_ids, caches = self._check(input_ids, layer_kv_caches)
+        input_ids, caches = self._check(input_ids, layer_kv_caches, num_new_tokens)
         if position_ids is None and caches is not None: position_ids = positions_after(caches, input_ids.shape[1])
         mask = as_key_mask(padding_mask)
         x = self._embed(input_ids, position_ids, token_type_ids, deterministic)
@@ -205,14 +205,15 @@ class TransformerEncoder(nnx.Module):
             x = layer(x, mask=mask, position_ids=position_ids, score_mod=score_mod, deterministic=True)
         return tuple(maps)
 
-    def _check(self, input_ids, layer_kv_caches) -> tuple[Int[Array, "b s"], Sequence[LayerCache] | StackedCaches | None]:
+    def _check(self, input_ids, layer_kv_caches, num_new=None) -> tuple[Int[Array, "b s"], Caches | None]:
         """The ids, and one cache per layer or None. Raises: `ValueError` for ids or caches that do not fit."""
         input_ids, caches = as_ids("input_ids", input_ids, self.config.vocab_size), layer_kv_caches
         if caches is None: return input_ids, None
         if len(caches) != len(self.layers):
             raise ValueError(f"`layer_kv_caches` must hold one cache per layer, got {len(caches)} for {len(self.layers)} layers")
-        for cache in (*caches.kinds, *caches.rest) if isinstance(caches, StackedCaches) else caches:
-            check_layer_cache(cache, "layer_kv_caches")
+        stacked = isinstance(caches, StackedCaches)
+        for cache in (*caches.kinds, *caches.rest) if stacked else caches: check_layer_cache(cache, "layer_kv_caches")
+        if stacked and num_new is None: caches.check_room(input_ids.shape[1])  # Inside of the loop nobody sees the length
         return input_ids, caches
 
     def _embed(self, input_ids, position_ids, token_type_ids, deterministic) -> Float[Array, "b s m"]:
@@ -255,13 +256,15 @@ def make_head(
     rngs: nnx.Rngs,           # Keys for parameters
     config: TransformerConfig # Its width and vocabulary
 ) -> nnx.Linear | None:       # None where the embedding is the head
-    """The head of a language model that is not tied. Its sums are float32 where the computation is narrower."""
+    """The head of a language model that is not tied. Its sums are float32 where `compute_dtype` is narrower."""
     if config.tie_embeddings: return None
     return nnx.Linear(config.d_model, config.vocab_size, use_bias=False, rngs=rngs, dtype=config.compute_dtype,
-                      param_dtype=config.param_dtype, preferred_element_type=_logit_dtype(config))
+                      param_dtype=config.param_dtype, preferred_element_type=logit_dtype(config))
 
-def _logit_dtype(config: TransformerConfig):
-    """float32 where a config asks for a narrower computation; None: the dtype that comes."""
+def logit_dtype(
+    config: BlocksConfig # Of any model
+):                       # float32 where its `compute_dtype` is narrower; None: the dtype that comes
+    """Dtype of a head's sums."""
     return jnp.float32 if config.compute_dtype is not None and jnp.finfo(config.compute_dtype).bits < 32 else None
 
 def language_head(
@@ -271,7 +274,7 @@ def language_head(
     config: TransformerConfig          # Says whether logits are bounded
 ) -> Float[Array, "b s v"]:            # Logits
     """From hidden states to logits, softly bounded where the config has a `logit_softcap`."""
-    logits = token_embed.attend(h, out_dtype=_logit_dtype(config)) if lm_head is None else lm_head(h)
+    logits = token_embed.attend(h, out_dtype=logit_dtype(config)) if lm_head is None else lm_head(h)
     return logits if config.logit_softcap is None else config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
 
 # %% ../../nbs/50_models.transformer.ipynb #language-model

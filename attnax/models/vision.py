@@ -23,7 +23,7 @@ from ..layers.norms import create_norm
 from ..layers.positions import Learned, Positions
 from ..layers.specs import AttentionType, check_choice
 from ..layers.stack import make_stack, run_blocks, unsliced
-from .transformer import join_aux
+from .transformer import join_aux, logit_dtype
 
 # %% ../../nbs/52_models.vision.ipynb #vision-config
 @dataclass(frozen=True, kw_only=True)
@@ -121,21 +121,26 @@ class VisionTransformer(nnx.Module):
         rngs: nnx.Rngs,                 # Keys for parameters and dropout
         config: VisionTransformerConfig # Every choice
     ):
-        self.config, c = config, config
-        def learned(count): return nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (1, count, c.d_model)))
+        self.config, c, dtypes = config, config, dict(dtype=config.compute_dtype, param_dtype=config.param_dtype)
+        def learned(count):
+            return nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (1, count, c.d_model), c.param_dtype))
         self.patch_embed = PatchEmbedding(
-            rngs, image_size=c.image_size, patch_size=c.patch_size, num_channels=c.num_channels, d_model=c.d_model)
-        self.cls_token = nnx.Param(jnp.zeros((1, 1, c.d_model))) if c.use_cls_token else None
+            rngs, image_size=c.image_size, patch_size=c.patch_size, num_channels=c.num_channels, d_model=c.d_model,
+            **dtypes)
+        self.cls_token = nnx.Param(jnp.zeros((1, 1, c.d_model), c.param_dtype)) if c.use_cls_token else None
         num_places = self.patch_embed.num_patches + c.use_cls_token
-        self.pos_embed = c.positions.embedding(rngs, num_positions=num_places, d_model=c.d_model)
+        self.pos_embed = c.positions.embedding(
+            rngs, num_positions=num_places, d_model=c.d_model, param_dtype=c.param_dtype)
         self.register_tokens = learned(c.num_register_tokens) if c.num_register_tokens else None
         self.layers = make_stack([EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)], c)
-        self.final_norm = create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps) if c.use_pre_norm else None
-        self.head = None if c.num_classes is None else nnx.Linear(c.d_model, c.num_classes, rngs=rngs)
+        norm = dict(epsilon=c.norm_eps, scale_offset=c.norm_scale_offset, **dtypes)
+        self.final_norm = create_norm(c.norm_type, c.d_model, rngs, **norm) if c.use_pre_norm else None
+        self.head = None if c.num_classes is None else nnx.Linear(
+            c.d_model, c.num_classes, rngs=rngs, preferred_element_type=logit_dtype(c), **dtypes)
         self.pool_query = learned(1) if c.pool == "attention" else None
         # One query asks: every kernel would do the same, and linear attention could not
         asking = replace(c.block_spec().attention, kernel=AttentionType.STANDARD, positions=Positions(), window=None, chunk=None)
-        self.pool_attn = MultiHeadAttention(rngs, asking, in_features=c.d_model) if c.pool == "attention" else None
+        self.pool_attn = MultiHeadAttention(rngs, asking, in_features=c.d_model, **dtypes) if c.pool == "attention" else None
         self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
     @property

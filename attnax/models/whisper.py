@@ -36,11 +36,13 @@ class AudioEncoder(nnx.Module):
         num_mels: int = 80         # Rows of the spectrogram
     ):
         self.config, self.num_mels, c = config, num_mels, config
-        self.conv1 = nnx.Conv(num_mels, c.d_model, (3,), padding=((1, 1),), rngs=rngs)
-        self.conv2 = nnx.Conv(c.d_model, c.d_model, (3,), strides=(2,), padding=((1, 1),), rngs=rngs)
-        self.pos_encoding = LearnedPositionalEmbedding(rngs, num_positions=c.max_len, d_model=c.d_model)
+        dtypes = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
+        self.conv1 = nnx.Conv(num_mels, c.d_model, (3,), padding=((1, 1),), rngs=rngs, **dtypes)
+        self.conv2 = nnx.Conv(c.d_model, c.d_model, (3,), strides=(2,), padding=((1, 1),), rngs=rngs, **dtypes)
+        self.pos_encoding = LearnedPositionalEmbedding(
+            rngs, num_positions=c.max_len, d_model=c.d_model, param_dtype=c.param_dtype)
         self.layers = make_stack([EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)], c)
-        self.final_ln = create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps)
+        self.final_ln = create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps, **dtypes) if c.final_norm else None
         self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
     def __call__(
@@ -59,7 +61,8 @@ class AudioEncoder(nnx.Module):
         x = self.dropout(self.pos_encoding(x), deterministic=deterministic)
         mask = as_key_mask(padding_mask)
         def call(layer, x, cache, own): return layer(x, mask=mask, deterministic=deterministic), None, ()
-        return self.final_ln(run_blocks(self.layers, call, x, remat=self.config.remat)[0])
+        x = run_blocks(self.layers, call, x, remat=self.config.remat)[0]
+        return x if self.final_ln is None else self.final_ln(x)
 
 # %% ../../nbs/56_models.whisper.ipynb #model
 @dataclass(frozen=True, kw_only=True)
@@ -76,5 +79,9 @@ class Whisper(EncoderDecoder):
         rngs: nnx.Rngs,        # Keys for parameters and dropout
         config: WhisperConfig  # Both stacks
     ):
-        self.whisper_config = config
         super().__init__(rngs, config.decoder, encoder=AudioEncoder(rngs, config.encoder, num_mels=config.num_mels))
+
+    @property
+    def whisper_config(self) -> WhisperConfig: # As the stacks are now
+        """Both stacks."""
+        return WhisperConfig(encoder=self.encoder.config, decoder=self.config, num_mels=self.encoder.num_mels)

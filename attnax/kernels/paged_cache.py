@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import checkify
 from jaxtyping import Array, Bool, Float, Int
 
-# %% ../../nbs/27_kernels.paged_cache.ipynb #paged-kv-cache
+# %% ../../nbs/27_kernels.paged_cache.ipynb #tiled-memory
 class TiledMemory:
     """Keys and values that a kernel reads a tile at a time, each sequence only as far as it goes: pages, or 8-bit numbers.
 
@@ -23,14 +23,11 @@ class TiledMemory:
     the shapes and the dtype of the keys and the values of so many tokens.
     """
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False, repr=False)
-class PagedKVCache(TiledMemory):
-    """Keys and values of many sequences in blocks of one pool. A pytree. Source: Kwon et al. 2023, PagedAttention."""
-    key_pool: Float[Array, "num_blocks g block_size d"]   # Keys, post-rotation; blocks in any order
-    value_pool: Float[Array, "num_blocks g block_size e"] # Values, in the same blocks
-    block_table: Int[Array, "b max_blocks"]               # Block that holds tokens `i*block_size ...` of a sequence; -1 for none
-    seq_lengths: Int[Array, " b"]                         # Tokens appended to each sequence
+# %% ../../nbs/27_kernels.paged_cache.ipynb #pool-sizes
+class _PoolSizes:
+    """What the shapes of a pool and of its table say, by name."""
+    key_pool: Array
+    block_table: Array
 
     @property
     def num_blocks(self) -> int: # Blocks in the pool, used or not
@@ -56,6 +53,16 @@ class PagedKVCache(TiledMemory):
     def max_len(self) -> int: # Tokens that a row of the block table can address
         """Longest sequence that the block table has room for."""
         return self.block_table.shape[1] * self.block_size
+
+# %% ../../nbs/27_kernels.paged_cache.ipynb #paged-kv-cache
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False, repr=False)
+class PagedKVCache(_PoolSizes, TiledMemory):
+    """Keys and values of many sequences in blocks of one pool. A pytree. Source: Kwon et al. 2023, PagedAttention."""
+    key_pool: Float[Array, "num_blocks g block_size d"]   # Keys, post-rotation; blocks in any order
+    value_pool: Float[Array, "num_blocks g block_size e"] # Values, in the same blocks
+    block_table: Int[Array, "b max_blocks"]               # Block that holds tokens `i*block_size ...` of a sequence; -1 for none
+    seq_lengths: Int[Array, " b"]                         # Tokens appended to each sequence
 
     @property
     def tile(self) -> int: # Tokens of a tile

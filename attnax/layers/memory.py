@@ -43,6 +43,16 @@ def _ring_write_each(ring: Array, new: Array, start: Int[Array, " b"], end: Int[
     stays = (at < end[:, None]) & (at >= end[:, None] - slots)
     return ring.at[jnp.arange(b)[:, None], :, jnp.where(stays, at % slots, slots)].set(new.swapaxes(1, 2), mode="drop")
 
+def _ring_put(ring: Array, new: Array, start: Int[Array, "*b"], end: Int[Array, "*b"]) -> Array:
+    """Put new rows into their slots, in the ring's dtype."""
+    put = _ring_write if jnp.ndim(end) == 0 else _ring_write_each
+    return put(ring, new.astype(ring.dtype), start, end)
+
+def _ring_positions(length: Int[Array, "*b"], slots: int) -> Int[Array, "*b slots"]:
+    """Which token stands in each slot after so many; below 0: none."""
+    last = jnp.asarray(length, jnp.int32)[..., None] - 1
+    return last - (last - jnp.arange(slots, dtype=jnp.int32).reshape((1,) * (last.ndim - 1) + (-1,))) % slots
+
 def _mask_at(mask: Bool[Array, "#b #h #q w"] | None, at: Int[Array, "*b k"]) -> Bool[Array, "#b #h #q k"] | None:
     """What a mask over positions says of these; True where it says nothing."""
     if mask is None or mask.shape[-1] == 0: return None
@@ -64,16 +74,9 @@ class RollingLayerCache(LayerCache):
     @property
     def slots(self) -> int: return self.keys.shape[2]
 
-    def _positions(self, length) -> Int[Array, "*b slots"]:
-        """Which token stands in each slot after so many; below 0: none."""
-        last = jnp.asarray(length, jnp.int32)[..., None] - 1
-        return last - (last - jnp.arange(self.slots, dtype=jnp.int32).reshape((1,) * (last.ndim - 1) + (-1,))) % self.slots
-
     def _written(self, keys_new, values_new, end) -> "RollingLayerCache":
         """With the last of the new tokens in their slots."""
-        put = _ring_write if jnp.ndim(end) == 0 else _ring_write_each
-        keys, values = (put(buffer, new.astype(buffer.dtype), self.length, end)
-                        for buffer, new in ((self.keys, keys_new), (self.values, values_new)))
+        keys, values = (_ring_put(ring, x, self.length, end) for ring, x in ((self.keys, keys_new), (self.values, values_new)))
         return replace(self, keys=keys, values=values, length=end)
 
     def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple["RollingLayerCache", KeysSeen]:
@@ -81,12 +84,12 @@ class RollingLayerCache(LayerCache):
         check_new(self, keys_new, values_new)
         n, end = keys_new.shape[2], grown(self.length, keys_new.shape[2], num_new)
         new = self._written(keys_new, values_new, end) if n else self
-        if n <= self.slots - self.window + 1: keys, values, at = new.keys, new.values, self._positions(end)
+        if n <= self.slots - self.window + 1: keys, values, at = new.keys, new.values, _ring_positions(end, self.slots)
         else:
             keys, values = (jnp.concatenate([old, x.astype(old.dtype)], axis=2)
                             for old, x in ((self.keys, keys_new), (self.values, values_new)))
             own = self.length[..., None] + jnp.arange(n, dtype=jnp.int32).reshape((1,) * jnp.ndim(self.length) + (-1,))
-            at = jnp.concatenate([self._positions(self.length), own], axis=-1)
+            at = jnp.concatenate([_ring_positions(self.length, self.slots), own], axis=-1)
         return new, KeysSeen(keys.astype(keys_new.dtype), values.astype(values_new.dtype), _mask_at(mask, at), at)
 
     def rewind(self, n) -> "RollingLayerCache":
@@ -124,33 +127,23 @@ def init_rolling_layer_cache(
     whole = init_kv_layer_cache(batch_size, num_kv_heads, head_dim, window + chunk - 1, dtype, value_dim=value_dim)
     return RollingLayerCache(whole.keys, whole.values, whole.length, window)
 
-# %% ../../nbs/41a_layers.memory.ipynb #int8
+# %% ../../nbs/41a_layers.memory.ipynb #rounded
 def _rounded(x: Float[Array, "b g n d"]) -> tuple[Int[Array, "b g n d"], Float[Array, "b g n 1"]]:
     """Vectors in 8 bits, and a factor for each."""
     x = x.astype(jnp.float32)
     step = jnp.max(abs(x), axis=-1, keepdims=True) / 127
     return jnp.round(x / jnp.where(step == 0, 1, step)).astype(jnp.int8), step
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False, repr=False)
-class Int8LayerCache(LayerCache, TiledMemory):
-    """Keys and values of one attention layer, post-rotation, in 8 bits with a factor per head and token."""
-    keys: KVLayerCache   # Rounded keys, and their factors in the place of values
-    values: KVLayerCache # Rounded values, and their factors
-    max_len: int = field(metadata={"static": True}) # Tokens that fit
-
-    @property
-    def length(self) -> Int[Array, "*b"]: return self.keys.length
-    def check_room(self, n: int) -> None:
-        """Raises: `ValueError` for more tokens than fit, where that is known; `length` may be of many layers."""
-        if isinstance(self.length, jax.core.Tracer) or np.max(self.length, initial=0) + n <= self.max_len: return
-        at = np.max(self.length)
-        raise ValueError(f"KV cache overflow: {n} tokens at position {at} do not fit into max_len={self.max_len}")
+# %% ../../nbs/41a_layers.memory.ipynb #int8-tiles
+class _Int8Tiles(TiledMemory):
+    """How a kernel reads keys and values of 8 bits: a tile at a time, which is widened."""
+    keys: KVLayerCache
+    values: KVLayerCache
+    length: Int[Array, "*b"]
+    max_len: int
 
     @property
     def seq_lengths(self) -> Int[Array, " b"]: return jnp.broadcast_to(self.length, self.keys.keys.shape[:1])
-    @property
-    def overflowed(self) -> Bool[Array, "*b"]: return self.length > self.max_len
     @property
     def tile(self) -> int: return self.keys.max_len // -(-self.max_len // 256)
 
@@ -163,6 +156,26 @@ class Int8LayerCache(LayerCache, TiledMemory):
         def cut(x): return lax.dynamic_slice(x, (row, 0, step * self.tile, 0), (1, x.shape[1], self.tile, x.shape[3]))[0]
         key, value = (cut(x.keys).astype(jnp.float32) * cut(x.values) for x in (self.keys, self.values))
         return key, value, jnp.ones(self.tile, bool)
+
+# %% ../../nbs/41a_layers.memory.ipynb #int8
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False, repr=False)
+class Int8LayerCache(LayerCache, _Int8Tiles):
+    """Keys and values of one attention layer, post-rotation, in 8 bits with a factor per head and token."""
+    keys: KVLayerCache   # Rounded keys, and their factors in the place of values
+    values: KVLayerCache # Rounded values, and their factors
+    max_len: int = field(metadata={"static": True}) # Tokens that fit
+
+    @property
+    def length(self) -> Int[Array, "*b"]: return self.keys.length
+    @property
+    def overflowed(self) -> Bool[Array, "*b"]: return self.length > self.max_len
+
+    def check_room(self, n: int) -> None:
+        """Raises: `ValueError` for more tokens than fit, where that is known; `length` may be of many layers."""
+        if isinstance(self.length, jax.core.Tracer) or np.max(self.length, initial=0) + n <= self.max_len: return
+        at = np.max(self.length)
+        raise ValueError(f"KV cache overflow: {n} tokens at position {at} do not fit into max_len={self.max_len}")
 
     def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple["Int8LayerCache", KeysSeen]:
         """With new tokens at the end, and a kernel that reads all of them; `mask` is over positions."""

@@ -85,6 +85,7 @@ def check_biases(
         raise ValueError(f"`attention_bias` must be a bool or a tuple of names among {', '.join(PROJECTIONS)}, got {chosen!r}")
     return {name: name in chosen for name in PROJECTIONS}
 
+# %% ../../nbs/39_layers.specs.ipynb #check-dtype
 def check_dtype(
     name: str,  # Argument
     dtype,      # What was given
@@ -99,6 +100,7 @@ def check_dtype(
         raise ValueError(f"`{name}` must be a floating-point dtype, such as 'bfloat16' or 'float32', got {dtype!r}")
     return found.name
 
+# %% ../../nbs/39_layers.specs.ipynb #check-fields
 def _at_least(spec, least: int, *names: str) -> None:
     """Raises: `ValueError` for a field that is smaller; None passes."""
     for name in names:
@@ -118,13 +120,20 @@ def check_rate(
     """Raises: `ValueError` unless `0 <= rate < 1`."""
     if not 0 <= rate < 1: raise ValueError(f"`{name}` must satisfy 0 <= rate < 1, got {rate}")
 
+def _check_positions(positions, head_dim: int) -> None:
+    """Raises: `ValueError` for what is no scheme of positions, or does not fit heads of this width."""
+    if not isinstance(positions, Positions):
+        raise ValueError(f"`positions` must be a Positions, such as Rope(), got {type(positions).__name__}")
+    positions.check(head_dim)
+
+def _settle(spec, **values) -> None:
+    """Put settled values in the place of what was given."""
+    for name, value in values.items(): object.__setattr__(spec, name, value)
+
 # %% ../../nbs/39_layers.specs.ipynb #attention-spec
 @dataclass(frozen=True, kw_only=True)
 class AttentionSpec:
-    """What a layer of attention does.
-
-    Raises: `ValueError` that names the field.
-    """
+    """What a layer of attention does. Raises: `ValueError` that names the field."""
     num_heads: int                           # Query heads, `h`
     head_dim: int                            # Head width, `d`
     num_kv_heads: int | None = None          # Key/value heads, `g`; `num_heads` when None
@@ -150,18 +159,15 @@ class AttentionSpec:
 
     def __post_init__(self):
         """Check and settle every field."""
-        put = lambda name, value: object.__setattr__(self, name, value)
-        put("num_kv_heads", check_heads(0, self.num_heads, self.num_kv_heads, self.head_dim)[0])
-        put("kernel", check_choice("kernel", self.kernel, AttentionType))
-        put("bias", tuple(name for name, has in check_biases(self.bias, True).items() if has))
+        _settle(self, num_kv_heads=check_heads(0, self.num_heads, self.num_kv_heads, self.head_dim)[0],
+                kernel=check_choice("kernel", self.kernel, AttentionType),
+                bias=tuple(name for name, has in check_biases(self.bias, True).items() if has))
         if self.qk_norm is not None: check_choice("qk_norm", self.qk_norm, QKNorm)
         if self.window is not None: check_window(self.window)
         if self.softcap is not None: softcap_mod(self.softcap) # refuses what is not positive
         _at_least(self, 1, "head_dim", "chunk", "block_size", "chunk_size")
         check_rate("dropout_rate", self.dropout_rate)
-        if not isinstance(self.positions, Positions):
-            raise ValueError(f"`positions` must be a Positions, such as Rope(), got {type(self.positions).__name__}")
-        self.positions.check(self.head_dim)
+        _check_positions(self.positions, self.head_dim)
 
     @property
     def sees(self) -> int | None: # Keys, the query's own included; None: all of them
@@ -171,8 +177,7 @@ class AttentionSpec:
 # %% ../../nbs/39_layers.specs.ipynb #feed-forward-spec
 def _settle_activation(spec) -> None:
     """One name for one activation: "gelu" is the tanh form. Raises: `ValueError` for one that there is not."""
-    name = check_choice("activation", spec.activation, FfActivation)
-    object.__setattr__(spec, "activation", name.removesuffix("_tanh"))
+    _settle(spec, activation=check_choice("activation", spec.activation, FfActivation).removesuffix("_tanh"))
 
 @dataclass(frozen=True, kw_only=True)
 class FeedForwardSpec:
@@ -186,6 +191,7 @@ class FeedForwardSpec:
         _at_least(self, 1, "d_ff")
         _settle_activation(self)
 
+# %% ../../nbs/39_layers.specs.ipynb #experts-spec
 @dataclass(frozen=True, kw_only=True)
 class ExpertsSpec:
     """Several feed-forwards, of which a router picks some for each token. Raises: `ValueError` that names the field."""
@@ -206,6 +212,7 @@ class ExpertsSpec:
         if self.top_k > self.num_experts:
             raise ValueError(f"`top_k` must not exceed num_experts={self.num_experts}, got {self.top_k}")
 
+# %% ../../nbs/39_layers.specs.ipynb #norm-spec
 @dataclass(frozen=True, kw_only=True)
 class NormSpec:
     """A norm over the model's width. Raises: `ValueError` that names the field."""
@@ -246,7 +253,7 @@ class BlockSpec:
         check_choice("norm_order", self.norm_order, NormOrder)
         for name in ("dropout_rate", "drop_path_rate"): check_rate(name, getattr(self, name))
         for name, optional in (("dtype", True), ("param_dtype", False)):
-            object.__setattr__(self, name, check_dtype(name, getattr(self, name), optional=optional))
+            _settle(self, **{name: check_dtype(name, getattr(self, name), optional=optional)})
         if self.parallel and self.norm_order not in ("before", "both"):
             raise ValueError(f"`parallel` needs a norm before each sub-layer, got norm_order={self.norm_order!r}")
 

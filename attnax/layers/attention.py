@@ -225,6 +225,7 @@ def _by_mask(layer, query, key, value, call: AttentionCall, cache):
     out = layer.attention_fn(query, keys, values, mask=combine_masks(seen.mask, rule), score_mod=mods, **call.dropout, **more)
     return out, cache
 
+# %% ../../nbs/42_layers.attention.ipynb #memory-styles
 def _by_memory(layer, query, call: AttentionCall, seen: KeysSeen):
     """A memory that reads itself, in place of the layer's kernel; it is causal, and knows its positions."""
     mods = compose_score_mods(call.score_mod, _rules(layer, causal=False) if layer.spec.chunk is not None else None,
@@ -282,12 +283,18 @@ STYLES = {
     "linear": CallStyle(_by_sums, "sums", _SCORES, "acts on scores, which linear attention does not have"),
     "lite": CallStyle(_by_gate, None, (*_SCORES, "causal"), "acts on scores, which lite attention does not have")}
 
-# %% ../../nbs/42_layers.attention.ipynb #projections
+# %% ../../nbs/42_layers.attention.ipynb #context-kv
 class ContextKV(NamedTuple):
     """Keys and values of a context, by head, rotated where the layer rotates."""
     keys: Float[Array, "b g k d"]   # Keys
     values: Float[Array, "b g k d"] # Values
 
+def _unit(x: Float[Array, "*n d"], eps: float) -> Float[Array, "*n d"]:
+    """Vectors of length sqrt(d)."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)).astype(x.dtype)
+
+# %% ../../nbs/42_layers.attention.ipynb #projections
 class Projections(nnx.Module):
     """From hidden states to queries, keys and values, and back."""
     def _make_projections(self, rngs, spec: AttentionSpec, in_features: int, out_features: int, dtype, param_dtype) -> None:
@@ -332,15 +339,6 @@ class Projections(nnx.Module):
         key = self._turned(self.key_proj, self.key_norm, context, position_ids)
         return ContextKV(key, self._heads(self.value_proj, None, context))
 
-    def _output(self, x, out) -> Float[Array, "b s m"]:
-        """Heads side by side, gated where the spec says so, projected."""
-        out = merge_heads(out)
-        return self.output_proj(out if self.out_gate_proj is None else out * jax.nn.sigmoid(self.out_gate_proj(x)))
-
-def _unit(x: Float[Array, "*n d"], eps: float) -> Float[Array, "*n d"]:
-    """Vectors of length sqrt(d)."""
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    return (wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)).astype(x.dtype)
 
 # %% ../../nbs/42_layers.attention.ipynb #layer
 class MultiHeadAttention(Projections):
@@ -475,6 +473,11 @@ class MultiHeadAttention(Projections):
         out = self._output(x, out)
         if own_cache: self._keep(cache)
         return out if kv_cache is None else (out, cache)
+
+    def _output(self, x, out) -> Float[Array, "b s m"]:
+        """Heads side by side, gated where the spec says so, projected."""
+        out = merge_heads(out)
+        return self.output_proj(out if self.out_gate_proj is None else out * jax.nn.sigmoid(self.out_gate_proj(x)))
 
     def _positions(self, cache: LayerCache | None, length: int):
         """Of a call's queries: after a memory, after each row's pages, in a device's share of a ring, or from 0 on."""

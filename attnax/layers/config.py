@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PosEmbType', 'Pool', 'Remat', 'check_fields', 'check_windows', 'repeating', 'FrozenRecord', 'check_pattern',
-           'BlocksConfig', 'TransformerConfig']
+           'LayerSpecs', 'ConfigSpecs', 'ConfigChecks', 'RunConfig', 'BlocksConfig', 'TransformerConfig']
 
 # %% ../../nbs/40_layers.config.ipynb #imports
 from collections.abc import Collection, Mapping, Sequence
@@ -78,9 +78,6 @@ class FrozenRecord(tuple):
     def __new__(cls, record: Mapping[str, Any]): return super().__new__(cls, sorted(dict(record).items()))
     def __repr__(self) -> str: return f"dict({', '.join(f'{k}={v!r}' for k, v in self)})"
 
-_OF_THE_MODEL = {"d_model", "num_layers", "norm_type", "norm_eps", "norm_scale_offset", "layer_pattern", "dropout_rate",
-                 "drop_path_rate", "scan_layers", "remat", "compute_dtype", "param_dtype"}
-
 def check_pattern(
     pattern: Sequence[Mapping[str, Any]] | None, # A record for each layer of a turn
     own: Collection[str]                         # Fields that a layer may change
@@ -93,82 +90,9 @@ def check_pattern(
         raise ValueError(f"`layer_pattern` changes {name!r}, which is no field of a layer: {', '.join(sorted(own))}")
     return tuple(FrozenRecord(record) for record in pattern)
 
-# %% ../../nbs/40_layers.config.ipynb #blocks-config
-@dataclass(frozen=True, kw_only=True)
-class BlocksConfig:
-    """What the configs of all models have: the fields about blocks, and the settings of a run."""
-    d_model: int = 512                           # Model width, `m`
-    num_heads: int = 8                           # Query heads, `h`
-    num_layers: int = 6                          # Blocks in the stack
-    d_ff: int = 2048                             # Width inside the feed-forward
-    num_kv_heads: int | None = None              # Key/value heads, `g`; `num_heads` when None
-    head_dim: int | None = None                  # Head width, `d`; `d_model // num_heads` when None
-    use_pre_norm: bool = True                    # Norm before each sub-layer, or after its residual
-    sandwich_norm: bool = False                  # Pre-norm only: a second norm after each sub-layer, before its residual
-    output_norm: bool = False                    # Norm of each sub-layer's output alone, before its residual
-    parallel_residual: bool = False              # Pre-norm only: attention and feed-forward side by side
-    norm_type: NormKind = "layer"                # LayerNorm or RMSNorm
-    norm_eps: float | None = None                # Epsilon of the norms; 1e-6 when None
-    norm_scale_offset: float = 0.0               # Added to the scales of RMSNorm
-    ff_activation: FfActivation = "gelu"         # Activation, gated or not
-    use_bias: bool = True                        # Biases in projections and feed-forwards
-    attention_bias: bool | tuple[str, ...] | None = None # Biases of attention: all, none, or "query" "key" "value" "output"
-    qk_norm: bool | QKNorm = False               # RMSNorm of queries and keys, per head; "full" width; "l2" without scales
-    qk_norm_offset: float = 0.0                  # Added to the scales of that norm
-    attention_scale: float | None = None         # Factor on scores; 1/sqrt(head width) when None
-    attention_softcap: float | None = None       # Bound on scores, by tanh
-    attention_window: int | tuple[int | None, ...] | None = None # Sliding window: keys on a side, or one such per layer
-    attention_chunk: int | None = None           # Pieces of the sequence that see only themselves
-    attention_sinks: bool = False                # Whether each head has a learned logit whose value is 0
-    output_gate: bool = False                    # Whether attention is gated by a sigmoid of its input, per channel
-    layer_scale_init: float | None = None        # Learned factor per channel on each sub-layer, starting here; None: no factor
-    num_experts: int | None = None               # Experts in place of the feed-forward; None: one feed-forward
-    experts_top_k: int = 2                       # Experts per token
-    renormalize_experts: bool = True             # Whether the weights of a token's experts add up to one
-    router_jitter: float = 0.0                   # Noise on the router's input in training
-    capacity_factor: float | None = None         # Room of an expert in fair shares; None: no token is ever dropped
-    layer_pattern: tuple[Mapping[str, Any], ...] | None = None # What layers change of these fields, in turns
-    attention_type: AttentionType | AttentionName = AttentionType.STANDARD # Kernel; a string is accepted
-    attention_block_size: int = 512              # Block size of the tiled kernels
-    linear_attention_chunk_size: int = 64        # Chunk of linear attention
-    dropout_rate: float = 0.1                    # On embeddings, attention weights and the output of each sub-layer
-    drop_path_rate: float = 0.0                  # Stochastic depth of the last block; rises from 0 in the first
-    scan_layers: bool = False                    # Whether layers are stored stacked and run by one loop: compiles as one does
-    remat: Remat = "nothing"                     # What a backward pass computes again of a layer; "dots": all but products
-    compute_dtype: str | None = None             # Dtype of the computation, such as "bfloat16"; that of the parameters when None
-    param_dtype: str = "float32"                 # Dtype of the parameters
-
-    layer_fields: ClassVar[frozenset[str]] = frozenset() # What else a layer may change
-
-    @property
-    def positions(self) -> Positions: # Of the layers
-        """How positions enter."""
-        return Positions()
-
-    def at_layer(
-        self,
-        layer: int        # Which
-    ) -> "BlocksConfig":  # A config of the same kind, in which nothing differs from layer to layer
-        """The fields as one layer has them. Raises: `ValueError` for a field that no layer may change."""
-        own = {"attention_window": check_windows(self.attention_window, self.num_layers)[layer], "layer_pattern": None}
-        if self.layer_pattern: own |= dict(self.layer_pattern[layer % len(self.layer_pattern)])
-        return replace(self, scan_layers=False, **own)
-
-    def block_spec(
-        self,
-        layer: int = 0,       # Which block of the stack
-        *,
-        causal: bool = False  # Whether a position sees only what came before
-    ) -> BlockSpec:           # What that block is
-        """Describe a block."""
-        c, norm = self.at_layer(layer), NormSpec(kind=self.norm_type, eps=self.norm_eps, scale_offset=self.norm_scale_offset)
-        order = ("both" if c.sandwich_norm else "output" if c.output_norm else "before") if c.use_pre_norm else "after"
-        return BlockSpec(
-            d_model=c.d_model, attention=c.attention_spec(causal=causal), feed_forward=c.feed_forward_spec(), norm=norm,
-            norm_order=order, parallel=c.parallel_residual, layer_scale_init=c.layer_scale_init, dropout_rate=c.dropout_rate,
-            drop_path_rate=self.drop_path_rate * layer / max(self.num_layers - 1, 1), dtype=c.compute_dtype,
-            param_dtype=c.param_dtype)
-
+# %% ../../nbs/40_layers.config.ipynb #layer-specs
+class LayerSpecs:
+    """From the fields of one layer to what it is."""
     def attention_spec(
         self,
         *,
@@ -193,6 +117,46 @@ class BlocksConfig:
             num_experts=self.num_experts, d_ff=self.d_ff, activation=self.ff_activation, top_k=self.experts_top_k,
             renormalize=self.renormalize_experts, router_jitter=self.router_jitter, capacity_factor=self.capacity_factor)
 
+# %% ../../nbs/40_layers.config.ipynb #config-specs
+class ConfigSpecs(LayerSpecs):
+    """From the fields of a config to its layers."""
+    layer_fields: ClassVar[frozenset[str]] = frozenset() # What else a layer may change
+
+    @property
+    def positions(self) -> Positions: # Of the layers
+        """How positions enter."""
+        return Positions()
+
+    def at_layer(
+        self,
+        layer: int        # Which
+    ) -> "ConfigSpecs":   # A config of the same kind, in which nothing differs from layer to layer
+        """The fields as one layer has them. Raises: `ValueError` for a field that no layer may change."""
+        own = {"attention_window": check_windows(self.attention_window, self.num_layers)[layer], "layer_pattern": None}
+        if self.layer_pattern: own |= dict(self.layer_pattern[layer % len(self.layer_pattern)])
+        return replace(self, scan_layers=False, **own)
+
+    def block_spec(
+        self,
+        layer: int = 0,       # Which block of the stack
+        *,
+        causal: bool = False  # Whether a position sees only what came before
+    ) -> BlockSpec:           # What that block is
+        """Describe a block."""
+        c, norm = self.at_layer(layer), NormSpec(kind=self.norm_type, eps=self.norm_eps, scale_offset=self.norm_scale_offset)
+        order = ("both" if c.sandwich_norm else "output" if c.output_norm else "before") if c.use_pre_norm else "after"
+        return BlockSpec(
+            d_model=c.d_model, attention=c.attention_spec(causal=causal), feed_forward=c.feed_forward_spec(), norm=norm,
+            norm_order=order, parallel=c.parallel_residual, layer_scale_init=c.layer_scale_init, dropout_rate=c.dropout_rate,
+            drop_path_rate=self.drop_path_rate * layer / max(self.num_layers - 1, 1), dtype=c.compute_dtype,
+            param_dtype=c.param_dtype)
+
+# %% ../../nbs/40_layers.config.ipynb #config-checks
+_OF_THE_MODEL = {"d_model", "num_layers", "norm_type", "norm_eps", "norm_scale_offset", "layer_pattern", "dropout_rate",
+                 "drop_path_rate", "scan_layers", "remat", "compute_dtype", "param_dtype"}
+
+class ConfigChecks:
+    """What must hold between the fields of a config."""
     def _check_blocks(self) -> None:
         """Raises: `ValueError` for fields that do not go together, in any layer."""
         head_dim = check_fields(self)
@@ -227,6 +191,56 @@ class BlocksConfig:
             raise ValueError(f"`pos_emb_type`={self.pos_emb_type!r} is a bias on scores, {clash}")
         for name in ("attention_window", "attention_chunk", "attention_scale", "attention_softcap", "attention_sinks"):
             if getattr(self, name) not in (None, False): raise ValueError(f"`{name}` acts on scores, {clash}")
+
+# %% ../../nbs/40_layers.config.ipynb #run-config
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How a model is run: its kernel, what it drops, how layers are stored and computed again, and in which dtypes."""
+    attention_type: AttentionType | AttentionName = AttentionType.STANDARD # Kernel; a string is accepted
+    attention_block_size: int = 512              # Block size of the tiled kernels
+    linear_attention_chunk_size: int = 64        # Chunk of linear attention
+    dropout_rate: float = 0.1                    # On embeddings, attention weights and the output of each sub-layer
+    drop_path_rate: float = 0.0                  # Stochastic depth of the last block; rises from 0 in the first
+    scan_layers: bool = False                    # Whether layers are stored stacked and run by one loop: compiles as one does
+    remat: Remat = "nothing"                     # What a backward pass computes again of a layer; "dots": all but products
+    compute_dtype: str | None = None             # Dtype of the computation, such as "bfloat16"; that of the parameters when None
+    param_dtype: str = "float32"                 # Dtype of the parameters
+
+# %% ../../nbs/40_layers.config.ipynb #blocks-config
+@dataclass(frozen=True, kw_only=True)
+class BlocksConfig(RunConfig, ConfigSpecs, ConfigChecks):
+    """What the configs of all models have: the fields about blocks, and the settings of a run."""
+    d_model: int = 512                           # Model width, `m`
+    num_heads: int = 8                           # Query heads, `h`
+    num_layers: int = 6                          # Blocks in the stack
+    d_ff: int = 2048                             # Width inside the feed-forward
+    num_kv_heads: int | None = None              # Key/value heads, `g`; `num_heads` when None
+    head_dim: int | None = None                  # Head width, `d`; `d_model // num_heads` when None
+    use_pre_norm: bool = True                    # Norm before each sub-layer, or after its residual
+    sandwich_norm: bool = False                  # Pre-norm only: a second norm after each sub-layer, before its residual
+    output_norm: bool = False                    # Norm of each sub-layer's output alone, before its residual
+    parallel_residual: bool = False              # Pre-norm only: attention and feed-forward side by side
+    norm_type: NormKind = "layer"                # LayerNorm or RMSNorm
+    norm_eps: float | None = None                # Epsilon of the norms; 1e-6 when None
+    norm_scale_offset: float = 0.0               # Added to the scales of RMSNorm
+    ff_activation: FfActivation = "gelu"         # Activation, gated or not
+    use_bias: bool = True                        # Biases in projections and feed-forwards
+    attention_bias: bool | tuple[str, ...] | None = None # Biases of attention: all, none, or "query" "key" "value" "output"
+    qk_norm: bool | QKNorm = False               # RMSNorm of queries and keys, per head; "full" width; "l2" without scales
+    qk_norm_offset: float = 0.0                  # Added to the scales of that norm
+    attention_scale: float | None = None         # Factor on scores; 1/sqrt(head width) when None
+    attention_softcap: float | None = None       # Bound on scores, by tanh
+    attention_window: int | tuple[int | None, ...] | None = None # Sliding window: keys on a side, or one such per layer
+    attention_chunk: int | None = None           # Pieces of the sequence that see only themselves
+    attention_sinks: bool = False                # Whether each head has a learned logit whose value is 0
+    output_gate: bool = False                    # Whether attention is gated by a sigmoid of its input, per channel
+    layer_scale_init: float | None = None        # Learned factor per channel on each sub-layer, starting here; None: no factor
+    num_experts: int | None = None               # Experts in place of the feed-forward; None: one feed-forward
+    experts_top_k: int = 2                       # Experts per token
+    renormalize_experts: bool = True             # Whether the weights of a token's experts add up to one
+    router_jitter: float = 0.0                   # Noise on the router's input in training
+    capacity_factor: float | None = None         # Room of an expert in fair shares; None: no token is ever dropped
+    layer_pattern: tuple[Mapping[str, Any], ...] | None = None # What layers change of these fields, in turns
 
 # %% ../../nbs/40_layers.config.ipynb #transformer-config
 @dataclass(frozen=True, kw_only=True)

@@ -128,11 +128,22 @@ def init_rolling_layer_cache(
     return RollingLayerCache(whole.keys, whole.values, whole.length, window)
 
 # %% ../../nbs/41a_layers.memory.ipynb #rounded
-def _rounded(x: Float[Array, "b g n d"]) -> tuple[Int[Array, "b g n d"], Float[Array, "b g n 1"]]:
-    """Vectors in 8 bits, and a factor for each."""
-    x = x.astype(jnp.float32)
-    step = jnp.max(abs(x), axis=-1, keepdims=True) / 127
-    return jnp.round(x / jnp.where(step == 0, 1, step)).astype(jnp.int8), step
+def _pieces(width: int) -> int: # Pieces of a vector that have a factor each
+    """Of 32 numbers, where they are so many or a multiple."""
+    return max(1, width // 32) if width % 32 == 0 else 1
+
+def _rounded(x: Float[Array, "*n d"]) -> tuple[Int[Array, "*n d"], Float[Array, "*n p"]]:
+    """Vectors in 8 bits, and a factor for each of their pieces; what is rounded is what the rounded factor leaves."""
+    cut = x.astype(jnp.float32).reshape(*x.shape[:-1], _pieces(x.shape[-1]), -1)
+    step = (jnp.max(abs(cut), axis=-1) / 127).astype(jnp.bfloat16)
+    exact = step.astype(jnp.float32)[..., None]
+    codes = jnp.clip(jnp.round(cut / jnp.where(exact == 0, 1, exact)), -127, 127)
+    return codes.astype(jnp.int8).reshape(x.shape), step
+
+def _widened(codes: Int[Array, "*n d"], step: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
+    """Undo `_rounded`, in float32."""
+    cut = codes.astype(jnp.float32).reshape(*step.shape, -1)
+    return (cut * step.astype(jnp.float32)[..., None]).reshape(codes.shape)
 
 # %% ../../nbs/41a_layers.memory.ipynb #int8-tiles
 class _Int8Tiles(TiledMemory):
@@ -154,14 +165,14 @@ class _Int8Tiles(TiledMemory):
     def read_tile(self, row, step) -> tuple[Float[Array, "g t d"], Float[Array, "g t e"], Bool[Array, " t"]]:
         """Keys and values of a tile, widened."""
         def cut(x): return lax.dynamic_slice(x, (row, 0, step * self.tile, 0), (1, x.shape[1], self.tile, x.shape[3]))[0]
-        key, value = (cut(x.keys).astype(jnp.float32) * cut(x.values) for x in (self.keys, self.values))
+        key, value = (_widened(cut(x.keys), cut(x.values)) for x in (self.keys, self.values))
         return key, value, jnp.ones(self.tile, bool)
 
 # %% ../../nbs/41a_layers.memory.ipynb #int8
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
 class Int8LayerCache(LayerCache, _Int8Tiles):
-    """Keys and values of one attention layer, post-rotation, in 8 bits with a factor per head and token."""
+    """Keys and values of one attention layer, post-rotation, in 8 bits with a factor per head, token and 32 numbers."""
     keys: KVLayerCache   # Rounded keys, and their factors in the place of values
     values: KVLayerCache # Rounded values, and their factors
     max_len: int = field(metadata={"static": True}) # Tokens that fit
@@ -195,8 +206,6 @@ class Int8LayerCache(LayerCache, _Int8Tiles):
         """With a length for each row."""
         return replace(self, keys=self.keys.per_row(), values=self.values.per_row())
 
-    def at_layer(self, index): return LayerCache.at_layer(self, index)
-
     def __repr__(self) -> str:
         keys, values = (getattr(x.keys, "shape", x.keys) for x in (self.keys, self.values))
         return f"Int8LayerCache(keys={keys}, values={values}, length={self.length})"
@@ -221,7 +230,8 @@ def init_int8_layer_cache(
     tiles = -(-max_len // 256)
     room = -(-max_len // tiles) * tiles     # whole tiles
     def part(width): return KVLayerCache(jnp.zeros((batch_size, num_kv_heads, room, width), jnp.int8),
-                                         jnp.zeros((batch_size, num_kv_heads, room, 1), jnp.float32), jnp.zeros((), jnp.int32))
+                                         jnp.zeros((batch_size, num_kv_heads, room, _pieces(width)), jnp.bfloat16),
+                                         jnp.zeros((), jnp.int32))
     return Int8LayerCache(part(head_dim), part(value_dim), max_len)
 
 # %% ../../nbs/41a_layers.memory.ipynb #pages

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Caches', 'KeysSeen', 'LayerCache', 'rewound', 'grown', 'KVLayerCache', 'widen_mask', 'check_sizes',
-           'init_kv_layer_cache', 'update_kv_layer_cache', 'check_new', 'LayerSlot', 'StackedParts', 'StackedCaches',
-           'caches_length', 'take_caches', 'rewind_caches', 'caches_per_row', 'check_layer_cache']
+           'init_kv_layer_cache', 'write_rows', 'update_kv_layer_cache', 'check_new', 'LayerSlot', 'StackedParts',
+           'StackedCaches', 'caches_length', 'take_caches', 'rewind_caches', 'caches_per_row', 'check_layer_cache']
 
 # %% ../../nbs/41_layers.cache.ipynb #imports
 from collections.abc import Sequence
@@ -128,7 +128,7 @@ class KVLayerCache(LayerCache):
     def written(self, keys_new, values_new, start, end) -> "KVLayerCache":
         """With new rows at `start`, and length `end`; see `update_kv_layer_cache`."""
         if not keys_new.shape[2]: return replace(self, length=end)
-        return KVLayerCache(_write(self.keys, keys_new, start), _write(self.values, values_new, start), end)
+        return KVLayerCache(write_rows(self.keys, keys_new, start), write_rows(self.values, values_new, start), end)
 
     def check_room(self, n: int) -> None:
         """Raises: `ValueError` for more tokens than fit, where that is known; `length` may be of many layers."""
@@ -196,15 +196,22 @@ def init_kv_layer_cache(
     return KVLayerCache(keys, values, jnp.zeros((), jnp.int32))
 
 # %% ../../nbs/41_layers.cache.ipynb #write
-def _write(
+def write_rows(
     buffer: Float[Array, "*layers b g max_len d"], # Where to write
     new: Float[Array, "b g n d"],                  # Rows to write, `n <= max_len`
     start: int | Int[Array, "*b"],                 # Where the first row goes, for all sequences or for each
     layer: tuple[Int[Array, ""], ...] = ()         # Which layer's buffer, where those of a stack lie in one
 ) -> Float[Array, "*layers b g max_len d"]:        # The buffer; rows outside it were dropped, no other row was moved
     """Write rows at `start`: in place in a loop's carry, and never over rows that are not theirs."""
-    if jnp.ndim(start): return _write_each(buffer, new.astype(buffer.dtype), start, layer)
-    n, new, zero = new.shape[2], new.astype(buffer.dtype).reshape(*(1 for _ in layer), *new.shape), np.int32(0)
+    new = new.astype(buffer.dtype)
+    if jnp.ndim(start): return _scatter(buffer, new, start, layer)
+    if isinstance(start, jax.core.Tracer) and not layer and 1 in buffer.shape[:2]:
+        return lax.platform_dependent(buffer, new, start, cpu=_scatter, default=_write_slice)
+    return _write_slice(buffer, new, start, layer)
+
+def _write_slice(buffer, new, start, layer=()) -> Array:
+    """Write the same place in all sequences, as a slice."""
+    n, new, zero = new.shape[2], new.reshape(*(1 for _ in layer), *new.shape), np.int32(0)
     at = lambda row: (*layer, zero, zero, row, zero)
     if not isinstance(start, jax.core.Tracer): return lax.dynamic_update_slice(buffer, new, at(np.int32(start)))
     landing = jnp.clip(start, 0, buffer.shape[-2] - n).astype(jnp.int32)
@@ -214,12 +221,21 @@ def _write(
     mine = ((0 <= source) & (source < n))[:, None]
     return lax.dynamic_update_slice(buffer, jnp.where(mine, shifted, there), at(landing))
 
-def _write_each(buffer, new, start: Int[Array, " b"], layer) -> Array:
-    """Write each sequence's rows at its own place; what falls outside goes nowhere."""
-    b, _, n = new.shape[:3]
-    to = start[:, None] + jnp.arange(n, dtype=start.dtype)
-    where = (*layer, jnp.arange(b)[:, None], slice(None), jnp.where(to < 0, buffer.shape[-2], to))
-    return buffer.at[where].set(new.swapaxes(1, 2), mode="drop", unique_indices=True)
+# %% ../../nbs/41_layers.cache.ipynb #scatter
+def _scatter(
+    buffer: Float[Array, "*layers b g max_len d"], # Where to write
+    new: Float[Array, "b g n d"],                  # Rows to write
+    start: Int[Array, "*b"],                       # Where the first row goes, for all sequences or for each
+    layer: tuple[Int[Array, ""], ...] = ()         # Which layer's buffer
+) -> Float[Array, "*layers b g max_len d"]:        # The buffer; rows outside it went nowhere
+    """Write rows by index."""
+    b, g, n, d = new.shape
+    to = start[..., None] + jnp.arange(n, dtype=start.dtype).reshape((1,) * start.ndim + (-1,))
+    to = jnp.where(to < 0, buffer.shape[-2], to).reshape(-1, 1, n)
+    if b * g == 1: # By channel, so that there are several
+        where, new = (0, 0, to[0, 0][:, None], jnp.arange(d)[None]), new[0, 0]
+    else: where = jnp.arange(b)[:, None, None], jnp.arange(g)[None, :, None], to
+    return buffer.at[(*layer, *where)].set(new, mode="drop", unique_indices=True)
 
 # %% ../../nbs/41_layers.cache.ipynb #update-cache
 def _check_start(cache, start) -> None:
@@ -300,7 +316,7 @@ class LayerSlot(LayerCache):
     def written(self, keys_new, values_new, start, end) -> "LayerSlot":
         """With new rows at `start`, and length `end`."""
         (keys, values, length), at = (self.whole.keys, self.whole.values, self.whole.length), (self.index,)
-        if keys_new.shape[2]: keys, values = _write(keys, keys_new, start, at), _write(values, values_new, start, at)
+        if keys_new.shape[2]: keys, values = write_rows(keys, keys_new, start, at), write_rows(values, values_new, start, at)
         return LayerSlot(KVLayerCache(keys, values, length.at[self.index].set(end)), self.index)
 
     def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple["LayerSlot", KeysSeen]:

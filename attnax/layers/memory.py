@@ -23,7 +23,7 @@ from ..kernels.paged import paged_attention
 from ..kernels.paged_cache import PagedKVCache, TiledMemory, append_kv_batched, init_paged_kv_cache
 from .cache import (
     KeysSeen, KVLayerCache, LayerCache, StackedCaches, check_new, check_sizes, grown, init_kv_layer_cache, rewound,
-    update_kv_layer_cache, widen_mask)
+    update_kv_layer_cache, widen_mask, write_rows)
 from .config import TransformerConfig, repeating
 from .specs import AttentionSpec, AttentionType, check_choice
 from ..typing import BoundKernel
@@ -33,7 +33,7 @@ def _ring_write(ring: Array, new: Array, start, end: Int[Array, ""]) -> Array:
     """Put the last of the new rows into their slots, the same for all sequences."""
     slots, n = ring.shape[2], min(new.shape[2], ring.shape[2])
     new = new[:, :, new.shape[2] - n:]
-    if n == 1: return lax.dynamic_update_slice_in_dim(ring, new, (end - 1) % slots, axis=2)
+    if n == 1: return write_rows(ring, new, (end - 1) % slots)
     return ring.at[:, :, (end - n + jnp.arange(n)) % slots].set(new)
 
 def _ring_write_each(ring: Array, new: Array, start: Int[Array, " b"], end: Int[Array, " b"]) -> Array:

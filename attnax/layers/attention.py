@@ -180,6 +180,10 @@ def _rules(layer, causal: bool) -> ScoreMod | None:
     chunk = None if spec.chunk is None else chunked_mod(spec.chunk)
     return compose_score_mods(window if window is not None else causal_mod() if causal else None, chunk)
 
+def _local(layer) -> ScoreMod | None:
+    """Window and chunks as a mod, for kernels that are causal by themselves."""
+    return None if layer.spec.sees is None else _rules(layer, causal=True)
+
 def _scaled(layer, query) -> tuple[Array, dict]:
     """Queries and keywords that bring the layer's `scale` to the kernel."""
     scale = layer.spec.scale
@@ -210,7 +214,9 @@ def _by_mods(layer, query, key, value, call: AttentionCall, cache):
 def _by_mask(layer, query, key, value, call: AttentionCall, cache):
     """A kernel of yours: causality, window and chunks are a mask, for it may ignore mods; heads are repeated where it asks."""
     cache, past, seen = _take_in(cache, key, value, call)
-    if seen.kernel is not None: return _by_memory(layer, query, call, seen), cache
+    if seen.kernel is not None: raise NotImplementedError(
+        f"`kv_cache`: a {type(cache).__name__} is read by softmax attention of its own, and {kernel_name(layer.attention_fn)} "
+        "would never be called: use a memory of plain keys, such as KVLayerCache")
     if call.score_mod is not None: check_takes(layer.attention_fn, "score_mod", "score_mod")
     if not call.dropout["deterministic"]: check_takes(layer.attention_fn, "dropout_rate", "dropout")
     keys, values, mods, spec = seen.keys, seen.values, call.score_mod, layer.spec
@@ -228,8 +234,7 @@ def _by_mask(layer, query, key, value, call: AttentionCall, cache):
 # %% ../../nbs/42_layers.attention.ipynb #memory-styles
 def _by_memory(layer, query, call: AttentionCall, seen: KeysSeen):
     """A memory that reads itself, in place of the layer's kernel; it is causal, and knows its positions."""
-    mods = compose_score_mods(call.score_mod, _rules(layer, causal=False) if layer.spec.chunk is not None else None,
-                              None if layer.spec.window is None else sliding_window_mod(layer.spec.window))
+    mods = compose_score_mods(call.score_mod, _local(layer))
     out, lse = seen.kernel(query, mask=seen.mask, score_mod=mods, scale=layer.spec.scale, return_lse=True, **call.dropout,
                            broadcast_dropout=layer.spec.broadcast_dropout)
     if not layer.spec.sinks: return out
@@ -238,8 +243,7 @@ def _by_memory(layer, query, call: AttentionCall, seen: KeysSeen):
 
 def _by_pages(layer, query, key, value, call: AttentionCall, cache):
     """Pages bound to the kernel: the call's own keys and values come after them, causally."""
-    mods = compose_score_mods(call.score_mod, None if layer.spec.window is None else sliding_window_mod(layer.spec.window),
-                              None if layer.spec.chunk is None else chunked_mod(layer.spec.chunk))
+    mods = compose_score_mods(call.score_mod, _local(layer))
     query, more = _scaled(layer, query)
     return layer.attention_fn(query, key, value, mask=call.mask, score_mod=mods, **call.dropout, **more,
                               broadcast_dropout=layer.spec.broadcast_dropout), cache

@@ -28,7 +28,7 @@ class KeysSeen(NamedTuple):
     values: Float[Array, "b g k e"] | None       # Values; None where `kernel` reads them itself
     mask: Bool[Array, "#b #h #q #k"] | None      # True = may attend
     positions: Int[Array, "*b k"] | None = None  # Of the keys, below 0 where there is none; 0, 1, 2, ... when None
-    kernel: AttentionFn | None = None            # Called with queries alone; causal, and at home in their positions
+    kernel: AttentionFn | None = None            # Called with queries and the words of `paged_attention`; causal by itself
 
 # %% ../../nbs/41_layers.cache.ipynb #layer-cache
 class LayerCache:

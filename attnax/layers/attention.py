@@ -28,14 +28,15 @@ from ..kernels.ring import ring_position
 from ..kernels.score_mods import (
     causal_mod, chunked_mod, compose_score_mods, in_chunk, in_window, shift_mod, sliding_window_mod, softcap_mod)
 from ..kernels.standard import standard_attention
-from .cache import KeysSeen, KVLayerCache, LayerCache, check_layer_cache, init_kv_layer_cache
+from .cache import (
+    KeysSeen, KVLayerCache, LayerCache, check_layer_cache, init_kv_layer_cache, positions_from)
 from .embeddings import check_rngs
 from .feedforward import dropout_rngs
 from .memory import LinearLayerCache, init_linear_layer_cache, update_linear_layer_cache
 from .norms import RMSNorm
 from .positions import Positions, Rope
 from .rope import RopeScaling
-from .specs import PROJECTIONS, AttentionSpec, AttentionType, QKNorm, check_choice, check_heads
+from .specs import PROJECTIONS, AttentionSpec, AttentionType, QKNorm, check_alone, check_choice, check_heads
 from ..typing import AttentionFn, BoundKernel, ScoreMod, as_value, kernel_attr
 
 # %% ../../nbs/42_layers.attention.ipynb #heads
@@ -152,7 +153,7 @@ def mask_of_new(
 ) -> Bool[Array, "#b 1 1 n"] | None:      # Mask over the new tokens; True where the given one says nothing
     """What a mask over positions says of the tokens at `past ... past+n-1`."""
     if mask is None: return None
-    at = jnp.asarray(past)[..., None] + jnp.arange(num_new).reshape((1,) * jnp.ndim(past) + (-1,))
+    at = positions_from(past, num_new)
     if at.ndim == 1: return jnp.take(mask, at, axis=-1, mode="fill", fill_value=True)
     mask = jnp.broadcast_to(mask, (at.shape[0], *mask.shape[1:]))
     return jnp.take_along_axis(mask, at[:, None, None], axis=-1, mode="fill", fill_value=True)
@@ -385,6 +386,7 @@ class MultiHeadAttention(Projections):
         scale: float | None = None,         # Factor on scores; 1/sqrt(d) when None
         softcap: float | None = None        # Bound on scores, by tanh, before every mod
     ):
+        words = locals()
         check_rngs(rngs)
         if (spec is None) == (num_heads is None):
             raise ValueError("a layer is made from `spec` or from `num_heads` and what goes with it: give one of them")
@@ -400,6 +402,7 @@ class MultiHeadAttention(Projections):
                 score_mod=score_mod, attention_fn=attention_fn,
                 kernel=check_choice("attention_type", attention_type, AttentionType), block_size=attention_block_size,
                 chunk_size=linear_attention_chunk_size, dropout_rate=dropout_rate, broadcast_dropout=broadcast_dropout)
+        else: check_alone(MultiHeadAttention.__init__, words, ("spec", "out_features", "dtype", "param_dtype", "decode"))
         kernel = pick_kernel(spec.kernel, block_size=spec.block_size, chunk_size=spec.chunk_size)
         self.attention_fn = kernel if spec.attention_fn is None else as_value(spec.attention_fn)
         check_kernel(self.attention_fn)
@@ -489,7 +492,7 @@ class MultiHeadAttention(Projections):
         if cache is not None: past = cache.length
         elif pages is not None: past = pages.seq_lengths
         else: past = ring_position(_bound(self.attention_fn, "axis_name"), length)
-        return jnp.asarray(past)[..., None] + jnp.arange(length).reshape((1,) * jnp.ndim(past) + (-1,))
+        return positions_from(past, length)
 
     def _mods(self, of_call: ScoreMod | None) -> ScoreMod | None:
         """The bound on scores, the layer's mod, the call's."""

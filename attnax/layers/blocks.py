@@ -23,7 +23,8 @@ from .moe import MixtureOfExperts
 from .norms import create_norm
 from .positions import Positions, Rope
 from .rope import RopeScaling
-from .specs import AttentionSpec, AttentionType, BlockSpec, FeedForwardSpec, FfActivation, NormKind, QKNorm
+from .specs import (
+    AttentionSpec, AttentionType, BlockSpec, FeedForwardSpec, FfActivation, NormKind, QKNorm, check_alone)
 from ..typing import AttentionFn, ScoreMod
 
 # %% ../../nbs/43_layers.blocks.ipynb #branch
@@ -66,9 +67,6 @@ class ResidualBlock(nnx.Module):
             y, aux = self.ffn(y, deterministic=deterministic, padding_mask=padding_mask)
             return y
         return self._residual(x, number, feed, deterministic, source), aux
-
-    @property
-    def parallel_residual(self) -> bool: return self.spec.parallel # Whether all sub-layers read the same stream
 
 # %% ../../nbs/43_layers.blocks.ipynb #make-parts
 def make_feed_forward(
@@ -145,10 +143,10 @@ class EncoderBlock(ResidualBlock):
         dtype: jnp.dtype | None = None,       # Of the computation
         param_dtype: jnp.dtype = jnp.float32  # Of the parameters
     ):
+        words = locals()
         check_rngs(rngs)
         if isinstance(d_model, BlockSpec):
-            if num_heads is not None or d_ff is not None:
-                raise ValueError("`num_heads` and `d_ff` are in the spec that the block is made from")
+            check_alone(EncoderBlock.__init__, words, ("score_mod", "attention_fn"))
             spec = replace(d_model, attention=replace(
                 d_model.attention, score_mod=compose_score_mods(d_model.attention.score_mod, score_mod),
                 attention_fn=d_model.attention.attention_fn if attention_fn is None else attention_fn))
@@ -204,7 +202,7 @@ class EncoderBlock(ResidualBlock):
     ):                             # A block
         """Make a block of a configured model."""
         spec = (replace(config, **overrides) if overrides else config).block_spec(layer, causal=causal)
-        return cls(rngs, spec, score_mod=score_mod, attention_fn=attention_fn, causal=causal)
+        return cls(rngs, spec, score_mod=score_mod, attention_fn=attention_fn)
 
     def __call__(
         self,
@@ -264,7 +262,8 @@ class DecoderBlock(EncoderBlock):
 
     def __init__(self, rngs: nnx.Rngs, d_model: BlockSpec | int, *args, causal: bool = True, **kwargs):
         """Takes what `EncoderBlock` takes; causal unless told otherwise."""
-        super().__init__(rngs, d_model, *args, causal=causal, **kwargs)
+        if not isinstance(d_model, BlockSpec): kwargs["causal"] = causal
+        super().__init__(rngs, d_model, *args, **kwargs)
 
     def _make(self, rngs: nnx.Rngs, spec: BlockSpec) -> None:
         """The sub-modules; what self-attention knows of distances means nothing between two sequences."""

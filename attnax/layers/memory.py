@@ -22,8 +22,8 @@ from ..kernels.linear import LinearState, init_linear_state
 from ..kernels.paged import paged_attention
 from ..kernels.paged_cache import PagedKVCache, TiledMemory, append_kv_batched, init_paged_kv_cache
 from .cache import (
-    KeysSeen, KVLayerCache, LayerCache, StackedCaches, check_new, check_sizes, grown, init_kv_layer_cache, rewound,
-    update_kv_layer_cache, widen_mask, write_rows)
+    KeysSeen, KVLayerCache, LayerCache, StackedCaches, check_fits, check_new, check_sizes, grown, init_kv_layer_cache,
+    positions_from, rewound, update_kv_layer_cache, widen_mask, write_rows)
 from .config import TransformerConfig, repeating
 from .specs import AttentionSpec, AttentionType, check_choice
 from ..typing import BoundKernel
@@ -88,8 +88,7 @@ class RollingLayerCache(LayerCache):
         else:
             keys, values = (jnp.concatenate([old, x.astype(old.dtype)], axis=2)
                             for old, x in ((self.keys, keys_new), (self.values, values_new)))
-            own = self.length[..., None] + jnp.arange(n, dtype=jnp.int32).reshape((1,) * jnp.ndim(self.length) + (-1,))
-            at = jnp.concatenate([_ring_positions(self.length, self.slots), own], axis=-1)
+            at = jnp.concatenate([_ring_positions(self.length, self.slots), positions_from(self.length, n)], axis=-1)
         return new, KeysSeen(keys.astype(keys_new.dtype), values.astype(values_new.dtype), _mask_at(mask, at), at)
 
     def rewind(self, n) -> "RollingLayerCache":
@@ -182,16 +181,15 @@ class Int8LayerCache(LayerCache, _Int8Tiles):
     @property
     def overflowed(self) -> Bool[Array, "*b"]: return self.length > self.max_len
 
-    def check_room(self, n: int) -> None:
-        """Raises: `ValueError` for more tokens than fit, where that is known; `length` may be of many layers."""
-        if isinstance(self.length, jax.core.Tracer) or np.max(self.length, initial=0) + n <= self.max_len: return
-        at = np.max(self.length)
-        raise ValueError(f"KV cache overflow: {n} tokens at position {at} do not fit into max_len={self.max_len}")
+    def check_room(self, n) -> None:
+        """Raises: `ValueError` for more tokens than fit, where that is known."""
+        check_fits(self.length, n, self.max_len)
 
     def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple["Int8LayerCache", KeysSeen]:
         """With new tokens at the end, and a kernel that reads all of them; `mask` is over positions."""
         past = self.length
-        if num_new is None: self.check_room(keys_new.shape[2])
+        grown(past, keys_new.shape[2], num_new)
+        self.check_room(keys_new.shape[2] if num_new is None else num_new)
         keys, values = (update_kv_layer_cache(old, *_rounded(x), num_new=num_new)
                         for old, x in ((self.keys, keys_new), (self.values, values_new)))
         new = replace(self, keys=keys, values=values)

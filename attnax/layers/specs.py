@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['NormKind', 'NormOrder', 'QKNorm', 'FfActivation', 'AttentionName', 'PROJECTIONS', 'AttentionType', 'check_choice',
            'check_heads', 'check_biases', 'check_dtype', 'check_rate', 'AttentionSpec', 'FeedForwardSpec',
-           'ExpertsSpec', 'NormSpec', 'BlockSpec', 'spec_to_dict', 'spec_from_dict']
+           'ExpertsSpec', 'NormSpec', 'BlockSpec', 'spec_to_dict', 'spec_from_dict', 'check_alone']
 
 # %% ../../nbs/39_layers.specs.ipynb #imports
+import inspect
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum, StrEnum
 from typing import Any, Literal, get_args
@@ -291,3 +293,15 @@ def spec_from_dict(
     unknown = set(record) - {"spec"} - {f.name for f in fields(kinds[kind])}
     if unknown: raise ValueError(f"{kind} has no field {', '.join(map(repr, sorted(unknown)))}")
     return kinds[kind](**{name: spec_from_dict(x) for name, x in record.items() if name != "spec"})
+
+# %% ../../nbs/39_layers.specs.ipynb #alone
+def check_alone(
+    make: Callable,           # What takes a spec, or the words of one
+    given: Mapping[str, Any], # The words that it was given
+    beside: Collection[str]   # Words that may stand beside a spec
+) -> None:
+    """Raises: `ValueError` for a word that is not at its default, where a spec says it already."""
+    for name, word in inspect.signature(make).parameters.items():
+        if name in beside or word.default is inspect.Parameter.empty: continue
+        if given[name] is not word.default and given[name] != word.default:
+            raise ValueError(f"`{name}` is a part of the spec that this is made from: change the spec, got {given[name]!r}")

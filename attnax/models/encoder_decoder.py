@@ -14,11 +14,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.attention import ContextKV
 from ..layers.blocks import DecoderBlock
-from ..layers.cache import LayerCache, StackedParts
+from ..layers.cache import LayerCache, StackedParts, caches_length, positions_from
 from ..layers.config import TransformerConfig
 from ..layers.stack import run_blocks
-from .transformer import (
-    TransformerDecoder, TransformerEncoder, as_key_mask, language_head, make_head, positions_after)
+from .transformer import TransformerDecoder, TransformerEncoder, as_key_mask, language_head, make_head
 from ..typing import AttentionFn, ScoreMod
 
 # %% ../../nbs/53_models.encoder_decoder.ipynb #cross-decoder
@@ -64,7 +63,7 @@ class CrossDecoder(TransformerDecoder):
         if memory is not None and len(memory) != len(self.layers):
             raise ValueError(f"`memory` must hold keys and values for {len(self.layers)} layers, got {len(memory)}")
         input_ids, caches = self._check(input_ids, layer_kv_caches, num_new_tokens)
-        if position_ids is None and caches is not None: position_ids = positions_after(caches, input_ids.shape[1])
+        if position_ids is None and caches is not None: position_ids = positions_from(caches_length(caches), input_ids.shape[1])
         mask, cross = as_key_mask(padding_mask), as_key_mask(source_mask)
         x = self._embed(input_ids, position_ids, token_type_ids, deterministic)
         def step(layer, x, cache, own, **common): return layer(

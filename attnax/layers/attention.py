@@ -304,17 +304,16 @@ class Projections(nnx.Module):
     """From hidden states to queries, keys and values, and back."""
     def _make_projections(self, rngs, spec: AttentionSpec, in_features: int, out_features: int, dtype, param_dtype) -> None:
         """The sub-modules."""
-        self.spec, self.in_features = spec, in_features
-        linear = functools.partial(nnx.Linear, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         inner, groups = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+        linear = functools.partial(nnx.Linear, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.query_proj = linear(in_features, inner, use_bias="query" in spec.bias)
-        self.key_proj = linear(in_features, groups, use_bias="key" in spec.bias)
-        self.value_proj = linear(in_features, groups, use_bias="value" in spec.bias)
+        own = [None if spec.keys_given else linear(in_features, groups, use_bias=n in spec.bias) for n in ("key", "value")]
+        self.key_proj, self.value_proj = own
         self.output_proj = linear(inner, out_features, use_bias="output" in spec.bias)
-        norm = functools.partial(RMSNorm, rngs=rngs, epsilon=spec.norm_eps, scale_offset=spec.qk_norm_offset,
-                                 dtype=dtype, param_dtype=param_dtype)
-        wide = {"head": (spec.head_dim, spec.head_dim), "full": (inner, groups)}.get(spec.qk_norm)
-        self.query_norm, self.key_norm = (None, None) if wide is None else map(norm, wide)
+        norm = functools.partial(
+            RMSNorm, rngs=rngs, epsilon=spec.norm_eps, scale_offset=spec.qk_norm_offset, dtype=dtype, param_dtype=param_dtype)
+        q, k = {"head": (spec.head_dim, spec.head_dim), "full": (inner, groups)}.get(spec.qk_norm, (None, None))
+        self.query_norm, self.key_norm = q and norm(q), None if spec.keys_given else k and norm(k)
         self.out_gate_proj = linear(in_features, inner, use_bias=False) if spec.output_gate else None
         self.sinks = nnx.Param(jnp.zeros(spec.num_heads, param_dtype)) if spec.sinks else None
 
@@ -338,11 +337,12 @@ class Projections(nnx.Module):
         position_ids: Int[Array, "#b k"] | None = None # Their positions for rotation; 0 ... k-1 when None
     ) -> ContextKV:                                    # For `context_kv=`
         """Keys and values of a sequence that many calls attend to: project it once, decode against it for as long as you like."""
+        if self.spec.keys_given: raise ValueError("`keys_given`: this layer reads keys of an earlier layer, and projects none")
         if position_ids is None: position_ids = jnp.arange(context.shape[1])
         elif not self.spec.positions.turns:
             raise ValueError("`position_ids` turns keys, and this layer turns nothing: its positions are not rotary")
-        key = self._turned(self.key_proj, self.key_norm, context, position_ids)
-        return ContextKV(key, self._heads(self.value_proj, None, context))
+        keys = self._turned(self.key_proj, self.key_norm, context, position_ids)
+        return ContextKV(keys, self._heads(self.value_proj, None, context))
 
 
 # %% ../../nbs/42_layers.attention.ipynb #layer
@@ -414,6 +414,7 @@ class MultiHeadAttention(Projections):
         self._check_spec(spec)
         out_features = in_features if out_features is None else out_features
         spec = replace(spec, score_mod=None, attention_fn=None)
+        self.spec, self.in_features = spec, in_features
         self._make_projections(rngs, spec, in_features, out_features, dtype, param_dtype)
         if self.kernel_kind == "lite":
             self.gate_proj = nnx.Linear(spec.head_dim, spec.head_dim, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
@@ -437,6 +438,9 @@ class MultiHeadAttention(Projections):
             if (self.score_mod if name == "score_mod" else getattr(spec, name)) in (None, False): continue
             raise NotImplementedError(f"`{name}` {self.style.lacks}; use a softmax kernel" + (
                 " or LINEAR" if name == "causal" else ""))
+        if spec.keys_given and self.style.keeps != "keys":
+            raise NotImplementedError(
+                f"`keys_given` needs a softmax kernel, and {kernel_name(self.attention_fn)} reads no other's keys")
         if self.kernel_kind is not None: return
         for name, value, trait in (("score_mod", self.score_mod, "score_mod"), ("softcap", spec.softcap, "score_mod"),
                                    ("sinks", spec.sinks or None, "sinks")):
@@ -472,7 +476,8 @@ class MultiHeadAttention(Projections):
             raise ValueError("`num_new_tokens` says what a memory takes in, and the call has no `kv_cache`")
         if position_ids_q is None: position_ids_q = self._positions(cache, x.shape[1])
         query = self._turned(self.query_proj, self.query_norm, x, position_ids_q)
-        if context_kv is None:
+        if self.spec.keys_given: context_kv = None, None
+        elif context_kv is None:
             if position_ids_kv is None and not cross and self.spec.positions.turns: position_ids_kv = position_ids_q
             context_kv = self.project_context(x if context is None else context, position_ids=position_ids_kv)
         call = AttentionCall(mask, self._mods(score_mod), self._dropout(deterministic), num_new_tokens)
@@ -489,7 +494,7 @@ class MultiHeadAttention(Projections):
     def _positions(self, cache: LayerCache | None, length: int):
         """Of a call's queries: after a memory, after each row's pages, in a device's share of a ring, or from 0 on."""
         pages = _bound(self.attention_fn, "cache")
-        if cache is not None: past = cache.length
+        if cache is not None: past = 0 if cache.length is None else cache.length
         elif pages is not None: past = pages.seq_lengths
         else: past = ring_position(_bound(self.attention_fn, "axis_name"), length)
         return positions_from(past, length)
@@ -519,12 +524,15 @@ class MultiHeadAttention(Projections):
 
     def _check_cache(self, cache: LayerCache | None) -> None:
         """Raises: `ValueError` for a cache of another kernel's kind; `NotImplementedError` where no cache would do."""
+        if cache is not None: check_layer_cache(cache, "kv_cache")
+        if self.spec.keys_given != (cache is not None and cache.given): raise ValueError(
+            f"`kv_cache` of a layer with keys_given={self.spec.keys_given} must be {'a' if self.spec.keys_given else 'no'} "
+            f"BorrowedLayerCache, which shows an earlier layer's keys, got {type(cache).__name__}")
         if cache is None: return
         if self.kernel_kind == "lite":
             raise NotImplementedError("`kv_cache`: lite attention sees the whole sequence; use a softmax kernel or LINEAR")
         if self.kernel_kind == "paged":
             raise ValueError("`kv_cache`: paged attention keeps keys and values in its pages; give one or the other")
-        check_layer_cache(cache, "kv_cache")
         if cache.keeps == self.style.keeps: return cache.check_layer(self.spec.sees)
         kind, maker = (("LinearLayerCache", "init_linear_layer_cache") if self.style.keeps == "sums"
                        else ("KVLayerCache", "init_kv_layer_cache"))
@@ -547,7 +555,8 @@ class MultiHeadAttention(Projections):
         context: Float[Array, "b k m"] | None = None,   # Hidden states to attend to; `x` when None
         mask: Bool[Array, "#b #h #q #k"] | None = None, # True = may attend
         position_ids: Int[Array, "*b s"] | None = None, # Positions for rotation; from 0 on when None
-        score_mod: ScoreMod | None = None               # Mod of this call, after the layer's own
+        score_mod: ScoreMod | None = None,              # Mod of this call, after the layer's own
+        keys_seen: KeysSeen | None = None               # What an earlier layer read, for a layer without keys of its own
     ) -> Float[Array, "b h q k"]:                       # The weights, which no kernel keeps; rows add up to one
         """Who looks at whom: the output of the kernel for values that are unit vectors. For pictures; O(q·k) memory.
 
@@ -556,7 +565,8 @@ class MultiHeadAttention(Projections):
         if self.kernel_kind in ("linear", "lite", "paged"):
             raise NotImplementedError(f"`attention_weights`: {self.kernel_kind} attention has none to show; use a softmax kernel")
         own = position_ids if context is None and self.spec.positions.turns else None
-        key = self.project_context(x if context is None else context, position_ids=own).keys
+        if keys_seen is not None: key, mask = keys_seen.keys, keys_seen.mask
+        else: key = self.project_context(x if context is None else context, position_ids=own).keys
         places = jnp.arange(x.shape[1]) if position_ids is None else position_ids
         query = self._turned(self.query_proj, self.query_norm, x, places)
         units = jnp.broadcast_to(jnp.eye(key.shape[2], dtype=key.dtype), (*key.shape[:3], key.shape[2]))

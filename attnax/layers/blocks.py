@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..kernels.score_mods import compose_score_mods
 from .attention import ContextKV, MultiHeadAttention
-from .cache import LayerCache
+from .cache import KeysSeen, LayerCache
 from .config import BlocksConfig
 from .embeddings import check_rngs
 from .feedforward import FeedForward, dropout_rngs
@@ -243,11 +243,12 @@ class EncoderBlock(ResidualBlock):
         *,
         mask: Bool[Array, "#b #h #q #k"] | None = None, # True = may attend
         position_ids: Int[Array, "*b s"] | None = None, # Positions, for blocks that rotate
-        score_mod: ScoreMod | None = None               # Mod of this call
+        score_mod: ScoreMod | None = None,              # Mod of this call
+        keys_seen: KeysSeen | None = None               # What an earlier layer read, for a block without keys of its own
     ) -> Float[Array, "b h s s"]:                       # Rows add up to one
         """Who looks at whom in self-attention. For pictures; O(s²) memory. Raises: `NotImplementedError` without weights."""
         return self.self_attn.attention_weights(
-            self._normed(x, 1, "before"), mask=mask, position_ids=position_ids, score_mod=score_mod)
+            self._normed(x, 1, "before"), mask=mask, position_ids=position_ids, score_mod=score_mod, keys_seen=keys_seen)
 
 # %% ../../nbs/43_layers.blocks.ipynb #decoder-block
 class DecoderBlock(EncoderBlock):
@@ -268,7 +269,8 @@ class DecoderBlock(EncoderBlock):
     def _make(self, rngs: nnx.Rngs, spec: BlockSpec) -> None:
         """The sub-modules; what self-attention knows of distances means nothing between two sequences."""
         super()._make(rngs, spec)
-        cross = replace(spec.attention, causal=False, window=None, chunk=None, positions=Positions(), score_mod=None, sinks=False)
+        cross = replace(spec.attention, causal=False, window=None, chunk=None, positions=Positions(), score_mod=None, sinks=False,
+                        keys_given=False)
         # Linear and lite attention need as many queries as keys, which two sequences do not have
         if self.self_attn.kernel_kind in ("linear", "lite"):
             cross = replace(cross, kernel=AttentionType.STANDARD, attention_fn=None)
@@ -319,8 +321,9 @@ class DecoderBlock(EncoderBlock):
         encoder_output: Float[Array, "b k m"],                  # Hidden states of the source
         self_mask: Bool[Array, "#b #h #s #s"] | None = None,    # True = may attend, among target positions
         cross_mask: Bool[Array, "#b #h #s #k"] | None = None,   # True = may attend, from target to source
-        position_ids_self: Int[Array, "*b s"] | None = None     # Positions of the target for rotation
+        position_ids_self: Int[Array, "*b s"] | None = None,    # Positions of the target for rotation
+        self_attn_kv_cache: LayerCache | None = None            # Memory of self-attention, as for a call
     ) -> Float[Array, "b h s k"]:                               # Rows add up to one
         """Which positions of the source each token looks at. Raises: `NotImplementedError` for a kernel without weights."""
-        after = x if self.spec.parallel else self._attend(x, self_mask, True, position_ids_self, None)[0]
+        after = x if self.spec.parallel else self._attend(x, self_mask, True, position_ids_self, self_attn_kv_cache)[0]
         return self.cross_attn.attention_weights(self._normed(after, 2, "before"), context=encoder_output, mask=cross_mask)

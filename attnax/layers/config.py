@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PosEmbType', 'Pool', 'Remat', 'check_fields', 'check_windows', 'repeating', 'FrozenRecord', 'check_pattern',
-           'LayerSpecs', 'ConfigSpecs', 'ConfigChecks', 'RunConfig', 'BlocksConfig', 'TransformerConfig']
+           'sources_in_turn', 'LayerSpecs', 'ConfigSpecs', 'ConfigChecks', 'RunConfig', 'BlocksConfig',
+           'TransformerConfig']
 
 # %% ../../nbs/40_layers.config.ipynb #imports
 from collections.abc import Collection, Mapping, Sequence
@@ -90,6 +91,31 @@ def check_pattern(
         raise ValueError(f"`layer_pattern` changes {name!r}, which is no field of a layer: {', '.join(sorted(own))}")
     return tuple(FrozenRecord(record) for record in pattern)
 
+# %% ../../nbs/40_layers.config.ipynb #sources
+def _check_sources(specs: Sequence[BlockSpec], sources: Sequence[int | None]) -> None:
+    """Raises: `ValueError` for a layer that reads keys which are not there, or not of its kind."""
+    for i, source in enumerate(sources):
+        if source is None: continue
+        if not 0 <= source < i: raise ValueError(f"`keys_from` of layer {i} must name an earlier layer, got layer {source}")
+        mine, other = (specs[n].attention for n in (i, source))
+        if other.keys_given: raise ValueError(f"`keys_from` of layer {i} names layer {source}, which has no keys of its own")
+        if {mine.kernel, other.kernel} & {AttentionType.LINEAR, AttentionType.LITE}:
+            raise ValueError(f"`keys_from` of layer {i}: only softmax attention reads keys of another layer")
+        for name in ("num_kv_heads", "head_dim", "window", "chunk", "positions"):
+            if (a := getattr(mine, name)) != (b := getattr(other, name)): raise ValueError(
+                f"`keys_from` of layer {i} needs a layer of the same {name}: {a}, and layer {source} has {b}")
+
+def sources_in_turn(
+    sources: Sequence[int | None] | None, # By layer, whose keys it reads
+    turn: int                             # Kinds of layers that take turns
+) -> tuple[int | None, ...] | None:       # By kind, the kind in the same turn whose keys it reads
+    """The same for a loop over turns. Raises: `ValueError` for keys of another turn, or turns that differ."""
+    if sources is None: return None
+    each = [None if s is None else s - i // turn * turn for i, s in enumerate(sources)]
+    if any(s is not None and s < 0 for s in each) or any(s != each[i % turn] for i, s in enumerate(each)): raise ValueError(
+        f"`scan_layers` needs layers whose `keys_from` lies in the same turn of {turn}, and alike in all turns, got {sources}")
+    return tuple(each[:turn])
+
 # %% ../../nbs/40_layers.config.ipynb #layer-specs
 class LayerSpecs:
     """From the fields of one layer to what it is."""
@@ -107,7 +133,8 @@ class LayerSpecs:
             softcap=self.attention_softcap, qk_norm="head" if self.qk_norm is True else self.qk_norm or None,
             qk_norm_offset=self.qk_norm_offset, norm_eps=1e-6 if self.norm_eps is None else self.norm_eps,
             sinks=self.attention_sinks, output_gate=self.output_gate, positions=self.positions, kernel=self.attention_type,
-            block_size=self.attention_block_size, chunk_size=self.linear_attention_chunk_size, dropout_rate=self.dropout_rate)
+            keys_given=self.keys_from is not None, block_size=self.attention_block_size,
+            chunk_size=self.linear_attention_chunk_size, dropout_rate=self.dropout_rate)
 
     def feed_forward_spec(self) -> FeedForwardSpec | ExpertsSpec:
         """Describe the feed-forward, or the experts, of a layer whose fields these are."""
@@ -134,7 +161,17 @@ class ConfigSpecs(LayerSpecs):
         """The fields as one layer has them. Raises: `ValueError` for a field that no layer may change."""
         own = {"attention_window": check_windows(self.attention_window, self.num_layers)[layer], "layer_pattern": None}
         if self.layer_pattern: own |= dict(self.layer_pattern[layer % len(self.layer_pattern)])
-        return replace(self, scan_layers=False, **own)
+        keys_from = own.pop("keys_from", None)
+        config = replace(self, scan_layers=False, **own)
+        object.__setattr__(config, "keys_from", keys_from) # which is refused of a whole model
+        return config
+
+    def key_sources(self) -> tuple[int | None, ...] | None: # By layer, None for one with keys of its own; None where all have
+        """Which earlier layer's keys and values each layer reads."""
+        turn = [dict(record).get("keys_from") for record in self.layer_pattern or ()]
+        if turn.count(None) == len(turn): return None
+        each = [turn[i % len(turn)] for i in range(self.num_layers)]
+        return tuple(None if s is None else s + i if s < 0 else s for i, s in enumerate(each))
 
     def block_spec(
         self,
@@ -159,6 +196,8 @@ class ConfigChecks:
     """What must hold between the fields of a config."""
     def _check_blocks(self) -> None:
         """Raises: `ValueError` for fields that do not go together, in any layer."""
+        if self.keys_from is not None: raise ValueError(
+            "`keys_from` says of one layer which earlier one it reads: put it into `layer_pattern`, got it for all layers")
         head_dim = check_fields(self)
         if self.num_experts is not None and self.experts_top_k > self.num_experts:
             raise ValueError(f"`experts_top_k` must not exceed num_experts={self.num_experts}, got {self.experts_top_k}")
@@ -168,8 +207,7 @@ class ConfigChecks:
             raise ValueError("`output_norm` has no norm before a sub-layer, as sandwich_norm and parallel_residual have")
         if self.norm_scale_offset and self.norm_type != "rms":
             raise ValueError(f"`norm_scale_offset` belongs to norm_type='rms', got {self.norm_type!r}")
-        self._check_scores(head_dim)
-        check_windows(self.attention_window, self.num_layers)
+        self._check_scores(head_dim); check_windows(self.attention_window, self.num_layers)
         check_biases(self.attention_bias, self.use_bias)
         own = {f.name for f in fields(BlocksConfig)} - _OF_THE_MODEL | self.layer_fields
         object.__setattr__(self, "layer_pattern", check_pattern(self.layer_pattern, own))
@@ -181,6 +219,9 @@ class ConfigChecks:
         if self.scan_layers and repeating(specs) == len(specs) > 1:
             raise ValueError(f"`scan_layers` needs layers that repeat, and the {len(specs)} differ by `attention_window`, "
                              "`layer_pattern` or `drop_path_rate`")
+        if (sources := self.key_sources()) is None: return
+        _check_sources(specs, sources)
+        if self.scan_layers: sources_in_turn(sources, repeating(specs))
 
     def _check_scores(self, head_dim: int) -> None:
         """Raises: `ValueError` for what acts on scores where there are none, and for positions that do not fit."""
@@ -240,6 +281,7 @@ class BlocksConfig(RunConfig, ConfigSpecs, ConfigChecks):
     renormalize_experts: bool = True             # Whether the weights of a token's experts add up to one
     router_jitter: float = 0.0                   # Noise on the router's input in training
     capacity_factor: float | None = None         # Room of an expert in fair shares; None: no token is ever dropped
+    keys_from: int | None = None                 # In `layer_pattern`: earlier layer whose keys this one reads; -1: one before
     layer_pattern: tuple[Mapping[str, Any], ...] | None = None # What layers change of these fields, in turns
 
 # %% ../../nbs/40_layers.config.ipynb #transformer-config

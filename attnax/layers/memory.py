@@ -22,8 +22,8 @@ from ..kernels.linear import LinearState, init_linear_state
 from ..kernels.paged import paged_attention
 from ..kernels.paged_cache import PagedKVCache, TiledMemory, append_kv_batched, init_paged_kv_cache
 from .cache import (
-    KeysSeen, KVLayerCache, LayerCache, StackedCaches, check_fits, check_new, check_sizes, grown, init_kv_layer_cache,
-    positions_from, rewound, update_kv_layer_cache, widen_mask, write_rows)
+    BorrowedLayerCache, KeysSeen, KVLayerCache, LayerCache, StackedCaches, check_fits, check_new, check_rows, check_sizes, grown,
+    init_kv_layer_cache, positions_from, rewound, update_kv_layer_cache, widen_mask, write_rows)
 from .config import TransformerConfig, repeating
 from .specs import AttentionSpec, AttentionType, check_choice
 from ..typing import BoundKernel
@@ -263,9 +263,10 @@ class PagedLayerCache(LayerCache):
     def take(self, rows) -> "PagedLayerCache":
         """These rows in this order. A row that is taken twice, or is not known to be taken once, is copied into pages of its own.
 
-        Raises: `ValueError` for rows that repeat, or are traced, where they are not as many as before.
+        Raises: `ValueError` for rows that are not there, or that repeat, or are traced, where they are not as many as before.
         """
-        pages, n = self.pages, jnp.shape(rows)[0]
+        pages = self.pages
+        rows, n = check_rows(rows, pages.block_table.shape[0]), jnp.shape(rows)[0]
         if not isinstance(rows, jax.core.Tracer) and len(set(np.asarray(rows).tolist())) == n:
             return PagedLayerCache(replace(pages, block_table=pages.block_table[rows], seq_lengths=pages.seq_lengths[rows]))
         if n != pages.block_table.shape[0]:
@@ -396,6 +397,7 @@ def init_decoder_kv_caches_from_config(
     def one(spec: AttentionSpec) -> LayerCache:
         sizes = dict(batch_size=batch_size, dtype=dtype, num_kv_heads=spec.num_kv_heads, head_dim=spec.head_dim)
         window = spec.sees
+        if spec.keys_given: return BorrowedLayerCache(jnp.zeros(batch_size, jnp.int32))
         if spec.kernel is AttentionType.LITE: raise NotImplementedError(
             "`attention_type`=LITE weighs a position against the whole sequence, later ones included, so there is nothing to "
             "cache: use LINEAR or a softmax kernel for a decoder")

@@ -151,6 +151,7 @@ class AttentionSpec:
     sinks: bool = False                      # Whether each head has a learned logit whose value is 0
     output_gate: bool = False                # Whether the output is multiplied by a sigmoid of the input, per channel
     positions: Positions = Positions()       # How positions enter here: by turning queries and keys, by a mod, not at all
+    keys_given: bool = False                 # Whether keys and values are an earlier layer's, handed over in each call
     score_mod: ScoreMod | None = None        # Mod of every call
     kernel: AttentionType | AttentionName = AttentionType.STANDARD # Kernel of ours
     attention_fn: AttentionFn | None = None  # Kernel of yours, in its place
@@ -168,8 +169,7 @@ class AttentionSpec:
         if self.window is not None: check_window(self.window)
         if self.softcap is not None: softcap_mod(self.softcap) # refuses what is not positive
         _at_least(self, 1, "head_dim", "chunk", "block_size", "chunk_size")
-        check_rate("dropout_rate", self.dropout_rate)
-        _check_positions(self.positions, self.head_dim)
+        check_rate("dropout_rate", self.dropout_rate); _check_positions(self.positions, self.head_dim)
 
     @property
     def sees(self) -> int | None: # Keys, the query's own included; None: all of them

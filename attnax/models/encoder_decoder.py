@@ -85,11 +85,13 @@ class CrossDecoder(TransformerDecoder):
         Raises: `NotImplementedError` for a kernel that has no weights.
         """
         input_ids, _ = self._check(input_ids, None)
-        cross, x, maps = as_key_mask(source_mask), self._embed(input_ids, None, None, True), []
-        for layer in self.layers:
-            maps.append(layer.cross_attention_weights(x, encoder_output=encoder_output, cross_mask=cross))
-            x = layer(x, encoder_output=encoder_output, cross_mask=cross, deterministic=True)
-        return jnp.stack(maps)
+        words = dict(encoder_output=encoder_output, cross_mask=as_key_mask(source_mask))
+        def call(layer, x, cache, own):
+            weights = layer.cross_attention_weights(x, self_attn_kv_cache=cache, **words)
+            x = layer(x, self_attn_kv_cache=cache, **words, deterministic=True)
+            return (x, None, weights) if cache is None else (*x, weights)
+        x = self._embed(input_ids, None, None, True)
+        return jnp.stack(run_blocks(list(self.layers), call, x, sources=self.config.key_sources())[2])
 
 # %% ../../nbs/53_models.encoder_decoder.ipynb #encoder-decoder
 class EncoderDecoder(nnx.Module):

@@ -190,11 +190,14 @@ class TransformerEncoder(nnx.Module):
         Raises: `NotImplementedError` for a kernel that has no weights.
         """
         input_ids, _ = self._check(input_ids, None)
-        mask, x, maps = as_key_mask(padding_mask), self._embed(input_ids, position_ids, token_type_ids, True), []
-        for layer in self.layers:
-            maps.append(layer.attention_weights(x, mask=mask, position_ids=position_ids, score_mod=score_mod))
-            x = layer(x, mask=mask, position_ids=position_ids, score_mod=score_mod, deterministic=True)
-        return tuple(maps)
+        mask, x = as_key_mask(padding_mask), self._embed(input_ids, position_ids, token_type_ids, True)
+        def call(layer, x, cache, own):
+            words = dict(mask=mask, position_ids=position_ids, score_mod=score_mod)
+            given = dict(keys_seen=cache.seen) if cache is not None and cache.given else {}
+            weights = layer.attention_weights(x, **words, **given)
+            x = layer(x, self_attn_kv_cache=cache, **words, deterministic=True)
+            return (x, None, weights) if cache is None else (*x, weights)
+        return tuple(run_blocks(list(self.layers), call, x, sources=self.config.key_sources())[2])
 
     def _check(self, input_ids, layer_kv_caches, num_new=None) -> tuple[Int[Array, "b s"], Caches | None]:
         """The ids, and one cache per layer or None. Raises: `ValueError` for ids or caches that do not fit."""
@@ -232,7 +235,8 @@ class TransformerEncoder(nnx.Module):
             x, *cache, aux = step(layer, x, cache, own, padding_mask=real, return_aux=True)
             return x, cache[0] if cache else None, (aux, x if return_hidden_states else None)
         first = x
-        x, caches, said = run_blocks(self.layers, call, x, caches=caches, own=own, remat=self.config.remat)
+        x, caches, said = run_blocks(
+            self.layers, call, x, caches=caches, own=own, remat=self.config.remat, sources=self.config.key_sources())
         if self.final_ln is not None: x = self.final_ln(x)
         more = [] if caches is None else [caches]
         if return_aux: more.append(join_aux([aux for aux, _ in unsliced(said)], len(self.layers)))

@@ -182,11 +182,11 @@ class VisionTransformer(nnx.Module):
 
         Raises: `NotImplementedError` for a kernel that has no weights, linear or lite.
         """
-        x, maps = self._embed(images, True), []
-        for layer in self.layers:
-            maps.append(layer.attention_weights(x))
-            x = layer(x, deterministic=True)
-        return jnp.stack(maps)
+        def call(layer, x, cache, own):
+            weights = layer.attention_weights(x, keys_seen=cache.seen if cache is not None and cache.given else None)
+            x = layer(x, self_attn_kv_cache=cache, deterministic=True)
+            return (x, None, weights) if cache is None else (*x, weights)
+        return jnp.stack(run_blocks(list(self.layers), call, self._embed(images, True), sources=self.config.key_sources())[2])
 
     def resized(
         self,
@@ -229,9 +229,10 @@ class VisionTransformer(nnx.Module):
     def _encode(self, images, deterministic):
         """All tokens after the last norm, registers too, and what the experts say."""
         def call(layer, x, cache, own):
-            x, aux = layer(x, deterministic=deterministic, return_aux=True)
-            return x, None, aux
-        x, _, auxes = run_blocks(self.layers, call, self._embed(images, deterministic), remat=self.config.remat)
+            x, *cache, aux = layer(x, self_attn_kv_cache=cache, deterministic=deterministic, return_aux=True)
+            return x, cache[0] if cache else None, aux
+        x, _, auxes = run_blocks(self.layers, call, self._embed(images, deterministic), remat=self.config.remat,
+                                 sources=self.config.key_sources())
         return x if self.final_norm is None else self.final_norm(x), join_aux(unsliced(auxes), len(self.layers))
 
     def _pool(self, x: Float[Array, "b n m"], deterministic) -> Float[Array, "b m"]:

@@ -60,8 +60,10 @@ class AudioEncoder(nnx.Module):
         x = jax.nn.gelu(self.conv2(x), approximate=False)
         x = self.dropout(self.pos_encoding(x), deterministic=deterministic)
         mask = as_key_mask(padding_mask)
-        def call(layer, x, cache, own): return layer(x, mask=mask, deterministic=deterministic), None, ()
-        x = run_blocks(self.layers, call, x, remat=self.config.remat)[0]
+        def call(layer, x, cache, own):
+            out = layer(x, mask=mask, self_attn_kv_cache=cache, deterministic=deterministic)
+            return (out, None, ()) if cache is None else (*out, ())
+        x = run_blocks(self.layers, call, x, remat=self.config.remat, sources=self.config.key_sources())[0]
         return x if self.final_ln is None else self.final_ln(x)
 
 # %% ../../nbs/56_models.whisper.ipynb #model

@@ -57,6 +57,18 @@ def test_public_names():
     assert (now - listed, listed - now) == (set(), set()), "new or gone; if meant: python tools/public_names.py --write"
 
 
+def test_one_version():
+    """What cites the library names its version; workflows are YAML that runs what exists."""
+    import yaml
+    from nbdev.config import get_config
+    read = lambda name: yaml.safe_load((root / name).read_text(encoding="utf-8"))
+    assert read("CITATION.cff")["version"] == get_config(cfg_name="settings.ini", path=root).version
+    steps = [step for job in read(".github/workflows/test.yml")["jobs"].values() for step in job["steps"]]
+    assert os.access(root / [step["run"] for step in steps if "run" in step][-1], os.X_OK)
+    upload = read(".github/workflows/publish.yml")["jobs"]["upload"]
+    assert upload["needs"] == "build" and upload["permissions"] == {"id-token": "write"}
+
+
 def test_readme_is_generated():
     import readme
     assert readme.stale() == [], "run `python tools/readme.py`"

@@ -58,7 +58,7 @@ def rests_on_internals(nb: Path) -> bool:
 
 # Pages of many small programs, where LLVM's optimizations take a third of the time: mods and plans, layers, models, loading.
 # They are no part of JAX or of attnax, and the pages of kernels, the first page, training, tutorials and benchmarks have them
-SMALL_PROGRAMS = re.compile(r"1\d[a-d]?_|[3-5]\d_|60_|6[6-9]_|7\d[a-d]?_")
+SMALL_PROGRAMS = re.compile(r"0[3-9][a-d]?_|1\d[a-d]?_|[3-5]\d_|60_|6[6-9]_|7\d[a-d]?_")
 QUICK_COMPILER = "--xla_backend_optimization_level=0"
 # XLA's newer way to write fused loops for a CPU takes a quarter of these pages' time up to JAX 0.10; later ones have no other
 if jax.__version_info__ < (0, 11): QUICK_COMPILER += " --xla_cpu_use_fusion_emitters=false"

@@ -111,11 +111,15 @@ class Browser:
 
     def open(self, url: str, timeout: float = 30) -> None:
         """Go to a page and wait until it has loaded; what an earlier page said is forgotten."""
-        self.errors, self.requests, self.loaded = [], [], False
-        said = self.send("Page.navigate", url=url)
+        said = self.go(lambda: self.send("Page.navigate", url=url), timeout)
         if said.get("errorText"): raise RuntimeError(f"{url}: {said['errorText']}")
-        until = time.monotonic() + timeout
+
+    def go(self, leave, timeout: float = 30):
+        """Leave a page and wait until the next one has loaded."""
+        self.errors, self.requests, self.loaded = [], [], False
+        said, until = leave(), time.monotonic() + timeout
         while not self.loaded: self.read(until)
+        return said
 
     def run(self, code: str, timeout: float = 30):
         """The value of a JavaScript expression, of a promise what it brings."""

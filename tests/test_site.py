@@ -1,6 +1,12 @@
-"""The checks of the site see what they are for; `tools/docs_lite.py` builds the site itself."""
+"""The checks of the site see what they are for; `tools/docs_lite.py` builds the site itself, `test_browser.py` looks at it."""
+import re
+from pathlib import Path
+
 import docs_lite
 import pytest
+import site_pages
+from notebooks import code, notebooks, prose, root
+from test_project import sidebar
 
 NAMES = {"10_kernels.masks.ipynb": "kernels.masks.ipynb"}
 
@@ -42,3 +48,52 @@ def test_fonts_of_other_hosts_go():
     for font in ("@import url(https://x.org/a:300;400);", "@import url('https://x.org/a');", '@import "https://x.org/a" screen;'):
         assert docs_lite.FOREIGN.sub("", font + rule) == rule
     assert docs_lite.FOREIGN.sub("", "@import url(own.css);" + rule) == "@import url(own.css);" + rule
+
+
+# ---- Pictures say what they show
+
+no_alt = Path(__file__).parent / "no_alt.txt"
+
+
+def without_alt() -> list[str]:
+    """Notebooks with a picture that says nothing to those who cannot see it: `#| fig-alt:` in the cell, `![text]` in prose."""
+    def silent(nb):
+        pictures = [c for c in code(nb) if any(k.startswith("image/") for o in c["outputs"] for k in o.get("data", {}))]
+        shown = [c for c in pictures if "hide" not in c["directives"]]
+        return any(not c["directives"].get("fig-alt", "").strip(" \"'") for c in shown) or re.search(r"!\[\s*\]\(|<img (?![^>]*\balt=\"[^\"])", prose(nb))
+    return [nb.name for nb in notebooks() if silent(nb)]
+
+
+def test_pictures_have_words():
+    """The list of those that have none only gets shorter."""
+    listed = no_alt.read_text(encoding="utf-8").split()
+    assert [n for n in without_alt() if n not in listed] == [], "say what the picture shows: `#| fig-alt: ...` at the top of its cell"
+    assert [n for n in listed if n not in without_alt()] == [], "python tests/test_site.py strikes these out"
+
+
+# ---- Pages that are written
+
+def test_index_of_names():
+    """Every public name is in it once, with a sentence and the page that defines it."""
+    rows = re.findall(r"^\| \[`(\w+)`\]\(([\w.]+\.html)(?:#\w+)?\)\S* \| (.*?) \| `attnax[\w.]*` \|$", site_pages.api_page(), re.M)
+    assert sorted(name for name, _, _ in rows) == sorted(site_pages.public())
+    assert {docs_lite.page_name(nb.name).replace(".ipynb", ".html") for nb in notebooks()} >= {page for _, page, _ in rows}
+    assert [name for name, _, said in rows if not said] == []
+
+
+def test_llms_txt():
+    """Every notebook, in the order of the sidebar."""
+    text = site_pages.llms_txt()
+    pages = re.findall(r"^- \[.+\]\(https://[^)]*/([\w.]+)\.html\): .+$", text, re.M)
+    assert pages == ["api", *(docs_lite.page_name(name).removesuffix(".ipynb") for name in sidebar())]
+    assert text.startswith("# attnax\n\n> ")
+
+
+def test_not_found_leads_somewhere():
+    """The page for what is not found leads to pages that exist."""
+    to = re.findall(r"\]\(([^)]+)\)", (root / "nbs" / "404.qmd").read_text(encoding="utf-8"))
+    assert to and [u for u in to if u != "api.qmd" and not (root / "nbs" / u).exists()] == []
+
+
+if __name__ == "__main__":  # only strikes out
+    no_alt.write_text("".join(n + "\n" for n in no_alt.read_text(encoding="utf-8").split() if n in without_alt()), encoding="utf-8")

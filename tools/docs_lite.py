@@ -35,8 +35,8 @@ def rename_links(text: str, names: dict[str, str]) -> str:
     return address.sub(lambda m: m[1] + names[m[2]], text)
 
 
-def rename_pages(site: Path) -> dict[str, str]:
-    """Every notebook and what links to it: the prose, what cells show as Markdown, and the sidebar. The old names by the new."""
+def rename_pages(site: Path) -> None:
+    """Every notebook and what links to it: the prose, what cells show as Markdown, and the sidebar."""
     names = {f.name: page_name(f.name) for f in site.glob("*.ipynb")}
     for f in site.glob("*.ipynb"):
         nb = json.loads(f.read_text(encoding="utf-8"))
@@ -53,7 +53,6 @@ def rename_pages(site: Path) -> dict[str, str]:
     yml = site / "_quarto.yml"
     yml.write_text(sidebar.sub(lambda m: names[m[1]], yml.read_text(encoding="utf-8")), encoding="utf-8")
     for f in site.glob("*.qmd"): f.write_text(rename_links(f.read_text(encoding="utf-8"), names), encoding="utf-8")
-    return {new: old for old, new in names.items()}
 
 
 # ---- Formulas
@@ -76,9 +75,21 @@ def mathml(tex: str, display: bool) -> str:
 FORMULA = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>([.,;:?!)’”]*)', re.S)
 
 
-def finish_page(f: Path, doc_url: str, sources: dict[str, str]) -> None:
+ACCESSIBLE = [   # what smalldocs leaves to be wished for by those who listen to a page or have no mouse
+    (r'(<i class="bi[^"]*")( role="img")?>', r'\1 aria-hidden="true">'),                   # an icon beside a name is no picture
+    (r'(<a class="sidebar-[^>]*data-bs-toggle="collapse"[^>]*) role="navigation"', r'\1 href="#" role="button"'),
+    (r'<nav class="navbar', '<nav aria-label="Site" class="navbar'),
+    (r'<nav class="quarto-secondary-nav', '<nav aria-label="Where you are" class="quarto-secondary-nav'),
+    (r'<nav ([^>]*)id="quarto-sidebar"', r'<nav \1id="quarto-sidebar" aria-label="Pages"'),
+    (r'<nav class="page-navigation', '<nav aria-label="Before and after" class="page-navigation'),
+    (r'<div id="quarto-margin-sidebar"', '<div id="quarto-margin-sidebar" role="complementary" aria-label="This page"'),
+    (r'title="Toggle dark mode"', 'title="Dark or light" aria-label="Dark or light" role="button"'),
+]
+
+
+def finish_page(f: Path, doc_url: str) -> None:
     """Formulas to MathML, nothing from other hosts (a badge of theirs becomes its words), links to our own pages relative,
-    links to the file that a page is made from, and icons that a screen reader passes over."""
+    issues that name their page, and icons that a screen reader passes over."""
     def formula(m):
         try: out = f'<span class="math {m[1]}">{mathml(unescape(m[2]), m[1] == "display")}</span>'
         except ValueError as e: sys.exit(f"{f.name}: {e}")
@@ -87,11 +98,7 @@ def finish_page(f: Path, doc_url: str, sources: dict[str, str]) -> None:
     html = FORMULA.sub(formula, html)
     html = re.sub(r'<(link|script) [^>]*(href|src)="https://cdn[^>]*>(</script>)?\s*', "", html)
     html = re.sub(r'<img (?=[^>]*src="https?:)[^>]*?alt="([^"]*)"[^>]*>', r"\1", html)
-    html = re.sub(r'(<i class="bi[^"]*") role="img"', r'\1 aria-hidden="true"', html)
-    html = html.replace("<i class=\"bi\"></i>", '<i class="bi" aria-hidden="true"></i>')
-    name = f.with_suffix(".ipynb").name
-    html = html.replace(f"/nbs/{name}", f"/nbs/{sources.get(name, name)}")
-    html = re.sub(r'<div class="action-links"><a href="[^"]*/nbs/api.qmd".*?</a></div>', "", html)  # is no file: it is written
+    for found, better in ACCESSIBLE: html = re.sub(found, better, html)
     html = html.replace('/issues/new"', f'/issues/new?title={quote("Page " + f.stem + ": ")}"')
     if f.name == "404.html":   # it is shown under any address
         html = html.replace("<head>", f'<head><base href="{urlsplit(doc_url).path}/">', 1)
@@ -184,14 +191,14 @@ def build() -> Path:
     site = root / "_site_src"
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(proc_nbs(n_workers=2, force=True), site, ignore=shutil.ignore_patterns(".quarto", "_docs"))
-    sources = rename_pages(site)
+    rename_pages(site)
     out = render(site, quiet=True)
     shutil.rmtree(cfg.doc_path, ignore_errors=True)
     shutil.move(out.out, cfg.doc_path)
     shutil.rmtree(site)
     for w in out.warnings:
         if not QUARTO_ALONE.search(w): print("warning:", w, file=sys.stderr)
-    for f in cfg.doc_path.rglob("*.html"): finish_page(f, cfg.doc_host + cfg.doc_baseurl, sources)
+    for f in cfg.doc_path.rglob("*.html"): finish_page(f, cfg.doc_host + cfg.doc_baseurl)
     shutil.copy(root / "tools" / "search.js", cfg.doc_path / "site_libs" / "fuse" / "fuse.min.js")
     for f in cfg.doc_path.rglob("*.css"):   # fonts of another host: the names that follow in each rule are at hand
         f.write_text(FOREIGN.sub("", f.read_text(encoding="utf-8")), encoding="utf-8")

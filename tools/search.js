@@ -35,7 +35,9 @@
             own.set(i, (own.get(i) || 0) + worth);
           }
         }
-        return { title: ` ${field.title.join(" ")} `, section: ` ${words(e.section).join(" ")} `, text: ` ${field.text.join(" ")} ` };
+        // What an entry is called: its heading; of a page, its title and the end of its address
+        const called = e.section ? [words(e.section)] : [field.title, words(file.replace(/\.html$/, "").split(".").pop())];
+        return { called: called.map((list) => ` ${list.join(" ")} `), text: ` ${field.text.join(" ")} `, worth: /(^|_)(init|api)$/.test(file.replace(/\.html$/, "")) ? 0.3 : 1 };
       });
     }
 
@@ -61,10 +63,9 @@
       }
       const most = Math.max(0, ...hits.values()), phrase = ` ${words(query).join(" ")} `;
       const ranked = [...score].filter(([i]) => hits.get(i) === most).map(([i, x]) => {
-        const { title, section, text } = this.fields[i];
-        const own = this.entries[i].section ? section : title;   // what this entry is called
-        const better = own === phrase ? 3 : own.includes(phrase) ? 1.8 : wanted.length > 1 && text.includes(phrase) ? 1.3 : 1;
-        return [i, x * better];
+        const { called, text, worth } = this.fields[i], page = this.entries[i].section ? 1 : 2;   // titles first
+        const better = called.includes(phrase) ? 3 * page : called.some((c) => c.includes(phrase)) ? 1.8 * page : wanted.length > 1 && text.includes(phrase) ? 1.3 : 1;
+        return [i, x * better * worth];   // lists of names come after what they list
       }).sort((a, b) => b[1] - a[1] || a[0] - b[0]);
       const seen = new Map(), out = [];
       for (const [i] of ranked) {   // three of a page, so that other pages are seen too

@@ -96,7 +96,7 @@ class Browser:
             self.errors.append(" ".join(str(a.get("value", a.get("description"))) for a in p["args"]))
         elif name == "Log.entryAdded": self.errors.append(f"{p['entry']['text']} {p['entry'].get('url', '')}".strip())
 
-    def send(self, method: str, timeout: float = 30, **params) -> dict:
+    def send(self, method: str, timeout: float = 60, **params) -> dict:
         """One command and its answer."""
         self.count += 1
         text = {"id": self.count, "method": method, "params": params} | ({"sessionId": self.session} if self.session else {})
@@ -109,19 +109,19 @@ class Browser:
 
     # ---- What a reader does
 
-    def open(self, url: str, timeout: float = 30) -> None:
+    def open(self, url: str, timeout: float = 60) -> None:
         """Go to a page and wait until it has loaded; what an earlier page said is forgotten."""
         said = self.go(lambda: self.send("Page.navigate", url=url), timeout)
         if said.get("errorText"): raise RuntimeError(f"{url}: {said['errorText']}")
 
-    def go(self, leave, timeout: float = 30):
+    def go(self, leave, timeout: float = 60):
         """Leave a page and wait until the next one has loaded."""
         self.errors, self.requests, self.loaded = [], [], False
         said, until = leave(), time.monotonic() + timeout
         while not self.loaded: self.read(until)
         return said
 
-    def run(self, code: str, timeout: float = 30):
+    def run(self, code: str, timeout: float = 60):
         """The value of a JavaScript expression, of a promise what it brings."""
         said = self.send("Runtime.evaluate", timeout, expression=code, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in said: raise RuntimeError(said["exceptionDetails"].get("exception", {}).get("description"))

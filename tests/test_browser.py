@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(program is None, reason="no Chromium on this mac
 docs = root / "_docs"
 PREFIX = "/attnax"   # doc_baseurl of settings.ini
 # Pages of every make: prose and pictures, long code, formulas, tables, the written index
-SAMPLE = ["index", "getting_started", "kernels.sparsity", "kernels.linear", "bench.attention", "api"]
+SAMPLE = ["index", "getting_started", "kernels.sparsity", "kernels.linear", "bench.decode", "api"]
 WITH_CODE = "kernels.masks"   # a small page, where each word of code is looked at too
 
 
@@ -169,7 +169,7 @@ def test_search(desk, site):
             const box = [...document.querySelectorAll(".smalldocs-search")].find(b => b.offsetParent), input = box.querySelector("input");
             box.querySelector(".smalldocs-search-results").innerHTML = "";
             input.value = {query!r}; input.dispatchEvent(new Event("input"));
-            for (let i = 0; i < 200; i++) {{
+            for (let i = 0; i < 600; i++) {{
                 await new Promise(r => setTimeout(r, 50));
                 const hit = box.querySelector(".search-result, .search-none");
                 if (hit) return hit.getAttribute("href") || "nothing";
@@ -206,7 +206,7 @@ def violations(browser, leave_out: list[str]) -> list[str]:
     axe = Path(find_spec("axe_playwright_python").origin).parent / "axe.min.js"
     browser.send("Runtime.evaluate", expression=axe.read_text(encoding="utf-8"))
     found = browser.run(f"""axe.run({{exclude: {leave_out!r}.map(s => [s])}}, {{resultTypes: ["violations"]}}).then(r => r.violations
-        .filter(v => v.impact === "serious" || v.impact === "critical").flatMap(v => v.nodes.map(n => `${{v.id}}: ${{n.html.slice(0, 120)}}`)))""", timeout=60)
+        .filter(v => v.impact === "serious" || v.impact === "critical").flatMap(v => v.nodes.map(n => `${{v.id}}: ${{n.html.slice(0, 120)}}`)))""", timeout=120)
     return found
 
 

@@ -50,6 +50,16 @@ def test_fonts_of_other_hosts_go():
     assert docs_lite.FOREIGN.sub("", "@import url(own.css);" + rule) == "@import url(own.css);" + rule
 
 
+def test_a_formula_keeps_what_follows_it(tmp_path):
+    """A full stop stays with its formula, in its line or in the formula's own."""
+    page = tmp_path / "a.html"
+    page.write_text(r'<span class="math inline">\(x\)</span>. <span class="math display">\[y\]</span> <i class="bi bi-x" role="img"></i>')
+    docs_lite.finish_page(page, "https://x.org/a")
+    html = page.read_text()
+    assert re.search(r'<span class="together"><span class="math inline"><math.*?</math></span>\.</span>', html)
+    assert html.count("together") == 1 and 'aria-hidden="true"' in html and 'role="img"' not in html
+
+
 # ---- Pictures say what they show
 
 no_alt = Path(__file__).parent / "no_alt.txt"

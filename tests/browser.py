@@ -64,8 +64,9 @@ class Browser:
             command, answer = os.dup(ours[0]), os.dup(theirs[1])  # out of the way first: they may be 3 and 4 themselves
             os.dup2(os.dup(command) if command in (3, 4) else command, 3)
             os.dup2(answer, 4)
-        self.process = subprocess.Popen([program, *FLAGS, f"--user-data-dir={self.folder.name}", "about:blank"], pass_fds=(3, 4),
-                                        preexec_fn=pipes, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        command = [program, *FLAGS, f"--user-data-dir={self.folder.name}", "about:blank"]
+        self.process = subprocess.Popen(command, pass_fds=(3, 4), preexec_fn=pipes, **quiet)
         os.close(ours[0])
         os.close(theirs[1])
         self.to, self.back, self.left, self.count = ours[1], theirs[0], b"", 0
@@ -79,7 +80,8 @@ class Browser:
     def read(self, until: float) -> None:
         """Take in one message."""
         while b"\0" not in self.left:
-            if not select.select([self.back], [], [], max(0, until - time.monotonic()))[0]: raise TimeoutError("Chromium is silent")
+            ready = select.select([self.back], [], [], max(0, until - time.monotonic()))[0]
+            if not ready: raise TimeoutError("Chromium is silent")
             if not (got := os.read(self.back, 1 << 20)): raise ConnectionError("Chromium has ended")
             self.left += got
         text, self.left = self.left.split(b"\0", 1)

@@ -20,8 +20,8 @@ def faults(folder, html: str, css: str = ""):
 def test_addresses_are_renamed_and_code_is_not():
     text = '[a](10_kernels.masks.ipynb), [b](10_kernels.masks.ipynb#c), <a href="10_kernels.masks.ipynb">d</a>'
     assert docs_lite.rename_links(text, NAMES) == text.replace("10_", "")
-    for code in ("python tools/exec_nbs.py nbs/10_kernels.masks.ipynb", "`10_kernels.masks.ipynb`", "(10_kernels.masks.ipynb)"):
-        assert docs_lite.rename_links(code, NAMES) == code
+    for same in ("python tools/exec_nbs.py nbs/10_kernels.masks.ipynb", "`10_kernels.masks.ipynb`", "(10_kernels.masks.ipynb)"):
+        assert docs_lite.rename_links(same, NAMES) == same
 
 
 def test_a_good_page_passes(tmp_path):
@@ -53,7 +53,8 @@ def test_fonts_of_other_hosts_go():
 def test_a_formula_keeps_what_follows_it(tmp_path):
     """A full stop stays with its formula, in its line or in the formula's own."""
     page = tmp_path / "a.html"
-    page.write_text(r'<span class="math inline">\(x\)</span>. <span class="math display">\[y\]</span> <i class="bi bi-x" role="img"></i>')
+    page.write_text(r'<span class="math inline">\(x\)</span>. <span class="math display">\[y\]</span> '
+                    '<i class="bi bi-x" role="img"></i>')
     docs_lite.finish_page(page, "https://x.org/a")
     html = page.read_text()
     assert re.search(r'<span class="together"><span class="math inline"><math.*?</math></span>\.</span>', html)
@@ -69,15 +70,15 @@ def without_alt() -> list[str]:
     """Notebooks with a picture that says nothing to those who cannot see it: `#| fig-alt:` in the cell, `![text]` in prose."""
     def silent(nb):
         pictures = [c for c in code(nb) if any(k.startswith("image/") for o in c["outputs"] for k in o.get("data", {}))]
-        shown = [c for c in pictures if "hide" not in c["directives"]]
-        return any(not c["directives"].get("fig-alt", "").strip(" \"'") for c in shown) or re.search(r"!\[\s*\]\(|<img (?![^>]*\balt=\"[^\"])", prose(nb))
+        words = [c["directives"].get("fig-alt", "").strip(" \"'") for c in pictures if "hide" not in c["directives"]]
+        return not all(words) or re.search(r"!\[\s*\]\(|<img (?![^>]*\balt=\"[^\"])", prose(nb))
     return [nb.name for nb in notebooks() if silent(nb)]
 
 
 def test_pictures_have_words():
     """The list of those that have none only gets shorter."""
     listed = no_alt.read_text(encoding="utf-8").split()
-    assert [n for n in without_alt() if n not in listed] == [], "say what the picture shows: `#| fig-alt: ...` at the top of its cell"
+    assert [n for n in without_alt() if n not in listed] == [], "say what it shows: `#| fig-alt: ...` at the top of its cell"
     assert [n for n in listed if n not in without_alt()] == [], "python tests/test_site.py strikes these out"
 
 
@@ -85,7 +86,8 @@ def test_pictures_have_words():
 
 def test_index_of_names():
     """Every public name is in it once, with a sentence and the page that defines it."""
-    rows = re.findall(r"^\| \[`(\w+)`\]\(([\w.]+\.html)(?:#\w+)?\)\S* \| (.*?) \| `attnax[\w.]*` \|$", site_pages.api_page(), re.M)
+    row = r"^\| \[`(\w+)`\]\(([\w.]+\.html)(?:#\w+)?\)\S* \| (.*?) \| `attnax[\w.]*` \|$"
+    rows = re.findall(row, site_pages.api_page(), re.M)
     assert sorted(name for name, _, _ in rows) == sorted(site_pages.public())
     assert {docs_lite.page_name(nb.name).replace(".ipynb", ".html") for nb in notebooks()} >= {page for _, page, _ in rows}
     assert [name for name, _, said in rows if not said] == []
@@ -106,4 +108,5 @@ def test_not_found_leads_somewhere():
 
 
 if __name__ == "__main__":  # only strikes out
-    no_alt.write_text("".join(n + "\n" for n in no_alt.read_text(encoding="utf-8").split() if n in without_alt()), encoding="utf-8")
+    left = [n for n in no_alt.read_text(encoding="utf-8").split() if n in without_alt()]
+    no_alt.write_text("".join(n + "\n" for n in left), encoding="utf-8")

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
-PACKAGES = {"attnax.kernels": "Kernels", "attnax.layers": "Layers", "attnax.models": "Models", "attnax.pretrained": "Pretrained weights",
-            "attnax.training": "Training", "attnax.testing": "Testing", "attnax.bench": "Benchmarks", "attnax": "The rest"}
+PACKAGES = {"attnax.kernels": "Kernels", "attnax.layers": "Layers", "attnax.models": "Models",
+            "attnax.pretrained": "Pretrained weights", "attnax.training": "Training", "attnax.testing": "Testing",
+            "attnax.bench": "Benchmarks", "attnax": "The rest"}
 
 
 def definitions() -> dict[str, tuple[str, str, str]]:
@@ -34,9 +35,9 @@ def definitions() -> dict[str, tuple[str, str, str]]:
 
 
 def kind(value: ast.expr | None) -> str:
-    """What an assigned name is: a choice of words, or the beginning of its value."""
-    if isinstance(value, ast.Subscript) and ast.unparse(value.value) == "Literal": return "One of " + ast.unparse(value.slice).strip("()")
-    return "A constant"
+    """What an assigned name is: a choice of words, or a value."""
+    words = isinstance(value, ast.Subscript) and ast.unparse(value.value) == "Literal"
+    return "One of " + ast.unparse(value.slice).strip("()") if words else "A constant"
 
 
 def first_sentence(doc: str) -> str:
@@ -61,10 +62,10 @@ def api_page() -> str:
         module, address, said = where[name]
         title = next(t for p, t in PACKAGES.items() if f"{module}.".startswith(f"{p}."))
         rows[title].append(f"| [`{name}`]({address}){{.api-name}} | {said} | `{min(modules, key=len)}` |")
-    head = ["---", "title: Index of names", "description: Every public name, what it is, where to import it from, and the page that defines it.",
-            "page-navigation: false", "---", ""]
-    tables = [f"## {title}\n\n| Name | What it is | Import from |\n|---|---|---|\n" + "\n".join(found) + "\n" for title, found in rows.items() if found]
-    return "\n".join(head + tables)
+    head = ["---", "title: Index of names", "page-navigation: false",
+            "description: Every public name, what it is, where to import it from, and the page that defines it.", "---", ""]
+    top = "| Name | What it is | Import from |\n|---|---|---|"
+    return "\n".join(head + [f"## {title}\n\n{top}\n" + "\n".join(found) + "\n" for title, found in rows.items() if found])
 
 
 def sidebar() -> list[tuple[str, list[str]]]:
@@ -81,8 +82,8 @@ def llms_txt() -> str:
     settings = dict(re.findall(r"^(\w+) = (.*)$", (root / "settings.ini").read_text(encoding="utf-8"), re.M))
     site, repo = settings["doc_host"] + settings["doc_baseurl"], f"{settings['git_url']}/blob/{settings['branch']}"
     lines = ["# attnax", "", f"> {settings['description']}", "",
-             f"Each page is a notebook of {repo}/nbs that defines a part of the library, explains it and tests it; the package under "
-             f"{repo}/attnax is generated from them. Import from `attnax` what the index of names lists.", ""]
+             f"Each page is a notebook of {repo}/nbs that defines a part of the library, explains it and tests it; the package "
+             f"under {repo}/attnax is generated from them. Import from `attnax` what the index of names lists.", ""]
     lines += ["## Names", "", f"- [Index of names]({site}/api.html): every public name, with its page", ""]
     for section, pages in sidebar():
         lines += [f"## {section}", ""]

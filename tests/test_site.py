@@ -1,6 +1,12 @@
-"""The checks of the site see what they are for; `tools/docs_lite.py` builds the site itself."""
+"""The checks of the site see what they are for; `tools/docs_lite.py` builds the site itself, `test_browser.py` looks at it."""
+import re
+from pathlib import Path
+
 import docs_lite
 import pytest
+import site_pages
+from notebooks import code, notebooks, prose, root
+from test_project import sidebar
 
 NAMES = {"10_kernels.masks.ipynb": "kernels.masks.ipynb"}
 
@@ -14,8 +20,8 @@ def faults(folder, html: str, css: str = ""):
 def test_addresses_are_renamed_and_code_is_not():
     text = '[a](10_kernels.masks.ipynb), [b](10_kernels.masks.ipynb#c), <a href="10_kernels.masks.ipynb">d</a>'
     assert docs_lite.rename_links(text, NAMES) == text.replace("10_", "")
-    for code in ("python tools/exec_nbs.py nbs/10_kernels.masks.ipynb", "`10_kernels.masks.ipynb`", "(10_kernels.masks.ipynb)"):
-        assert docs_lite.rename_links(code, NAMES) == code
+    for same in ("python tools/exec_nbs.py nbs/10_kernels.masks.ipynb", "`10_kernels.masks.ipynb`", "(10_kernels.masks.ipynb)"):
+        assert docs_lite.rename_links(same, NAMES) == same
 
 
 def test_a_good_page_passes(tmp_path):
@@ -42,3 +48,65 @@ def test_fonts_of_other_hosts_go():
     for font in ("@import url(https://x.org/a:300;400);", "@import url('https://x.org/a');", '@import "https://x.org/a" screen;'):
         assert docs_lite.FOREIGN.sub("", font + rule) == rule
     assert docs_lite.FOREIGN.sub("", "@import url(own.css);" + rule) == "@import url(own.css);" + rule
+
+
+def test_a_formula_keeps_what_follows_it(tmp_path):
+    """A full stop stays with its formula, in its line or in the formula's own."""
+    page = tmp_path / "a.html"
+    page.write_text(r'<span class="math inline">\(x\)</span>. <span class="math display">\[y\]</span> '
+                    '<i class="bi bi-x" role="img"></i>')
+    docs_lite.finish_page(page, "https://x.org/a")
+    html = page.read_text()
+    assert re.search(r'<span class="together"><span class="math inline"><math.*?</math></span>\.</span>', html)
+    assert html.count("together") == 1 and 'aria-hidden="true"' in html and 'role="img"' not in html
+
+
+# ---- Pictures say what they show
+
+no_alt = Path(__file__).parent / "no_alt.txt"
+
+
+def without_alt() -> list[str]:
+    """Notebooks with a picture that says nothing to those who cannot see it: `#| fig-alt:` in the cell, `![text]` in prose."""
+    def silent(nb):
+        pictures = [c for c in code(nb) if any(k.startswith("image/") for o in c["outputs"] for k in o.get("data", {}))]
+        words = [c["directives"].get("fig-alt", "").strip(" \"'") for c in pictures if "hide" not in c["directives"]]
+        return not all(words) or re.search(r"!\[\s*\]\(|<img (?![^>]*\balt=\"[^\"])", prose(nb))
+    return [nb.name for nb in notebooks() if silent(nb)]
+
+
+def test_pictures_have_words():
+    """The list of those that have none only gets shorter."""
+    listed = no_alt.read_text(encoding="utf-8").split()
+    assert [n for n in without_alt() if n not in listed] == [], "say what it shows: `#| fig-alt: ...` at the top of its cell"
+    assert [n for n in listed if n not in without_alt()] == [], "python tests/test_site.py strikes these out"
+
+
+# ---- Pages that are written
+
+def test_index_of_names():
+    """Every public name is in it once, with a sentence and the page that defines it."""
+    row = r"^\| \[`(\w+)`\]\(([\w.]+\.html)(?:#\w+)?\)\S* \| (.*?) \| `attnax[\w.]*` \|$"
+    rows = re.findall(row, site_pages.api_page(), re.M)
+    assert sorted(name for name, _, _ in rows) == sorted(site_pages.public())
+    assert {docs_lite.page_name(nb.name).replace(".ipynb", ".html") for nb in notebooks()} >= {page for _, page, _ in rows}
+    assert [name for name, _, said in rows if not said] == []
+
+
+def test_llms_txt():
+    """Every notebook, in the order of the sidebar."""
+    text = site_pages.llms_txt()
+    pages = re.findall(r"^- \[.+\]\(https://[^)]*/([\w.]+)\.html\): .+$", text, re.M)
+    assert pages == ["api", *(docs_lite.page_name(name).removesuffix(".ipynb") for name in sidebar())]
+    assert text.startswith("# attnax\n\n> ")
+
+
+def test_not_found_leads_somewhere():
+    """The page for what is not found leads to pages that exist."""
+    to = re.findall(r"\]\(([^)]+)\)", (root / "nbs" / "404.qmd").read_text(encoding="utf-8"))
+    assert to and [u for u in to if u != "api.qmd" and not (root / "nbs" / u).exists()] == []
+
+
+if __name__ == "__main__":  # only strikes out
+    left = [n for n in no_alt.read_text(encoding="utf-8").split() if n in without_alt()]
+    no_alt.write_text("".join(n + "\n" for n in left), encoding="utf-8")

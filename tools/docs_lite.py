@@ -1,9 +1,10 @@
 """Build the site into _docs without Quarto, from the same _quarto.yml, and check every link in it.
 
 `docs_lite.py` builds and checks; `docs_lite.py --check` only checks what is there. nbdev prepares the pages
-(`nbdev.serve.proc_nbs`, as `nbdev_docs` would) and smalldocs renders them. Three things are ours: files get the names
-that nbdev's links expect, formulas become MathML so that the site asks no other host for anything, and the build fails
-on a link that leads nowhere, on Markdown that was not understood, and on anything that another host would be asked for.
+(`nbdev.serve.proc_nbs`, as `nbdev_docs` would) and smalldocs renders them. Four things are ours: files get the names
+that nbdev's links expect, formulas become MathML so that the site asks no other host for anything, search is by words
+(`search.js`), and the build fails on a link that leads nowhere, on Markdown that was not understood, and on anything
+that another host would be asked for.
 """
 import json
 import os
@@ -14,7 +15,7 @@ from html import unescape
 from html.parser import HTMLParser
 from importlib.metadata import entry_points
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root))  # for the page processors in tools/docrender.py
@@ -51,6 +52,7 @@ def rename_pages(site: Path) -> None:
     sidebar = re.compile(r"(?<![\w.])(" + "|".join(map(re.escape, names)) + r")\b")
     yml = site / "_quarto.yml"
     yml.write_text(sidebar.sub(lambda m: names[m[1]], yml.read_text(encoding="utf-8")), encoding="utf-8")
+    for f in site.glob("*.qmd"): f.write_text(rename_links(f.read_text(encoding="utf-8"), names), encoding="utf-8")
 
 
 # ---- Formulas
@@ -70,15 +72,36 @@ def mathml(tex: str, display: bool) -> str:
     return re.sub(r'<mi mathvariant="double-struck">(\w)</mi>', lambda m: f"<mi>{struck.get(m[1], m[1])}</mi>", out)
 
 
+FORMULA = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>([.,;:?!)’”]*)', re.S)
+
+
+ACCESSIBLE = [   # what smalldocs leaves to be wished for by those who listen to a page or have no mouse
+    (r'(<i class="bi[^"]*")( role="img")?>', r'\1 aria-hidden="true">'),                   # an icon beside a name is no picture
+    (r'(<a class="sidebar-[^>]*data-bs-toggle="collapse"[^>]*) role="navigation"', r'\1 href="#" role="button"'),
+    (r'<nav class="navbar', '<nav aria-label="Site" class="navbar'),
+    (r'<nav class="quarto-secondary-nav', '<nav aria-label="Where you are" class="quarto-secondary-nav'),
+    (r'<nav ([^>]*)id="quarto-sidebar"', r'<nav \1id="quarto-sidebar" aria-label="Pages"'),
+    (r'<nav class="page-navigation', '<nav aria-label="Before and after" class="page-navigation'),
+    (r'<div id="quarto-margin-sidebar"', '<div id="quarto-margin-sidebar" role="complementary" aria-label="This page"'),
+    (r'title="Toggle dark mode"', 'title="Dark or light" aria-label="Dark or light" role="button"'),
+]
+
+
 def finish_page(f: Path, doc_url: str) -> None:
-    """Formulas to MathML, nothing from other hosts (a badge of theirs becomes its words), links to our own pages relative."""
+    """Formulas to MathML, nothing from other hosts (a badge of theirs becomes its words), links to our own pages relative,
+    issues that name their page, and icons that a screen reader passes over."""
     def formula(m):
-        try: return f'<span class="math {m[1]}">{mathml(unescape(m[2]), m[1] == "display")}</span>'
+        try: out = f'<span class="math {m[1]}">{mathml(unescape(m[2]), m[1] == "display")}</span>'
         except ValueError as e: sys.exit(f"{f.name}: {e}")
+        return f'<span class="together">{out}{m[3]}</span>' if m[3] and m[1] == "inline" else out + m[3]
     html = f.read_text(encoding="utf-8")
-    html = re.sub(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', formula, html, flags=re.S)
+    html = FORMULA.sub(formula, html)
     html = re.sub(r'<(link|script) [^>]*(href|src)="https://cdn[^>]*>(</script>)?\s*', "", html)
     html = re.sub(r'<img (?=[^>]*src="https?:)[^>]*?alt="([^"]*)"[^>]*>', r"\1", html)
+    for found, better in ACCESSIBLE: html = re.sub(found, better, html)
+    html = html.replace('/issues/new"', f'/issues/new?title={quote("Page " + f.stem + ": ")}"')
+    if f.name == "404.html":   # it is shown under any address
+        html = html.replace("<head>", f'<head><base href="{urlsplit(doc_url).path}/">', 1)
     f.write_text(html.replace(f'href="{doc_url}/', 'href="'), encoding="utf-8")
 
 
@@ -97,7 +120,7 @@ class Page(HTMLParser):
         a = dict(attrs)
         self.inside += tag in self.CODE
         self.ids |= {a[k] for k in ("id", "name") if a.get(k)}
-        self.refs += [a[k] for k in ("href", "src") if a.get(k)]
+        if tag != "base": self.refs += [a[k] for k in ("href", "src") if a.get(k)]
         if tag not in ("a", "meta") and a.get("rel") != "canonical":
             self.loads += [a[k] for k in ("href", "src", "data", "poster", "srcset") if a.get(k)]
         self.loads += in_css(a.get("style") or "")
@@ -151,6 +174,9 @@ def faults(site: Path) -> list[str]:
 
 # ---- The build
 
+QUARTO_ALONE = re.compile(r"runs no code|format\.html\.(grid|respect-user-color-scheme) is ignored")  # warnings of smalldocs
+
+
 def build() -> Path:
     from nbdev.config import get_config
     from nbdev.quarto import refresh_quarto_yml
@@ -171,8 +197,9 @@ def build() -> Path:
     shutil.move(out.out, cfg.doc_path)
     shutil.rmtree(site)
     for w in out.warnings:
-        if "runs no code" not in w: print("warning:", w, file=sys.stderr)
+        if not QUARTO_ALONE.search(w): print("warning:", w, file=sys.stderr)
     for f in cfg.doc_path.rglob("*.html"): finish_page(f, cfg.doc_host + cfg.doc_baseurl)
+    shutil.copy(root / "tools" / "search.js", cfg.doc_path / "site_libs" / "fuse" / "fuse.min.js")
     for f in cfg.doc_path.rglob("*.css"):   # fonts of another host: the names that follow in each rule are at hand
         f.write_text(FOREIGN.sub("", f.read_text(encoding="utf-8")), encoding="utf-8")
     return cfg.doc_path

@@ -31,14 +31,15 @@ def assert_close(
     rtol: float = 0.0,    # Relative tolerance
     dtype: bool = True    # Whether the dtypes must agree
 ) -> None:
-    """Assert equal shape, equal dtype, and then closeness. NaN is close to nothing; infinities must match.
+    """Assert equal shape, equal dtype, then closeness. NaN is close to nothing; infinities match.
 
     Raises: `AssertionError` that says which of the three failed.
     """
     if jnp.shape(actual) != jnp.shape(expected):
         raise AssertionError(f"shapes differ: {jnp.shape(actual)} and {jnp.shape(expected)}")
     if dtype and jnp.result_type(actual) != jnp.result_type(expected):
-        raise AssertionError(f"dtypes differ: {jnp.result_type(actual)} and {jnp.result_type(expected)}")
+        got, want = jnp.result_type(actual), jnp.result_type(expected)
+        raise AssertionError(f"dtypes differ: {got} and {want}")
     actual, expected = (np.asarray(x, np.float64) for x in (actual, expected))
     np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol, equal_nan=False)
 
@@ -51,35 +52,41 @@ def oracle_attention(
     mask: Bool[Array, "#b #h #q #k"] | None = None, # True = may attend
     score_mod: ScoreMod | None = None,              # Applied to the scaled scores
     scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
-    sinks: Float[Array, " h"] | None = None         # One more logit per query head, whose value is 0
-) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]: # (output, lse) in the dtype of the inputs
+    sinks: Float[Array, " h"] | None = None         # One more logit per head, whose value is 0
+) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]: # (output, lse), dtype of the inputs
     """Attention by its definition, all heads repeated, in the dtype of the inputs.
 
-    Source: Vaswani et al. 2017; for sinks Xiao et al. 2023, Efficient Streaming Language Models with Attention Sinks.
+    Source: Vaswani et al. 2017; for sinks Xiao et al. 2023, Efficient Streaming Language Models
+    with Attention Sinks.
     """
     (b, h, q, d), k = query.shape, key.shape[2]
     key, value = (jnp.repeat(x, h // x.shape[1], axis=1) for x in (key, value))
     s = jnp.einsum("bhqd,bhkd->bhqk", query, key) * (1 / math.sqrt(d) if scale is None else scale)
-    if score_mod is not None:
-        along = lambda a, n: jnp.arange(n, dtype=jnp.int32).reshape([-1 if i == a else 1 for i in range(4)])
-        s = score_mod(s, *(along(a, n) for a, n in enumerate((b, h, q, k))))
-        s = jnp.broadcast_to(s, (b, h, q, k)).astype(query.dtype)
+    if score_mod is not None: s = _with_mod(score_mod, s).astype(query.dtype)
     if mask is not None: s = jnp.where(mask, s, -jnp.inf)
     if sinks is not None:
-        s = jnp.concatenate([s, jnp.broadcast_to(sinks.astype(s.dtype)[None, :, None, None], (b, h, q, 1))], -1)
+        sink = jnp.broadcast_to(sinks.astype(s.dtype)[None, :, None, None], (b, h, q, 1))
+        s = jnp.concatenate([s, sink], -1)
         value = jnp.concatenate([value, jnp.zeros_like(value, shape=(b, h, 1, value.shape[3]))], 2)
     seen = jnp.any(s > -jnp.inf, -1, keepdims=True)
     top = jnp.where(seen, jax.lax.stop_gradient(s.max(-1, keepdims=True, initial=-jnp.inf)), 0)
     e = jnp.where(s > -jnp.inf, jnp.exp(s - top), 0)
     out = jnp.einsum("bhqk,bhkd->bhqd", e / jnp.where(seen, e.sum(-1, keepdims=True), 1), value)
-    return out, jnp.where(seen, jax.nn.logsumexp(jnp.where(seen, s, 0), -1, keepdims=True), -jnp.inf)[..., 0]
+    lse = jax.nn.logsumexp(jnp.where(seen, s, 0), -1, keepdims=True)
+    return out, jnp.where(seen, lse, -jnp.inf)[..., 0]
+
+def _with_mod(score_mod: ScoreMod, s: Array) -> Array:
+    """A mod called on scores with the positions of each."""
+    def along(axis, n):
+        return jnp.arange(n, dtype=jnp.int32).reshape([-1 if i == axis else 1 for i in range(4)])
+    return jnp.broadcast_to(score_mod(s, *(along(a, n) for a, n in enumerate(s.shape))), s.shape)
 
 # %% ../nbs/02_testing.ipynb #temp-bytes
 def temp_bytes(
     fn: Callable, # Function of arrays
     *args         # Example arguments: arrays or `jax.ShapeDtypeStruct`
 ) -> int:         # Bytes, from XLA's own memory analysis
-    """Temporary memory of the compiled program, inputs and outputs not counted. Compiles, does not run."""
+    """Temporary memory of a program, without inputs and outputs. Compiles it, does not run it."""
     return jax.jit(fn).lower(*args).compile().memory_analysis().temp_size_in_bytes
 
 # %% ../nbs/02_testing.ipynb #count-traces
@@ -96,18 +103,19 @@ def count_traces(
 # %% ../nbs/02_testing.ipynb #kit-inputs
 @functools.cache
 def _noise() -> float:
-    """Error of one float32 matrix product on this device: some round the factors, to 10 bits or to 7."""
+    """Error of one float32 product on this device: some round the factors, to 10 bits or to 7."""
     x = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     return float(abs(np.asarray(jnp.dot(x, x), np.float64) - x.astype(np.float64) @ x).max())
 
 def _sample(b, h, g, q, k, d, e, dtype=jnp.float32, seed=0):
     """Random queries, keys and values."""
     rng = np.random.default_rng(seed)  # numpy's, which compiles nothing
-    return [jax.device_put(rng.normal(size=shape).astype(dtype)) for shape in ((b, h, q, d), (b, g, k, d), (b, g, k, e))]
+    shapes = (b, h, q, d), (b, g, k, d), (b, g, k, e)
+    return [jax.device_put(rng.normal(size=shape).astype(dtype)) for shape in shapes]
 
 # %% ../nbs/02_testing.ipynb #run
 def _with_gradients(call) -> Callable:
-    """Function of arrays that returns the outputs of `call`, then the gradients of a weighted sum of them."""
+    """The outputs of `call`, then the gradients of a weighted sum of them, as a function."""
     def weights(x):  # exact in every dtype, so that all kernels get the same
         return np.cos(np.arange(x.size)).astype(jnp.bfloat16).astype(x.dtype).reshape(x.shape)
     def both(*arrays):
@@ -124,16 +132,22 @@ def _oracle(dtype=None) -> Callable:
     return kernel
 
 def _once(call, arrays) -> list[np.ndarray]:
-    """Run `_with_gradients(call)` once. For a CPU it is compiled without LLVM's optimisations, which takes half the time; on
-    devices that round the factors of float32 products unless told otherwise, they are told otherwise."""
+    """Run `_with_gradients(call)` once.
+
+    For a CPU it is compiled without LLVM's optimisations, which takes half the time; devices that
+    round the factors of float32 products unless told otherwise are told otherwise.
+    """
     fast = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     with jax.default_matmul_precision("highest"):
-        return [np.asarray(x) for x in jax.jit(_with_gradients(call), compiler_options=fast)(*arrays)]
+        outs = jax.jit(_with_gradients(call), compiler_options=fast)(*arrays)
+        return [np.asarray(x) for x in outs]
 
+# %% ../nbs/02_testing.ipynb #rounding
 def _error(got: np.ndarray, truth: np.ndarray) -> float:
     """Largest difference; NaN when there is one."""
     got = got.astype(np.float64)
-    with np.errstate(invalid="ignore"): return float(np.where(got == truth, 0, abs(got - truth)).max(initial=0))
+    with np.errstate(invalid="ignore"):
+        return float(np.where(got == truth, 0, abs(got - truth)).max(initial=0))
 
 def _rounding(got: np.ndarray, truth: np.ndarray) -> float:
     """What sums in another order, and rounding to the dtype of `got`, may cost."""
@@ -142,12 +156,15 @@ def _rounding(got: np.ndarray, truth: np.ndarray) -> float:
     return float(sums * size.max(initial=1) + float(jnp.finfo(got.dtype).eps) * size.max(initial=0))
 
 # %% ../nbs/02_testing.ipynb #agrees
-def _agrees(fn, args, call=None, *, extra=None, given=None, what="", results=("output", "lse"), **kw) -> list[np.ndarray]:
-    """Assert that outputs and gradients are within twice the error of the same-dtype oracle; return them.
+def _agrees(fn, args, call=None, *, extra=None, given=None, what="", results=("output", "lse"),
+            **kw) -> list[np.ndarray]:
+    """Assert that outputs and gradients are within twice the error of the same-dtype oracle.
 
-    `call(f, *args, *extra.values())` says how to call; `fn` gets the arrays `given` where they differ from the oracle's.
+    `call(f, *args, *extra.values())` says how to call; `fn` gets the arrays `given` where they
+    differ from the oracle's. Returns what the kernel gave.
     """
-    arrays, names = [*args, *(extra or {}).values()], ["query", "key", "value", *(extra or {})]
+    arrays = [*args, *(extra or {}).values()]
+    names = ["query", "key", "value", *(extra or {})]
     call = call or (lambda f, *a: f(*a, **kw))
     wide = [np.asarray(a, jnp.promote_types(a.dtype, jnp.float32)) for a in arrays]
     in_dtype = functools.partial(call, _oracle(args[0].dtype))
@@ -155,8 +172,11 @@ def _agrees(fn, args, call=None, *, extra=None, given=None, what="", results=("o
     outs = len(like) - len(arrays)
     dtypes = [*(x.dtype for x in like[:outs]), *(a.dtype for a in arrays)]
     mine = _once(functools.partial(call, fn), given or arrays)
-    if len(mine) != len(like): raise AssertionError(f"{what}must return {outs} arrays, got {len(mine) - len(arrays)}")
-    with jax.enable_x64(True): truth = _once(functools.partial(call, _oracle()), [np.asarray(a, np.float64) for a in arrays])
+    if len(mine) != len(like):
+        raise AssertionError(f"{what}must return {outs} arrays, got {len(mine) - len(arrays)}")
+    with jax.enable_x64(True):
+        exact = [np.asarray(a, np.float64) for a in arrays]
+        truth = _once(functools.partial(call, _oracle()), exact)
     same = None
     for i, (x, y, t, dtype) in enumerate(zip(mine, like, truth, dtypes)):
         name = what + (results[i] if i < outs else f"gradient of {names[i - outs]}")
@@ -166,7 +186,8 @@ def _agrees(fn, args, call=None, *, extra=None, given=None, what="", results=("o
         same = same or _once(in_dtype, wide)  # often not needed
         allowed = 2 * max(_error(same[i].astype(dtype), t), _rounding(x, t))
         if not _error(x, t) <= allowed:
-            raise AssertionError(f"{name}: error {_error(x, t):.2e} against float64, where this dtype allows {allowed:.2e}")
+            raise AssertionError(f"{name}: error {_error(x, t):.2e} against float64, "
+                                 f"where this dtype allows {allowed:.2e}")
     return mine
 
 # %% ../nbs/02_testing.ipynb #kit-mods
@@ -195,7 +216,8 @@ def _check_shapes(fn):
 def _check_order(fn):
     """2 order: scale, then score_mod, then mask"""
     seen = jax.device_put(np.arange(9)[None, None, None] % 3 > 0)
-    _agrees(fn, _sample(1, 2, 2, 9, 9, 8, 8), score_mod=lambda s, *_: jnp.clip(s, -0.1, 0.1), mask=seen)
+    clipped = lambda s, *_: jnp.clip(s, -0.1, 0.1)
+    _agrees(fn, _sample(1, 2, 2, 9, 9, 8, 8), score_mod=clipped, mask=seen)
 
 def _check_scale(fn):
     """2 order: `scale` takes the place of 1/sqrt(d)"""
@@ -206,119 +228,165 @@ def _check_traced_scale(fn):
     """2 order: `scale` may be traced, and has its gradient"""
     _needs(fn, "scale")
     call = lambda f, q, k, v, scale: f(q, k, v, scale=scale, score_mod=_sloped)
-    _agrees(fn, _sample(1, 2, 1, 5, 9, 8, 8), call, extra={"scale": jax.device_put(np.float32(0.7))})
+    extra = {"scale": jax.device_put(np.float32(0.7))}
+    _agrees(fn, _sample(1, 2, 1, 5, 9, 8, 8), call, extra=extra)
 
+# %% ../nbs/02_testing.ipynb #checks-empty
 def _check_empty_rows(fn):
     """3 masked means -inf: a query that sees nothing gives 0 and takes no gradient"""
-    seen = jax.device_put(np.broadcast_to(np.arange(6)[None, None, :, None] != 4, (1, 1, 6, 11)))
-    for what, kw in {"hidden by a mask: ": dict(mask=seen), "hidden by a mod: ": dict(score_mod=_blind)}.items():
+    seen = np.broadcast_to(np.arange(6)[None, None, :, None] != 4, (1, 1, 6, 11))
+    by_mask, by_mod = dict(mask=jax.device_put(seen)), dict(score_mod=_blind)
+    for what, kw in {"hidden by a mask: ": by_mask, "hidden by a mod: ": by_mod}.items():
         out, d_query, *_ = _agrees(fn, _sample(1, 2, 1, 6, 11, 8, 8), what=what, **kw)
         for name, x in (("output", out), ("gradient of query", d_query)):
-            if np.any(x[:, :, 4] != 0): raise AssertionError(f"{what}{name} must be exactly 0 for a query that sees nothing")
+            if np.any(x[:, :, 4] != 0):
+                raise AssertionError(
+                    f"{what}{name} must be exactly 0 for a query that sees nothing")
 
 def _check_sinks(fn):
-    """3 masked means -inf: `sinks` join the denominators, and an empty row gives 0 with the sink as its lse"""
+    """3 masked means -inf: `sinks` join the denominators, and an empty row gives 0 with the sink
+    as its lse"""
     _needs(fn, "sinks")
     kw = dict(score_mod=_blind) | ({"return_lse": True} if _has(fn, "return_lse") else {})
     extra = {"sinks": jax.device_put(np.array([0.5, -1.0, 2.0, 0.0], np.float32))}
-    out, *_ = _agrees(fn, _sample(2, 4, 2, 6, 21, 8, 8), lambda f, q, k, v, s: f(q, k, v, sinks=s, **kw), extra=extra)
-    if np.any(out[:, :, 4] != 0): raise AssertionError("a query that sees nothing but its sink must give output 0")
+    call = lambda f, q, k, v, s: f(q, k, v, sinks=s, **kw)
+    out, *_ = _agrees(fn, _sample(2, 4, 2, 6, 21, 8, 8), call, extra=extra)
+    if np.any(out[:, :, 4] != 0):
+        raise AssertionError("a query that sees nothing but its sink must give output 0")
 
 # %% ../nbs/02_testing.ipynb #checks-precision
 def _check_precision(fn):
     """4 precision: bfloat16 in, float32 inside, bfloat16 out"""
     q, k, v = _sample(1, 2, 2, 9, 300, 16, 16, jnp.bfloat16)
-    v = jax.device_put(np.concatenate([np.asarray(v)[..., 1:], np.ones((1, 2, 300, 1), v.dtype)], -1))
-    out, *_ = _agrees(fn, (8 * q, k, v), score_mod=_sloped)  # with large scores, since those suffer most from rounding
-    if np.any(out[..., -1] != 1): raise AssertionError("weights over 300 keys must sum to 1 before they are rounded to bfloat16")
+    ones = np.ones((1, 2, 300, 1), v.dtype)
+    v = jax.device_put(np.concatenate([np.asarray(v)[..., 1:], ones], -1))
+    # with large scores, since those suffer most from rounding
+    out, *_ = _agrees(fn, (8 * q, k, v), score_mod=_sloped)
+    if np.any(out[..., -1] != 1):
+        raise AssertionError(
+            "weights over 300 keys must sum to 1 before they are rounded to bfloat16")
 
 def _check_dtypes(fn):
     """4 precision: float16, bfloat16 and float64, each kept"""
-    for dtype in (jnp.float16, jnp.bfloat16): _agrees(fn, _sample(1, 4, 2, 19, 27, 16, 16, dtype), what=f"{jnp.dtype(dtype)}: ")
-    with jax.enable_x64(True): _agrees(fn, _sample(1, 2, 1, 9, 11, 8, 8, np.float64), score_mod=_causal, what="float64: ")
+    for dtype in (jnp.float16, jnp.bfloat16):
+        _agrees(fn, _sample(1, 4, 2, 19, 27, 16, 16, dtype), what=f"{jnp.dtype(dtype)}: ")
+    with jax.enable_x64(True):
+        args = _sample(1, 2, 1, 9, 11, 8, 8, np.float64)
+        _agrees(fn, args, score_mod=_causal, what="float64: ")
 
 def _check_lse(fn):
-    """4 precision: `return_lse` gives the natural logarithm in float32, -inf for an empty row, with its gradient"""
+    """4 precision: `return_lse` gives the natural logarithm in float32, -inf for an empty row,
+    with its gradient"""
     _needs(fn, "return_lse")
     _agrees(fn, _sample(2, 4, 2, 7, 21, 8, 8), return_lse=True, score_mod=_blind)
-    q, k, v = (jax.ShapeDtypeStruct((1, 1, 4, 8), jnp.bfloat16),) * 3
-    dtypes = [str(x.dtype) for x in jax.tree.leaves(jax.eval_shape(lambda *a: fn(*a, return_lse=True), q, k, v))]
+    like = (jax.ShapeDtypeStruct((1, 1, 4, 8), jnp.bfloat16),) * 3
+    both = jax.eval_shape(lambda *a: fn(*a, return_lse=True), *like)
+    dtypes = [str(x.dtype) for x in jax.tree.leaves(both)]
     if dtypes != ["bfloat16", "float32"]:
-        raise AssertionError(f"of bfloat16, output and lse must be bfloat16 and float32, got {dtypes}")
+        raise AssertionError(
+            f"of bfloat16, output and lse must be bfloat16 and float32, got {dtypes}")
 
 # %% ../nbs/02_testing.ipynb #checks-mods
 def _check_mods(fn):
     """5 score mods: values, and gradients of captured arrays"""
     table = np.cos(np.arange(13 * 30, dtype=np.float32).reshape(13, 30))
-    extra = {"a captured slope": jax.device_put(np.float32([0.1, 0.2, 0.3, 0.4])), "a captured table": jax.device_put(table)}
+    extra = {"a captured slope": jax.device_put(np.float32([0.1, 0.2, 0.3, 0.4])),
+             "a captured table": jax.device_put(table)}
     def call(f, q, k, v, slope, table):
-        def mod(s, b, h, i, j): return jnp.where(j <= i + 9, 3 * jnp.tanh(s / 3) - slope[h] * abs(i - j) + table[i, j], -jnp.inf)
+        def mod(s, b, h, i, j):
+            s = 3 * jnp.tanh(s / 3) - slope[h] * abs(i - j) + table[i, j]
+            return jnp.where(j <= i + 9, s, -jnp.inf)
         return f(q, k, v, score_mod=mod)
     _agrees(fn, _sample(2, 4, 2, 13, 30, 8, 8), call, extra=extra)
 
 def _check_branches(fn):
     """5 score mods: a branch on the shape is right or refused"""
     args = _sample(1, 2, 1, 21, 70, 8, 8)
-    for what, mod in (("the number of keys", lambda s, b, h, i, j: jnp.where(j <= i, s, -jnp.inf) if s.shape[3] > 69 else s),
-                      ("the number of queries", lambda s, b, h, i, j: jnp.where(j <= i, s, -jnp.inf) if s.shape[2] > 20 else s)):
-        try: _agrees(fn, args, score_mod=mod, what=f"a branch on {what}: ")
+    mods = {"keys": lambda s, b, h, i, j: _causal(s, b, h, i, j) if s.shape[3] > 69 else s,
+            "queries": lambda s, b, h, i, j: _causal(s, b, h, i, j) if s.shape[2] > 20 else s}
+    for what, mod in mods.items():
+        try: _agrees(fn, args, score_mod=mod, what=f"a branch on the number of {what}: ")
         except NotImplementedError: pass
 
 def _check_wrong_mods(fn):
     """5 score mods: a mod that returns booleans or integers is refused"""
     args = _sample(1, 2, 1, 6, 9, 8, 8)
-    for what, mod in (("booleans", lambda s, b, h, i, j: j <= i), ("integers", lambda s, b, h, i, j: i - j)):
+    mods = {"booleans": lambda s, b, h, i, j: j <= i, "integers": lambda s, b, h, i, j: i - j}
+    for what, mod in mods.items():
         try: fn(*args, score_mod=mod)
         except (ValueError, NotImplementedError): continue
-        raise AssertionError(f"a mod that returns {what} must be refused: they would be read as scores")
+        raise AssertionError(
+            f"a mod that returns {what} must be refused: they would be read as scores")
 
+# %% ../nbs/02_testing.ipynb #checks-positions
 def _check_narrow(fn):
     """5 score mods: the gradient of a captured bfloat16 array is summed in float32"""
-    args, table = _sample(1, 2, 1, 60, 210, 8, 8), np.float32([[0.3, -0.2, 0.1], [0.5, 0.2, -0.4]]).astype(jnp.bfloat16)
-    def call(f, q, k, v, table): return f(q, k, v, score_mod=lambda s, b, h, i, j: s + table[h, abs(i - j) // 70])
+    args = _sample(1, 2, 1, 60, 210, 8, 8)
+    table = np.float32([[0.3, -0.2, 0.1], [0.5, 0.2, -0.4]]).astype(jnp.bfloat16)
+    def call(f, q, k, v, table):
+        return f(q, k, v, score_mod=lambda s, b, h, i, j: s + table[h, abs(i - j) // 70])
     _agrees(fn, args, call, extra={"a captured bfloat16 table": jax.device_put(table)})
 
 def _check_positions(fn):
     """7 positions: the mod alone says who sees whom, also where q != k"""
-    _agrees(fn, _sample(1, 2, 1, 9, 20, 8, 8), score_mod=_causal, what="causal, 9 queries and 20 keys: ")
-    past, documents = jax.device_put(np.int32(11)), jax.device_put(np.arange(23, dtype=np.int32) // 9)
-    mod = lambda s, b, h, i, j: jnp.where((j <= i + past) & (documents[j] == documents[i + past]), s, -jnp.inf)
-    _agrees(fn, _sample(1, 2, 1, 5, 23, 8, 8), score_mod=mod, what="causal within documents, 11 keys before the first query: ")
+    what = "causal, 9 queries and 20 keys: "
+    _agrees(fn, _sample(1, 2, 1, 9, 20, 8, 8), score_mod=_causal, what=what)
+    past = jax.device_put(np.int32(11))
+    documents = jax.device_put(np.arange(23, dtype=np.int32) // 9)
+    def mod(s, b, h, i, j):
+        return jnp.where((j <= i + past) & (documents[j] == documents[i + past]), s, -jnp.inf)
+    what = "causal within documents, 11 keys before the first query: "
+    _agrees(fn, _sample(1, 2, 1, 5, 23, 8, 8), score_mod=mod, what=what)
+
+# %% ../nbs/02_testing.ipynb #checks-kept
+def _check_kept(kept: np.ndarray, rate: float, differs: np.ndarray, agrees: np.ndarray) -> None:
+    """Which weights a kernel kept, where the same key differs from it, where another agrees."""
+    if abs(kept.mean() - (1 - rate)) > 5 * math.sqrt(rate * (1 - rate) / kept.size):
+        raise AssertionError(f"dropout_rate={rate} kept {kept.mean():.3f} of the weights")
+    if np.any(differs): raise AssertionError("the same dropout_rng must give the same mask")
+    if np.all(agrees): raise AssertionError("another dropout_rng must give another mask")
+    if np.all(kept[0] == kept[1]) or np.all(kept[:, 0] == kept[:, 1]):
+        raise AssertionError("sequences and heads must differ in their masks")
+
+def _dropped(kept: np.ndarray, rate: float, eye: Array, *arrays):
+    """The oracle with the weights that are not kept left out, and its gradients."""
+    def want(q, k, v):
+        weights = jnp.where(kept, oracle_attention(q, k, eye)[0] / (1 - rate), 0)
+        return jnp.einsum("bhqk,bhke->bhqe", weights, v.repeat(2, 1))
+    out, pull = jax.vjp(want, *arrays)
+    return out, pull(arrays[2].repeat(2, 1)[:, :, :13])
 
 # %% ../nbs/02_testing.ipynb #checks-dropout
 def _check_dropout(fn):
     """8 dropout: rate, rescaling, same key same mask, gradient through it"""
     q, k, v = _sample(2, 4, 2, 13, 32, 8, 32)
-    keys, rate, close = [jax.random.key(n) for n in (0, 0, 1)], 0.3, lambda x, y: assert_close(x, y, atol=max(2e-5, _noise()))
-    eye = jax.device_put(np.broadcast_to(np.eye(32, dtype=np.float32), (2, 2, 32, 32)))  # the output is the weights
+    keys, rate = [jax.random.key(n) for n in (0, 0, 1)], 0.3
+    close = lambda x, y: assert_close(x, y, atol=max(2e-5, _noise()))
+    eye = np.broadcast_to(np.eye(32, dtype=np.float32), (2, 2, 32, 32))  # the output is the weights
+    eye = jax.device_put(eye)
     on = lambda rng, *a: fn(*a, dropout_rng=rng, dropout_rate=rate, deterministic=False)
     @jax.jit
     @count_traces
     def run(rng, *a):
         out, pull = jax.vjp(functools.partial(on, rng), *a)
         return out, pull(a[2].repeat(2, 1)[:, :, :13])
-    plain, off = jax.jit(lambda: (fn(q, k, eye), fn(q, k, eye, dropout_rng=keys[0], dropout_rate=rate, deterministic=True)))()
-    if np.any(np.asarray(off) != plain): raise AssertionError("deterministic=True must drop nothing")
+    off = dict(dropout_rng=keys[0], dropout_rate=rate, deterministic=True)
+    plain, off = jax.jit(lambda: (fn(q, k, eye), fn(q, k, eye, **off)))()
+    if np.any(np.asarray(off) != plain):
+        raise AssertionError("deterministic=True must drop nothing")
     dropped, again, other = (np.asarray(run(rng, q, k, eye)[0]) for rng in keys)
     kept = dropped > 0
-    if abs(kept.mean() - (1 - rate)) > 5 * math.sqrt(rate * (1 - rate) / kept.size):
-        raise AssertionError(f"dropout_rate={rate} kept {kept.mean():.3f} of the weights")
+    _check_kept(kept, rate, again != dropped, (other > 0) == kept)
     close(dropped, jnp.where(kept, plain / (1 - rate), 0))
-    if np.any(again != dropped): raise AssertionError("the same dropout_rng must give the same mask")
-    if np.all((other > 0) == kept): raise AssertionError("another dropout_rng must give another mask")
-    if np.all(kept[0] == kept[1]) or np.all(kept[:, 0] == kept[:, 1]):
-        raise AssertionError("sequences and heads must differ in their masks")
-    def want(q, k, v):
-        weights = jnp.where(kept, oracle_attention(q, k, eye)[0] / (1 - rate), 0)
-        return jnp.einsum("bhqk,bhke->bhqe", weights, v.repeat(2, 1))
-    def oracle(q, k, v):
-        out, pull = jax.vjp(want, q, k, v)
-        return out, pull(v.repeat(2, 1)[:, :, :13])
-    (out, grads), (true_out, true_grads) = run(keys[0], q, k, v), jax.jit(oracle)(q, k, v)
+    out, grads = run(keys[0], q, k, v)
+    true_out, true_grads = jax.jit(functools.partial(_dropped, kept, rate, eye))(q, k, v)
     close(out, true_out)
-    for x, y in zip(grads, true_grads): assert_close(x, y, atol=max(5e-5, _noise()) * (1 + float(abs(y).max())))
-    if run.__wrapped__.traces != 1: raise AssertionError(f"four calls of one shape compiled {run.__wrapped__.traces} times")
+    for x, y in zip(grads, true_grads):
+        assert_close(x, y, atol=max(5e-5, _noise()) * (1 + float(abs(y).max())))
+    traces = run.__wrapped__.traces
+    if traces != 1: raise AssertionError(f"four calls of one shape compiled {traces} times")
 
+# %% ../nbs/02_testing.ipynb #checks-hash
 def _hash_keeps(rng: Array, shape: tuple[int, ...], rate: float, broadcast: bool) -> np.ndarray:
     """Which weights dropout keeps in the kernels of attnax."""
     def mix(x):
@@ -334,32 +402,40 @@ def _hash_keeps(rng: Array, shape: tuple[int, ...], rate: float, broadcast: bool
 def _check_hash(fn):
     """8 dropout: the same dropout_rng gives the same mask in every kernel of attnax"""
     q, k, _ = _sample(2, 4, 2, 21, 38, 8, 8)
-    eye, rng = jax.device_put(np.broadcast_to(np.eye(38, dtype=np.float32), (2, 2, 38, 38))), jax.random.key(3)
+    eye = jax.device_put(np.broadcast_to(np.eye(38, dtype=np.float32), (2, 2, 38, 38)))
+    rng, on = jax.random.key(3), dict(dropout_rate=0.4, deterministic=False)
     for broadcast in [False, True][:1 + _has(fn, "broadcast_dropout")]:
-        kw = dict(broadcast_dropout=True) if broadcast else {}
-        out = jax.jit(lambda rng, kw=kw: fn(q, k, eye, dropout_rng=rng, dropout_rate=0.4, deterministic=False, **kw))(rng)
-        differ = float(np.mean((np.asarray(out) > 0) != _hash_keeps(rng, out.shape, 0.4, broadcast)))
-        if differ: raise AssertionError(f"{differ:.0%} of the weights are dropped otherwise than the hash says, {broadcast=}")
+        kw = on | (dict(broadcast_dropout=True) if broadcast else {})
+        out = jax.jit(lambda rng, kw=kw: fn(q, k, eye, dropout_rng=rng, **kw))(rng)
+        wrong = (np.asarray(out) > 0) != _hash_keeps(rng, out.shape, 0.4, broadcast)
+        differ = float(np.mean(wrong))
+        if differ:
+            raise AssertionError(f"{differ:.0%} of the weights are dropped otherwise than the hash "
+                                 f"says, {broadcast=}")
 
 # %% ../nbs/02_testing.ipynb #checks-transforms
 def _check_transforms(fn):
     """9 transforms: jit, vmap, grad, scan, checkpoint"""
     args = _sample(3, 2, 1, 6, 18, 8, 8)
-    slopes = {"a captured slope": jax.device_put(np.float32([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]))}
+    slopes = jax.device_put(np.float32([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]))
     def one(f, q, k, v, slope):
-        return f(q[None], k[None], v[None], score_mod=lambda s, b, h, i, j: jnp.where(j <= i + 9, s - slope[h] * j, -jnp.inf))[0]
+        mod = lambda s, b, h, i, j: jnp.where(j <= i + 9, s - slope[h] * j, -jnp.inf)
+        return f(q[None], k[None], v[None], score_mod=mod)[0]
     each = lambda f, *a: jax.vmap(functools.partial(one, f))(*a)
-    _agrees(fn, args, each, extra=slopes, what="vmap, over what a mod captured too: ")
-    alone = lambda f, q, k, v: jax.vmap(lambda k: f(q, k, v, score_mod=_sloped))(jnp.stack([k, 2 * k]))
+    what = "vmap, over what a mod captured too: "
+    _agrees(fn, args, each, extra={"a captured slope": slopes}, what=what)
+    def alone(f, q, k, v):
+        return jax.vmap(lambda k: f(q, k, v, score_mod=_sloped))(jnp.stack([k, 2 * k]))
     _agrees(fn, [x[:1] for x in args], alone, what="vmap over keys alone: ")
     def layers(f, q, k, v):
         layer = jax.checkpoint(lambda q: f(q, k, v, score_mod=_sloped))
         return jax.lax.scan(lambda q, _: (layer(q).astype(q.dtype), None), q, None, length=2)[0]
     _agrees(fn, args, layers, what="checkpoint inside of scan: ")
 
+# %% ../nbs/02_testing.ipynb #checks-compile
 @functools.cache
 def _compilations() -> Callable[[], int]:
-    """How many programs JAX has compiled since the first call. A listener cannot be taken back, so there is only one."""
+    """How many programs JAX compiled since the first call. Cached: a listener stays for good."""
     heard = []
     def listen(event, duration, **kw):
         if event == "/jax/core/compile/backend_compile_duration": heard.append(1)
@@ -367,45 +443,54 @@ def _compilations() -> Callable[[], int]:
     return lambda: len(heard)
 
 def _check_compile(fn):
-    """9 transforms: shapes seen before compile nothing new, and the program does not grow with the length"""
+    """9 transforms: shapes seen before compile nothing new, and the program does not grow with
+    the length"""
     compiled, ours = _compilations(), kernel_attr(fn, "kernel_kind") is not None
     before = compiled()
     jax.jit(lambda x: x + 1)(np.float32(0))
     if compiled() == before: raise _Skip("this version of JAX does not tell when it compiles")
     def call(seed):
         slope = jax.device_put(np.float32(seed / 10))
-        mod = (lambda s, b, h, i, j: jnp.where(j <= i, s - slope * (i - j), -jnp.inf)) if ours else _causal
-        return fn(*_sample(1, 2, 1, 20, 20, 8, 8, seed=seed), score_mod=mod)
+        new = lambda s, b, h, i, j: jnp.where(j <= i, s - slope * (i - j), -jnp.inf)
+        return fn(*_sample(1, 2, 1, 20, 20, 8, 8, seed=seed), score_mod=new if ours else _causal)
     for seed in range(3): before, _ = compiled(), call(seed)
     if compiled() > before:
-        raise AssertionError(f"the third call of one shape, outside of jit, compiled {compiled() - before} programs")
+        raise AssertionError("the third call of one shape, outside of jit, "
+                             f"compiled {compiled() - before} programs")
     def lines(n):
         x = jax.ShapeDtypeStruct((1, 2, n, 16), jnp.float32)
         loss = lambda *a: fn(*a, score_mod=_causal).sum()
         return jax.jit(jax.grad(loss, (0, 1, 2))).lower(x, x, x).as_text().count("\n")
     short, long = lines(1024), lines(4096)
-    if long > 1.1 * short: raise AssertionError(f"the program has {short} lines for 1024 positions and {long} for 4096")
+    if long > 1.1 * short:
+        raise AssertionError(
+            f"the program has {short} lines for 1024 positions and {long} for 4096")
 
+# %% ../nbs/02_testing.ipynb #checks-memory
 def _check_memory(fn):
     """10 memory: O(q + k), forward and backward"""
     def temporary(n):
-        x, mask = jax.ShapeDtypeStruct((1, 2, n, 16), jnp.float32), jax.ShapeDtypeStruct((1, 1, 1, n), bool)
+        x = jax.ShapeDtypeStruct((1, 2, n, 16), jnp.float32)
+        mask = jax.ShapeDtypeStruct((1, 1, 1, n), bool)
         loss = lambda q, k, v, mask: fn(q, k, v, mask=mask, score_mod=_causal).sum()
         return max(temp_bytes(jax.grad(loss, (0, 1, 2)), x, x, x, mask), 1)
     growth = temporary(2048) / temporary(1024)
-    if growth >= 3: raise AssertionError(f"twice the length takes {growth:.1f} times the temporary memory")
+    if growth >= 3:
+        raise AssertionError(f"twice the length takes {growth:.1f} times the temporary memory")
 
 # %% ../nbs/02_testing.ipynb #checks-orders
 _LEARNED = {"a captured slope": np.float32([0.1, 0.3])}
 
 def _learned(f, q, k, v, slope):
-    return f(q, k, v, score_mod=lambda s, b, h, i, j: jnp.where(j <= i + 9, s - slope[h] * abs(i - j), -jnp.inf))
+    def mod(s, b, h, i, j): return jnp.where(j <= i + 9, s - slope[h] * abs(i - j), -jnp.inf)
+    return f(q, k, v, score_mod=mod)
 
 def _or_refused(check: Callable) -> None:
-    """Run a check of derivatives that JAX refuses for a kernel whose backward pass it does not know: then it does not apply."""
+    """Run a check of derivatives; it does not apply if JAX refuses them for this kernel."""
     try: check()
     except (TypeError, ValueError) as e:
-        if not re.search("forward-mode differentiation|Reverse-mode differentiation does not work", str(e)): raise
+        refusal = "forward-mode differentiation|Reverse-mode differentiation does not work"
+        if not re.search(refusal, str(e)): raise
         raise _Skip("JAX knows one derivative of it, the gradient") from e
 
 def _check_forward_mode(fn):
@@ -413,17 +498,21 @@ def _check_forward_mode(fn):
     def call(f, *arrays):
         along = tuple(jnp.cos(jnp.arange(x.size)).astype(x.dtype).reshape(x.shape) for x in arrays)
         return jax.jvp(functools.partial(_learned, f), arrays, along)[1]
-    _or_refused(lambda: _agrees(fn, _sample(2, 2, 1, 6, 18, 8, 8), call, extra=_LEARNED, results=["the jvp"]))
+    args = _sample(2, 2, 1, 6, 18, 8, 8)
+    _or_refused(lambda: _agrees(fn, args, call, extra=_LEARNED, results=["the jvp"]))
 
 def _check_second_order(fn):
     """9 transforms: the gradient of a gradient is right or refused"""
-    def call(f, *arrays): return jax.grad(lambda *a: jnp.sin(_learned(f, *a)).sum(), (0, 1, 2, 3))(*arrays)
+    def call(f, *arrays):
+        return jax.grad(lambda *a: jnp.sin(_learned(f, *a)).sum(), (0, 1, 2, 3))(*arrays)
     first = [f"first gradient of {name}" for name in ("query", "key", "value", *_LEARNED)]
-    _or_refused(lambda: _agrees(fn, _sample(2, 2, 1, 6, 18, 8, 8), call, extra=_LEARNED, results=first))
+    args = _sample(2, 2, 1, 6, 18, 8, 8)
+    _or_refused(lambda: _agrees(fn, args, call, extra=_LEARNED, results=first))
 
 # %% ../nbs/02_testing.ipynb #checks-devices
 def _check_sharded(fn):
-    """9 transforms: under `jit`, a batch that is sharded over devices stays where it is, forward and backward"""
+    """9 transforms: under `jit`, a batch that is sharded over devices stays where it is, forward
+    and backward"""
     devices, args = jax.devices()[:2], _sample(4, 2, 1, 20, 40, 8, 8)
     if len(devices) < 2: raise _Skip("there is one device")
     lie = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec("data"))
@@ -443,7 +532,8 @@ def _check_export(fn):
     b, = jax.export.symbolic_shape("b")
     args = _sample(3, 2, 1, 6, 18, 8, 8)
     run = jax.jit(lambda *a: fn(*a, score_mod=_causal))
-    try: exported = jax.export.export(run)(*(jax.ShapeDtypeStruct((b, *x.shape[1:]), x.dtype) for x in args))
+    like = [jax.ShapeDtypeStruct((b, *x.shape[1:]), x.dtype) for x in args]
+    try: exported = jax.export.export(run)(*like)
     except NotImplementedError: return
     except jax.errors.InconclusiveDimensionOperation as e:
         raise AssertionError("a batch without a number must be right or refused") from e
@@ -457,26 +547,27 @@ def _check_masks(fn):
         _agrees(fn, _sample(2, 4, 2, 7, 20, 8, 8), mask=mask, what=f"mask {shape}: ")
 
 def _check_padding(fn):
-    """12 masks: what a padding mask hides may hold NaN or inf, and leaves no trace in output or gradients"""
+    """12 masks: what a padding mask hides may hold NaN or inf, and leaves no trace in output or
+    gradients"""
     q, *kv = _sample(3, 4, 2, 7, 21, 8, 8)
     seen = np.arange(21) < np.array([[9], [21], [0]])
     junk = np.where(np.arange(21) % 2, np.nan, np.inf).astype(np.float32)[:, None]
-    fill = lambda junk: [jax.device_put(np.where(seen[:, None, :, None], np.asarray(x), junk)) for x in kv]
-    _agrees(fn, [q, *fill(np.float32(0))], given=[q, *fill(junk)], mask=jax.device_put(seen[:, None, None]))
+    def fill(junk):
+        return [jax.device_put(np.where(seen[:, None, :, None], np.asarray(x), junk)) for x in kv]
+    mask = jax.device_put(seen[:, None, None])
+    _agrees(fn, [q, *fill(np.float32(0))], given=[q, *fill(junk)], mask=mask)
 
 # %% ../nbs/02_testing.ipynb #checks-table
-_CHECKS = {"shapes": _check_shapes, "order": _check_order, "scale": _check_scale,
-           "traced_scale": _check_traced_scale, "empty_rows": _check_empty_rows,
-           "sinks": _check_sinks, "precision": _check_precision, "dtypes": _check_dtypes, "lse": _check_lse,
-           "score_mod": _check_mods, "branches": _check_branches, "wrong_mods": _check_wrong_mods, "narrow": _check_narrow,
-           "positions": _check_positions, "dropout": _check_dropout, "dropout_hash": _check_hash,
-           "transforms": _check_transforms, "forward_mode": _check_forward_mode, "second_order": _check_second_order,
-           "sharded": _check_sharded, "export": _check_export, "compile": _check_compile, "memory": _check_memory,
-           "mask": _check_masks,
-           "padding": _check_padding}
-# What a kernel may raise. An interrupt, or a machine out of memory, ends the run
-_RAISED = (AssertionError, ArithmeticError, AttributeError, ImportError, LookupError, NameError, RuntimeError, TypeError,
-           ValueError)
+_CHECKS = {
+    "shapes": _check_shapes, "order": _check_order, "scale": _check_scale,
+    "traced_scale": _check_traced_scale, "empty_rows": _check_empty_rows, "sinks": _check_sinks,
+    "precision": _check_precision, "dtypes": _check_dtypes, "lse": _check_lse,
+    "score_mod": _check_mods, "branches": _check_branches, "wrong_mods": _check_wrong_mods,
+    "narrow": _check_narrow, "positions": _check_positions, "dropout": _check_dropout,
+    "dropout_hash": _check_hash, "transforms": _check_transforms,
+    "forward_mode": _check_forward_mode, "second_order": _check_second_order,
+    "sharded": _check_sharded, "export": _check_export, "compile": _check_compile,
+    "memory": _check_memory, "mask": _check_masks, "padding": _check_padding}
 
 def contract_names() -> frozenset[str]: # Names for `supports`
     """The names of all checks: `supports=contract_names() - {"memory"}` is every check but one."""
@@ -493,9 +584,11 @@ class CheckResult(NamedTuple):
 
     def __str__(self) -> str:
         mark = "FAIL" if self.error else "skip" if self.skipped else "ok"
-        found = f"\n        {self.error}" if self.error else f" ({self.skipped})" if self.skipped else ""
+        why = f" ({self.skipped})" if self.skipped else ""
+        found = f"\n        {self.error}" if self.error else why
         return f"{mark:4} {self.line} [{self.name}]{found}"
 
+# %% ../nbs/02_testing.ipynb #contract-summary
 def contract_summary(
     results: list[CheckResult] # From `contract_results`
 ) -> str:                      # As in "12 passed, 1 failed, 2 skipped"
@@ -504,15 +597,20 @@ def contract_summary(
     return f"{len(results) - failed - skipped} passed, {failed} failed, {skipped} skipped"
 
 # %% ../nbs/02_testing.ipynb #run-check
+# What a kernel may raise. An interrupt, or a machine out of memory, ends the run
+_RAISED = (AssertionError, ArithmeticError, AttributeError, ImportError, LookupError, NameError,
+           RuntimeError, TypeError, ValueError)
+
 def _result(name: str, fn: AttentionFn, named: bool) -> CheckResult:
     """Run one check."""
-    line = _CHECKS[name].__doc__
+    line = " ".join(_CHECKS[name].__doc__.split())
     if name == "dropout_hash" and not named and kernel_attr(fn, "kernel_kind") != "softmax":
         return CheckResult(name, line, "", "a kernel of its own may draw its own mask")
     try: _CHECKS[name](fn)
     except _Skip as e: return CheckResult(name, line, "", str(e))
     except _RAISED as e:
-        kind = {AssertionError: "", NotImplementedError: "refuses: "}.get(type(e), f"{type(e).__name__}: ")
+        kinds = {AssertionError: "", NotImplementedError: "refuses: "}
+        kind = kinds.get(type(e), f"{type(e).__name__}: ")
         return CheckResult(name, line, kind + " ".join(str(e).split()), raised=e)
     return CheckResult(name, line, "")
 
@@ -520,9 +618,9 @@ def _result(name: str, fn: AttentionFn, named: bool) -> CheckResult:
 def contract_results(
     fn: AttentionFn,                                             # Kernel to check
     *,
-    supports: frozenset[str] | set[str] | None = None,           # Names of the checks to run; all of them when None
-    on_result: Callable[[CheckResult], object] = lambda _: None  # Called with each result as soon as it is there
-) -> list[CheckResult]:                                          # One result per check, in the order of the contract
+    supports: frozenset[str] | set[str] | None = None,           # Checks to run; all when None
+    on_result: Callable[[CheckResult], object] = lambda _: None  # Called with each result at once
+) -> list[CheckResult]:                                          # In the order of the contract
     """Run the checks and say what came of each.
 
     Raises: `ValueError` for an unknown name in `supports`.
@@ -538,18 +636,20 @@ def contract_results(
 
 # %% ../nbs/02_testing.ipynb #check-attention-fn
 def check_attention_fn(
-    fn: AttentionFn,                                    # Kernel to check; it must take grouped heads as they are
+    fn: AttentionFn,                                    # Kernel to check; it takes grouped heads
     *,
-    supports: frozenset[str] | set[str] | None = None,  # Names of the checks to run; all of them when None
+    supports: frozenset[str] | set[str] | None = None,  # Checks to run; all of them when None
     verbose: bool = True                                # Whether to print a line per check
 ) -> None:
     """Hold a kernel to the contract of the library, line by line.
 
-    The names for `supports` are those of `contract_names()`: shapes, order, scale, empty_rows, sinks, precision, dtypes,
-    lse, score_mod, branches, wrong_mods, narrow, positions, dropout, dropout_hash, transforms,
-    forward_mode, second_order, sharded, export, compile, memory, mask and padding.
+    The names for `supports` are those of `contract_names()`: shapes, order, scale, traced_scale,
+    empty_rows, sinks, precision, dtypes, lse, score_mod, branches, wrong_mods, narrow, positions,
+    dropout, dropout_hash, transforms, forward_mode, second_order, sharded, export, compile, memory,
+    mask and padding.
 
-    Raises: `AssertionError` after the last check, naming each line that failed, from what the first of them raised.
+    Raises: `AssertionError` after the last check, naming each line that failed, from what the first
+    of them raised.
     """
     show = functools.partial(print, flush=True) if verbose else lambda _: None
     results = contract_results(fn, supports=supports, on_result=show)

@@ -16,7 +16,8 @@ def _check_ids(name: str, ids) -> Int[Array, "b s"]:
     """Raises: `ValueError` unless these are integers, one per position."""
     ids = jnp.asarray(ids)
     if ids.ndim != 2: raise ValueError(f"`{name}` must have shape (batch, seq), got {ids.shape}")
-    if not jnp.issubdtype(ids.dtype, jnp.integer): raise ValueError(f"`{name}` must be integers, got {ids.dtype}")
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise ValueError(f"`{name}` must be integers, got {ids.dtype}")
     return ids
 
 def _check_length(name: str, n: int) -> None:
@@ -27,7 +28,7 @@ def _check_length(name: str, n: int) -> None:
 # %% ../../nbs/11_kernels.masks.ipynb #padding-mask
 def make_padding_mask(
     ids: Int[Array, "b s"],    # Token ids
-    pad_token_id: int = 0      # The id that fills up short sequences
+    pad_token_id: int = 0      # The id that pads short sequences
 ) -> Bool[Array, "b 1 1 s"]:   # True at real tokens
     """Hide padding from every query.
 
@@ -57,14 +58,15 @@ def make_sliding_window_mask(
     window_size: int,            # Keys each query may see on a side, itself included
     causal: bool = True          # True: only keys at or before the query
 ) -> Bool[Array, "1 1 q k"]:     # True inside the window
-    """A query sees only its neighbourhood: `0 <= q - k < window_size`, or `|q - k| < window_size` on both sides.
+    """A query sees only its neighbourhood: `0 <= q - k < window_size`, or `|q - k|` on both sides.
 
     Raises: `ValueError` if a length is not an integer or below 0, or `window_size` below 1.
     Source: Beltagy et al. 2020, Longformer.
     """
     check_window(window_size)
-    for name, n in (("seq_q", seq_q), ("seq_kv", seq_q if seq_kv is None else seq_kv)): _check_length(name, n)
-    gap = jnp.arange(seq_q)[:, None] - jnp.arange(seq_q if seq_kv is None else seq_kv)
+    seq_kv = seq_q if seq_kv is None else seq_kv
+    for name, n in (("seq_q", seq_q), ("seq_kv", seq_kv)): _check_length(name, n)
+    gap = jnp.arange(seq_q)[:, None] - jnp.arange(seq_kv)
     return in_window(gap, window_size, causal)[None, None]
 
 # %% ../../nbs/11_kernels.masks.ipynb #document-mask
@@ -80,8 +82,8 @@ def make_document_mask(
 
 # %% ../../nbs/11_kernels.masks.ipynb #combine-masks
 def combine_masks(
-    *masks: Bool[Array, "#b #h #q #k"] | None  # Masks of rank 4 that broadcast together; `None` is skipped
-) -> Bool[Array, "b h q k"] | None:            # Their logical and; `None` where there is nothing to combine
+    *masks: Bool[Array, "#b #h #q #k"] | None  # Masks of rank 4 that broadcast; `None` is skipped
+) -> Bool[Array, "b h q k"] | None:            # Their logical and; `None` if there are none
     """And masks together.
 
     Raises: `ValueError` if a mask is not boolean of rank 4, or two do not broadcast.
@@ -91,8 +93,10 @@ def combine_masks(
         if m is None: continue
         m = jnp.asarray(m)
         if m.ndim != 4 or m.dtype != bool:
-            raise ValueError(f"mask {i} must be boolean of rank 4 (batch, heads, q, k), got {m.dtype} of shape {m.shape}")
+            raise ValueError(f"mask {i} must be boolean of rank 4 (batch, heads, q, k), "
+                             f"got {m.dtype} of shape {m.shape}")
         try: out = m if out is None else out & m
         except (TypeError, ValueError) as e:
-            raise ValueError(f"mask {i} of shape {m.shape} does not broadcast with {out.shape}") from e
+            raise ValueError(
+                f"mask {i} of shape {m.shape} does not broadcast with {out.shape}") from e
     return out

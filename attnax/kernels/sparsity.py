@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Interval', 'block_status', 'Blocks', 'choose_blocks', 'BlockLists', 'BlockMask', 'mask_status', 'find_blocks',
-           'fitting_blocks', 'make_block_mask', 'planned_block_mask', 'show_block_mask']
+           'fitting_blocks', 'planned_block_mask', 'make_block_mask', 'show_block_mask']
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #imports
 import functools
@@ -29,12 +29,13 @@ class Interval(NamedTuple):
     low: Array
     high: Array
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #interval-ends
 _SCORES = 1e30  # bound on the size of raw scores; attention over larger ones is not a number anyway
 
 def _kind(x) -> str: return np.dtype(x.dtype).kind if x.dtype != jnp.bfloat16 else "f"
 
 def _library(*bounds):
-    """numpy where all bounds are numpy's, so that what is known while tracing stays known; else jax.numpy."""
+    """numpy where all bounds are numpy's, so that what is known while tracing stays known."""
     return np if all(isinstance(x, (np.ndarray, np.generic)) for x in bounds) else jnp
 
 def _anything(dtype) -> Interval:
@@ -52,14 +53,16 @@ def _point(x) -> Interval:
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #rounding
 def _float(low, high, slack: float = 2.0**-21) -> Interval:
-    """Bounds of a float: made a little wider, since a kernel may round otherwise; what is not a number is anything."""
+    """Bounds of a float, a little wider, since a kernel may round otherwise; NaN is anything."""
     xp = _library(low, high)
     def wider(x, by):
-        with np.errstate(invalid="ignore", over="ignore"): return xp.where(xp.isfinite(x), x + by * slack * xp.abs(x), x)
-    return Interval(xp.where(xp.isnan(low), -np.inf, wider(low, -1)), xp.where(xp.isnan(high), np.inf, wider(high, 1)))
+        with np.errstate(invalid="ignore", over="ignore"):
+            return xp.where(xp.isfinite(x), x + by * slack * xp.abs(x), x)
+    return Interval(xp.where(xp.isnan(low), -np.inf, wider(low, -1)),
+                    xp.where(xp.isnan(high), np.inf, wider(high, 1)))
 
 def _int(fn: Callable, dtype, *args) -> Interval:
-    """Bounds of an integer from `fn`, which gives the candidates; anything where they might overflow."""
+    """Bounds of an integer, of which `fn` gives the candidates; anything if they may overflow."""
     xp, wide = _library(*args), [x.astype(np.float32) for x in args]
     safe = functools.reduce(lambda a, b: a & b, (xp.abs(x) < 2.0**30 for x in fn(*wide)))
     low, high, top = *_ends(fn(*args), xp), _anything(dtype)
@@ -82,6 +85,7 @@ def _neg(a: Interval) -> Interval:
     if _kind(a.low) != "f": return _int(lambda a, b: (-a, -b), a.low.dtype, *a)
     return Interval(-a.high, -a.low)
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-products
 def _mul(a: Interval, b: Interval) -> Interval:
     candidates = lambda a, b, c, d: (a * c, a * d, b * c, b * d)
     if _kind(a.low) != "f": return _int(candidates, a.low.dtype, *a, *b)
@@ -95,12 +99,14 @@ def _products(candidates: Callable, a: Interval, b: Interval) -> Interval:
     low, high = _ends(corners, xp)
     return _float(xp.where(bad, np.nan, low), xp.where(bad, np.nan, high))
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-division
 def _div(a: Interval, b: Interval) -> Interval:
     xp, positive = _library(*a, *b), b.low > 0
     if _kind(a.low) != "f":  # towards zero, by one positive number
         top, by = _anything(a.low.dtype), xp.maximum(b.low, 1)
         known, cut = positive & (b.low == b.high), lambda x: xp.sign(x) * (xp.abs(x) // by)
-        return Interval(xp.where(known, cut(a.low), top.low), xp.where(known, cut(a.high), top.high))
+        return Interval(xp.where(known, cut(a.low), top.low),
+                        xp.where(known, cut(a.high), top.high))
     out = _products(lambda a, b, c, d: (a / c, a / d, b / c, b / d), a, b)
     away = positive | (b.high < 0)
     return Interval(xp.where(away, out.low, -np.inf), xp.where(away, out.high, np.inf))
@@ -117,25 +123,31 @@ def _rem(a: Interval, b: Interval) -> Interval:
         return Interval(xp.where(known, low, top.low), xp.where(known, high, top.high))
     return _anything(a.low.dtype)
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-abs
 def _abs(a: Interval) -> Interval:
     if _kind(a.low) != "f":
         out, xp = _int(lambda a, b: (abs(a), abs(b)), a.low.dtype, *a), _library(*a)
     else: xp, out = _library(*a), Interval(*_ends((abs(a.low), abs(a.high)), _library(*a)))
-    return Interval(xp.where((a.low <= 0) & (a.high >= 0), xp.zeros_like(out.low), out.low), out.high)
+    holds_zero = (a.low <= 0) & (a.high >= 0)
+    return Interval(xp.where(holds_zero, xp.zeros_like(out.low), out.low), out.high)
 
-# %% ../../nbs/13_kernels.sparsity.ipynb #rules-choice
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-compare
 def _less(a: Interval, b: Interval) -> Interval: return Interval(a.high < b.low, a.low < b.high)
-def _at_most(a: Interval, b: Interval) -> Interval: return Interval(a.high <= b.low, a.low <= b.high)
+def _at_most(a: Interval, b: Interval) -> Interval:
+    return Interval(a.high <= b.low, a.low <= b.high)
 def _equal(a: Interval, b: Interval) -> Interval:
-    return Interval((a.low == a.high) & (b.low == b.high) & (a.low == b.low), (a.low <= b.high) & (b.low <= a.high))
+    return Interval((a.low == a.high) & (b.low == b.high) & (a.low == b.low),
+                    (a.low <= b.high) & (b.low <= a.high))
 def _not(a: Interval) -> Interval:
     return Interval(~a.high, ~a.low) if _kind(a.low) == "b" else _anything(a.low.dtype)
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-choice
 def _both(rule: str) -> Callable:
     """Minimum or maximum, which for booleans are `and` and `or`."""
     def run(a: Interval, b: Interval) -> Interval:
         xp = _library(*a, *b)
-        pick = {"min": xp.minimum, "max": xp.maximum, "and": xp.logical_and, "or": xp.logical_or}[rule]
+        pick = {"min": xp.minimum, "max": xp.maximum,
+                "and": xp.logical_and, "or": xp.logical_or}[rule]
         if rule in ("and", "or") and _kind(a.low) != "b": return _anything(a.low.dtype)
         return Interval(pick(a.low, b.low), pick(a.high, b.high))
     return run
@@ -147,7 +159,8 @@ def _select(which: Interval, *cases: Interval) -> Interval:
         lows, highs = zip(*cases)
         return Interval(functools.reduce(xp.minimum, lows), functools.reduce(xp.maximum, highs))
     (f, t), yes, no = cases, which.low, ~which.high
-    least, most = (xp.logical_and, xp.logical_or) if _kind(f.low) == "b" else (xp.minimum, xp.maximum)
+    logic = _kind(f.low) == "b"
+    least, most = (xp.logical_and, xp.logical_or) if logic else (xp.minimum, xp.maximum)
     pick = lambda f, t, either: xp.where(yes, t, xp.where(no, f, either(f, t)))
     return Interval(pick(f.low, t.low, least), pick(f.high, t.high, most))
 
@@ -157,7 +170,8 @@ def _rising(name: str) -> Callable:
     def run(a: Interval) -> Interval:
         xp = _library(*a)
         fn = getattr(xp, name, None) or getattr(jnp, name, None) or getattr(jax.lax, name)
-        with np.errstate(invalid="ignore", over="ignore", divide="ignore"): ends = [fn(x.astype(np.float32)) for x in a]
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            ends = [fn(x.astype(np.float32)) for x in a]
         return _float(*ends, slack=2.0**-16)
     return run
 
@@ -166,11 +180,14 @@ def _whole_power(a: Interval, y: int) -> Interval:
     base = a if y % 2 else _abs(a)
     with np.errstate(over="ignore"): return _float(base.low**y, base.high**y, slack=2.0**-16)
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-convert
 def _convert(a: Interval, dtype) -> Interval:
     xp, dtype = _library(*a), jnp.dtype(dtype)
-    if dtype.kind == "b": return Interval((a.low > 0) | (a.high < 0), ~((a.low == 0) & (a.high == 0)))
+    if dtype.kind == "b":
+        return Interval((a.low > 0) | (a.high < 0), ~((a.low == 0) & (a.high == 0)))
     if jnp.issubdtype(dtype, jnp.floating):
-        return _float(*(x.astype(np.float32) for x in a), slack=max(2.0**-21, 2 * float(jnp.finfo(dtype).eps)))
+        slack = max(2.0**-21, 2 * float(jnp.finfo(dtype).eps))
+        return _float(*(x.astype(np.float32) for x in a), slack=slack)
     if not jnp.issubdtype(dtype, jnp.integer): return _anything(dtype)
     top, room = _anything(dtype), min(2.0**30, float(jnp.iinfo(dtype).max))
     least = 0 if jnp.issubdtype(dtype, jnp.unsignedinteger) else -room
@@ -178,15 +195,21 @@ def _convert(a: Interval, dtype) -> Interval:
     with np.errstate(invalid="ignore"): ends = [xp.where(fits, x, 0).astype(dtype) for x in a]
     return Interval(xp.where(fits, ends[0], top.low), xp.where(fits, ends[1], top.high))
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules
 _RULES = {
-    "add": _add, "sub": lambda a, b: _add(a, _neg(b)), "neg": _neg, "mul": _mul, "div": _div, "rem": _rem, "abs": _abs,
-    "max": _both("max"), "min": _both("min"), "and": _both("and"), "or": _both("or"), "not": _not, "lt": _less, "le": _at_most,
-    "gt": lambda a, b: _less(b, a), "ge": lambda a, b: _at_most(b, a), "eq": _equal, "ne": lambda a, b: _not(_equal(a, b)),
-    "xor": lambda a, b: _not(_equal(a, b)) if _kind(a.low) == "b" else _anything(a.low.dtype), "select_n": _select,
-    "clamp": lambda low, x, high: _both("min")(_both("max")(x, low), high), "square": lambda a: _whole_power(a, 2),
+    "add": _add, "sub": lambda a, b: _add(a, _neg(b)), "neg": _neg, "mul": _mul, "div": _div,
+    "rem": _rem, "abs": _abs, "max": _both("max"), "min": _both("min"),
+    "and": _both("and"), "or": _both("or"), "not": _not, "lt": _less, "le": _at_most,
+    "gt": lambda a, b: _less(b, a), "ge": lambda a, b: _at_most(b, a),
+    "eq": _equal, "ne": lambda a, b: _not(_equal(a, b)),
+    "xor": lambda a, b: _not(_equal(a, b)) if _kind(a.low) == "b" else _anything(a.low.dtype),
+    "select_n": _select, "clamp": lambda low, x, high: _both("min")(_both("max")(x, low), high),
+    "square": lambda a: _whole_power(a, 2),
     "sign": lambda a: Interval(*(_library(x).sign(x) for x in a)),
-    "sin": lambda a: _float(*map(np.asarray, (np.full((1,) * 4, -1, np.float32), np.full((1,) * 4, 1, np.float32)))),
-    **{name: _rising(name) for name in "exp exp2 expm1 log log1p tanh sqrt cbrt floor ceil sinh".split()},
+    "sin": lambda a: _float(*map(np.asarray, (np.full((1,) * 4, -1, np.float32),
+                                              np.full((1,) * 4, 1, np.float32)))),
+    **{name: _rising(name)
+       for name in "exp exp2 expm1 log log1p tanh sqrt cbrt floor ceil sinh".split()},
     **{name: lambda a: a for name in "broadcast_in_dim stop_gradient".split()},
     **{name: lambda a: a for name in PASSING - {"optimization_barrier"}}}
 _RULES["cos"] = _RULES["sin"]
@@ -194,46 +217,64 @@ _RULES["cos"] = _RULES["sin"]
 # %% ../../nbs/13_kernels.sparsity.ipynb #block-bounds
 def _block_bounds(x: Array, block_q: int, block_k: int) -> Interval:
     """Least and largest element of each block of a hoisted value."""
-    xp, sizes = _library(x), [size if x.shape[axis] > 1 else 1 for axis, size in ((2, block_q), (3, block_k))]
+    xp = _library(x)
+    sizes = [size if x.shape[axis] > 1 else 1 for axis, size in ((2, block_q), (3, block_k))]
     rest = [-x.shape[axis] % size for axis, size in zip((2, 3), sizes)]
     if any(rest): x = xp.pad(x, [(0, 0), (0, 0), (0, rest[0]), (0, rest[1])], mode="edge")
     x = x.reshape(*x.shape[:2], x.shape[2] // sizes[0], sizes[0], x.shape[3] // sizes[1], sizes[1])
     if x.dtype == bool: return Interval(x.all((3, 5)), x.any((3, 5)))
     low, high = x.min((3, 5)), x.max((3, 5))
-    return _float(low.astype(np.float32), high.astype(np.float32)) if _kind(x) == "f" else Interval(low, high)
+    if _kind(x) == "f": return _float(low.astype(np.float32), high.astype(np.float32))
+    return Interval(low, high)
 
-def _positions_of_blocks(dims: tuple[int, int, int, int], block_q: int, block_k: int, starts: tuple) -> list[Interval]:
-    """First and last position of each block along each axis; `starts` are the positions of the first along each."""
+# %% ../../nbs/13_kernels.sparsity.ipynb #block-positions
+def _positions_of_blocks(dims: tuple[int, int, int, int], block_q: int, block_k: int,
+                         starts: tuple) -> list[Interval]:
+    """First and last position of each block along each axis; `starts` are those of block 0."""
     out = []
     for axis, (n, size, start) in enumerate(zip(dims, (1, 1, block_q, block_k), starts)):
         if isinstance(n, int):
             first = np.arange(0, n, size, dtype=np.int32)
             ends = first, np.minimum(first + (size - 1), n - 1).astype(np.int32)
-        else: ends = np.zeros(1, np.int32), np.full(1, 2**31 - 1, np.int32)   # a batch without a number: any sequence
-        out.append(Interval(*((start + x).reshape([-1 if i == axis else 1 for i in range(4)]) for x in ends)))
+        else: ends = np.zeros(1, np.int32), np.full(1, 2**31 - 1, np.int32)  # any sequence
+        shape = [-1 if i == axis else 1 for i in range(4)]
+        out.append(Interval(*((start + x).reshape(shape) for x in ends)))
     return out
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #bound
+def _bound(plan: ScoreModPlan, step: Step, given: list[Interval]) -> Interval:
+    """The interval of what a step makes."""
+    made = plan.values[step.outputs[0]].dtype
+    if step.name == "convert_element_type": return _convert(*given, made)
+    if step.name == "integer_pow": return _whole_power(*given, step.params[0]["y"])
+    return _RULES[step.name](*given) if step.name in _RULES else _anything(made)
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #status
 def block_status(
     plan: ScoreModPlan,                 # From `plan_score_mod`
-    hoisted: Sequence[Array],           # From `hoist`; then the look-ups, if they are written out for the whole call
+    hoisted: Sequence[Array],           # From `hoist`; then look-ups written out for the whole call
     tables: Sequence[Array],            # From `hoist`
     block_q: int,                       # Queries per block
     block_k: int,                       # Keys per block
     starts: tuple = (np.int32(0), np.int32(0)), # Positions of the first query and key
-    share: tuple[tuple, tuple] | None = None    # Of a device's share: sequences and heads at hand; numbers of the first of them
-) -> tuple[Bool[Array, "#b #h n m"], Bool[Array, "#b #h n m"]]: # May a block hold a score; is nothing hidden
-    """Bound the scores of every block. numpy arrays where nothing was captured, else traced like the captures."""
+    share: tuple[tuple, tuple] | None = None    # A device's sequences and heads; the first of them
+) -> tuple[Bool[Array, "#b #h n m"], Bool[Array, "#b #h n m"]]: # Is a score seen; is none hidden
+    """Bound the scores of every block. numpy arrays where nothing was captured, else traced."""
     known = {0: Interval(*(np.full((1,) * 4, x, np.float32) for x in (-_SCORES, _SCORES)))}
     (at_hand, first) = share or (plan.dims[:2], (0, 0))
-    known |= dict(zip(range(1, 5), _positions_of_blocks((*at_hand, *plan.dims[2:]), block_q, block_k, (*first, *starts))))
-    known |= {i: _block_bounds(x, block_q, block_k) for i, x in zip((*plan.hoisted, *plan.looked_up), hoisted)}
+    known |= dict(zip(range(1, 5), _positions_of_blocks(
+        (*at_hand, *plan.dims[2:]), block_q, block_k, (*first, *starts))))
+    known |= {i: _block_bounds(x, block_q, block_k)
+              for i, x in zip((*plan.hoisted, *plan.looked_up), hoisted)}
     in_table = dict(zip(plan.tables, tables))
     for i in set(plan.looked_up) - set(known):
-        table = in_table.get(plan.made_by[i].inputs[0]) if plan.made_by[i].name == "gather" else None
+        made = plan.made_by[i]
+        table = in_table.get(made.inputs[0]) if made.name == "gather" else None
         whole = table is not None and table.size and table.dtype != jnp.bool_
-        known[i] = _block_bounds(table.reshape(1, 1, 1, -1), 1, table.size) if whole else _anything(plan.values[i].dtype)
-    read = lambda i: known[i] if i in known else _point(np.asarray(plan.values[i].constant, plan.values[i].dtype))
+        if whole: known[i] = _block_bounds(table.reshape(1, 1, 1, -1), 1, table.size)
+        else: known[i] = _anything(plan.values[i].dtype)
+    read = lambda i: known[i] if i in known else _point(
+        np.asarray(plan.values[i].constant, plan.values[i].dtype))
     clear = np.ones((1,) * 4, bool)
     for s in plan.tile_steps:
         known.update(dict.fromkeys(s.outputs, _bound(plan, s, [read(i) for i in s.inputs])))
@@ -245,22 +286,16 @@ def block_status(
     live, clear = ~(out.high == -np.inf), clear & (out.low > -np.inf)
     return tuple(_library(x).broadcast_to(x, (*x.shape[:2], *grid)) for x in (live, clear & live))
 
-def _bound(plan: ScoreModPlan, step: Step, given: list[Interval]) -> Interval:
-    """The interval of what a step makes."""
-    made = plan.values[step.outputs[0]].dtype
-    if step.name == "convert_element_type": return _convert(*given, made)
-    if step.name == "integer_pow": return _whole_power(*given, step.params[0]["y"])
-    return _RULES[step.name](*given) if step.name in _RULES else _anything(made)
-
 # %% ../../nbs/13_kernels.sparsity.ipynb #sizes
 class Blocks(NamedTuple):
     """Block sizes of a call."""
     q: int        # Queries per block
     k: int        # Keys per block
-    span: int = 1 # Neighbouring blocks in a tile: of keys in the forward pass, of queries in the backward pass
+    span: int = 1 # Neighbouring blocks in a tile: of keys going forward, of queries going backward
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #choose-blocks
 def _fit(length: int, most: int) -> int:
-    """Block size of at most about `most` that wastes little: as many blocks as needed, of equal size, in steps of 8."""
+    """Size of equal blocks, as few as needed, of about `most` at most, in steps of 8."""
     blocks = max(math.ceil(length / most), 1)
     size = max(math.ceil(length / blocks), 1)
     return size if blocks == 1 and size < 8 else 8 * math.ceil(size / 8)
@@ -270,31 +305,36 @@ def choose_blocks(
     seq_kv: int,          # Keys, `k`
     block_size: int = 512 # Largest number of queries in a block
 ) -> Blocks:              # Sizes from the lengths alone
-    """`block_size` queries by half as many keys, or fewer, so that blocks are equal and filled; one block where all is short."""
+    """`block_size` queries by half as many keys, or fewer, in equal blocks; one if all is short."""
     if max(seq_q, seq_kv) <= block_size: return Blocks(max(seq_q, 1), max(seq_kv, 1))
     if seq_q <= min(64, block_size): return Blocks(max(seq_q, 1), _fit(seq_kv, 2 * block_size))
     return Blocks(_fit(seq_q, block_size), _fit(seq_kv, max(block_size // 2, 8)))
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #lists
 class BlockLists(NamedTuple):
-    """For each block of one side, the blocks of the other side to visit; for all sequences alike (`n` = 1), or for each."""
+    """For each block of one side, the other's to visit; for all sequences (`n` = 1) or for each."""
     clear_count: Int[Array, "n blocks"]        # How many blocks where nothing is hidden
     clear_index: Int[Array, "n blocks most"]   # Which; entries beyond the count are not read
     masked_count: Int[Array, "n blocks"]       # How many blocks to run the whole mod in
     masked_index: Int[Array, "n blocks most"]  # Which
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #lists-pack
 def _pack(chosen: Bool[Array, "n blocks other"]) -> tuple[Array, Array]:
-    """Count and numbers of the blocks chosen in each row; what is known while tracing is as short as it can be."""
+    """Count and numbers of the blocks chosen in each row, as short as they can be if known."""
     xp = _library(chosen)
-    count, order = chosen.sum(-1).astype(np.int32), xp.argsort(~chosen, axis=-1, stable=True).astype(np.int32)
+    count = chosen.sum(-1).astype(np.int32)
+    order = xp.argsort(~chosen, axis=-1, stable=True).astype(np.int32)
     return count, order[..., :max(int(count.max(initial=0)), 1)] if xp is np else order
 
 def _lists(live: Array, clear: Array, span: int) -> BlockLists:
-    return BlockLists(*_pack(clear), *_pack(live & ~clear)) if span == 1 else _spanned_lists(live, clear, span)
+    if span == 1: return BlockLists(*_pack(clear), *_pack(live & ~clear))
+    return _spanned_lists(live, clear, span)
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #lists-spanned
 def _spanned_lists(live: np.ndarray, clear: np.ndarray, span: int) -> BlockLists:
-    """Cover the live blocks of each row with tiles of `span` neighbours; an entry is the first block of a tile."""
-    first = {True: np.zeros(live.shape, bool), False: np.zeros(live.shape, bool)}  # first blocks of clear tiles, of masked ones
+    """Cover the live blocks of a row with tiles of `span` neighbours; entries are first blocks."""
+    # first blocks of clear tiles, and of masked ones
+    first = {True: np.zeros(live.shape, bool), False: np.zeros(live.shape, bool)}
     for row in np.ndindex(live.shape[:2]):
         tiles = _cover(np.flatnonzero(live[row]), live.shape[2], span)
         if tiles is None: raise _NoCover
@@ -302,10 +342,10 @@ def _spanned_lists(live: np.ndarray, clear: np.ndarray, span: int) -> BlockLists
     return BlockLists(*_pack(first[True]), *_pack(first[False]))
 
 class _NoCover(Exception):
-    """Tiles of this span cannot cover the blocks of a row without leaving the grid or meeting twice."""
+    """Tiles of this span cannot cover the blocks of a row within the grid and disjointly."""
 
 def _cover(blocks: np.ndarray, n: int, span: int) -> list[int] | None:
-    """First blocks of disjoint tiles within `n` blocks that cover the given ones; None where there are none."""
+    """First blocks of disjoint tiles within `n` blocks that cover the given ones; else None."""
     from_left, from_right, end, start = [], [], 0, n
     for i in blocks:
         if i >= end: from_left.append(int(i)); end = i + span
@@ -319,14 +359,14 @@ def _cover(blocks: np.ndarray, n: int, span: int) -> list[int] | None:
                    meta_fields=["seq_q", "seq_kv", "blocks"])
 @dataclass(frozen=True, eq=False)
 class BlockMask:
-    """Which blocks of scores to compute. A pytree: goes through `jit` and `vmap`, and can be reused in every layer."""
+    """Which blocks of scores to compute. A pytree: passes through `jit`, `vmap`, every layer."""
     rows: BlockLists    # For each block of queries, blocks of keys
     columns: BlockLists # For each block of keys, blocks of queries
     seq_q: int          # Queries that it was made for
     seq_kv: int         # Keys that it was made for
     blocks: Blocks      # Block sizes
 
-    def status(self) -> Int[np.ndarray, "n rows columns"]: # 0 left out, 1 computed and masked, 2 computed without masking
+    def status(self) -> Int[np.ndarray, "n rows columns"]: # 0 left out, 1 masked, 2 not masked
         """The lists as a grid, for looking at."""
         n, rows, columns = *self.rows.clear_count.shape, self.columns.clear_count.shape[1]
         grid = np.zeros((n, rows, columns), int)
@@ -338,12 +378,14 @@ class BlockMask:
 
     def __repr__(self) -> str:
         size = f"{self.seq_q} × {self.seq_kv} scores in blocks of {self.blocks.q} × {self.blocks.k}"
-        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(self)): return f"BlockMask({size}, traced)"
+        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(self)):
+            return f"BlockMask({size}, traced)"
         grid = self.status()
-        shares = [f"{(grid == value).mean():.1%} {what}" for value, what in ((2, "clear"), (1, "masked"), (0, "left out"))]
+        shares = [f"{(grid == value).mean():.1%} {what}"
+                  for value, what in ((2, "clear"), (1, "masked"), (0, "left out"))]
         return f"BlockMask({size}: {', '.join(shares)})"
 
-# %% ../../nbs/13_kernels.sparsity.ipynb #find-blocks
+# %% ../../nbs/13_kernels.sparsity.ipynb #mask-status
 def mask_status(
     mask: Bool[Array, "#b #h #q #k"], # Boolean mask of rank 4
     grid: tuple[int, int],            # Blocks of queries and of keys
@@ -354,6 +396,7 @@ def mask_status(
     every, some = _block_bounds(mask, block_q, block_k)
     return tuple(_library(x).broadcast_to(x, (*x.shape[:2], *grid)) for x in (some, every))
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #find-blocks
 def find_blocks(
     plan: ScoreModPlan | None,                # Of the mod
     found: tuple[Sequence[Array], Sequence[Array]], # What `hoist` gave for it
@@ -363,10 +406,10 @@ def find_blocks(
     starts: tuple = (np.int32(0), np.int32(0)), # Positions of the first query and key
     share: tuple[tuple, tuple] | None = None  # As for `block_status`
 ) -> BlockMask:                               # What to compute
-    """The blocks that a mod and a mask leave; numpy arrays where neither holds an array, traced otherwise."""
+    """The blocks that a mod and a mask leave; numpy if neither holds an array, traced otherwise."""
     grid = -(-size[0] // blocks.q), -(-size[1] // blocks.k)
     live = clear = np.ones((1, 1, *grid), bool)
-    if size[1] % blocks.k: clear = clear & (np.arange(grid[1]) < grid[1] - 1)  # the end of the last block of keys is no key
+    if size[1] % blocks.k: clear = clear & (np.arange(grid[1]) < grid[1] - 1)  # its end is padding
     sides = [] if plan is None else [block_status(plan, *found, blocks.q, blocks.k, starts, share)]
     if mask is not None: sides.append(mask_status(mask, grid, blocks.q, blocks.k))
     for some, every in sides: live, clear = live & some, clear & every
@@ -374,12 +417,13 @@ def find_blocks(
     turned = live.swapaxes(1, 2), clear.swapaxes(1, 2)
     return BlockMask(_lists(live, clear, blocks.span), _lists(*turned, blocks.span), *size, blocks)
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #fitting-blocks
 def fitting_blocks(
     plan: ScoreModPlan | None,               # Of the mod
     mask: Bool[Array, "#b #h #q #k"] | None, # Boolean mask
     size: tuple[int, int],                   # Queries and keys of the call
     block_size: int = 512                    # Largest number of queries in a block
-) -> Blocks:                                 # Sizes from the lengths, and from the mod where it is known while tracing
+) -> Blocks:                                 # From the lengths, and from a mod known while tracing
     """Block sizes for a call: a finer grid where the mod leaves a narrow band of the usual one."""
     usual = choose_blocks(*size, block_size)
     fine = Blocks(*(_fit(n, max(block_size // 2, 8)) for n in size), 2)
@@ -390,7 +434,29 @@ def fitting_blocks(
     if 2 * tiles(masks[0]) > -(-size[0] // usual.q) * -(-size[1] // usual.k): return usual
     try: masks.append(find_blocks(plan, ([], []), None, size, fine))
     except _NoCover: return usual
-    return fine if tiles(masks[1]) * fine.q * fine.k * 2 < 0.85 * tiles(masks[0]) * usual.q * usual.k else usual
+    saves = tiles(masks[1]) * fine.q * fine.k * 2 < 0.85 * tiles(masks[0]) * usual.q * usual.k
+    return fine if saves else usual
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #planned-block-mask
+def planned_block_mask(
+    plan: ScoreModPlan | None,               # Of the mod
+    captures: Sequence[Array],               # What the mod captured
+    mask: Bool[Array, "#b #h #q #k"] | None, # Boolean mask
+    size: tuple[int, int],                   # Queries and keys of the call
+    block_size: int = 512                    # Largest number of queries in a block
+) -> BlockMask:                              # Of the call
+    """Find the blocks of a mod that is planned already."""
+    blocks = fitting_blocks(plan, mask, size, block_size)
+    if plan is None or not (plan.hoisted or plan.looked_up):
+        return find_blocks(plan, ([], []), mask, size, blocks)
+    return _find_in_captures(plan, captures, mask, blocks)
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _find_in_captures(plan: ScoreModPlan, captures: Sequence[Array], mask: Array | None,
+                      blocks: Blocks) -> BlockMask:
+    """The blocks of a mod that captured arrays, in one program."""
+    found = hoist(plan, captures, score_indices(*plan.dims))
+    return find_blocks(plan, found, mask, plan.dims[2:], blocks)
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #make-block-mask
 def make_block_mask(
@@ -407,30 +473,14 @@ def make_block_mask(
 
     Raises: `ValueError` for sizes below 1; `NotImplementedError` for a mod that is not pointwise.
     """
-    for name, n in (("batch", batch), ("num_heads", num_heads), ("seq_q", seq_q), ("seq_kv", seq_kv), ("block_size", block_size)):
+    dims = dict(batch=batch, num_heads=num_heads, seq_q=seq_q, seq_kv=seq_kv)
+    for name, n in (dims | dict(block_size=block_size)).items():
         if n < 1: raise ValueError(f"`{name}` must be at least 1, got {n}")
-    plan, captures = None, []
-    if score_mod is not None:
-        plan, captures = plan_score_mod(score_mod, batch=batch, num_heads=num_heads, seq_q=seq_q, seq_kv=seq_kv)
-    if mask is not None: mask = jnp.asarray(mask).reshape((1,) * (4 - jnp.ndim(mask)) + jnp.shape(mask))
+    plan, captures = (None, []) if score_mod is None else plan_score_mod(score_mod, **dims)
+    if mask is not None:
+        mask = jnp.asarray(mask)
+        mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
     return planned_block_mask(plan, captures, mask, (seq_q, seq_kv), block_size)
-
-def planned_block_mask(
-    plan: ScoreModPlan | None,               # Of the mod
-    captures: Sequence[Array],               # What the mod captured
-    mask: Bool[Array, "#b #h #q #k"] | None, # Boolean mask
-    size: tuple[int, int],                   # Queries and keys of the call
-    block_size: int = 512                    # Largest number of queries in a block
-) -> BlockMask:                              # Of the call
-    """Find the blocks of a mod that is planned already."""
-    blocks = fitting_blocks(plan, mask, size, block_size)
-    if plan is None or not (plan.hoisted or plan.looked_up): return find_blocks(plan, ([], []), mask, size, blocks)
-    return _find_in_captures(plan, captures, mask, blocks)
-
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _find_in_captures(plan: ScoreModPlan, captures: Sequence[Array], mask: Array | None, blocks: Blocks) -> BlockMask:
-    """The blocks of a mod that captured arrays, in one program."""
-    return find_blocks(plan, hoist(plan, captures, score_indices(*plan.dims)), mask, plan.dims[2:], blocks)
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #show-block-mask
 def show_block_mask(
@@ -446,11 +496,15 @@ def show_block_mask(
     """
     plt = optional_import("matplotlib.pyplot", extra="demo")
     grid = block_mask.status()
-    if not 0 <= sequence < len(grid): raise ValueError(f"`sequence` must be below {len(grid)}, got {sequence}")
+    if not 0 <= sequence < len(grid):
+        raise ValueError(f"`sequence` must be below {len(grid)}, got {sequence}")
     ax = plt.subplots(figsize=(2.4, 2.6), dpi=80)[1] if ax is None else ax
     edges = [np.minimum(np.arange(n + 1) * size, most) for n, size, most in
-             zip(grid[0].shape[::-1], (block_mask.blocks.k, block_mask.blocks.q), (block_mask.seq_kv, block_mask.seq_q))]
-    ax.pcolormesh(*edges, grid[sequence], cmap="Blues", vmin=0, vmax=2.6, edgecolors="#0001", linewidth=0.3)
-    ax.set(title=title, xlabel="key", ylabel="query", aspect="equal", xlim=(0, block_mask.seq_kv), ylim=(block_mask.seq_q, 0))
+             zip(grid[0].shape[::-1], (block_mask.blocks.k, block_mask.blocks.q),
+                 (block_mask.seq_kv, block_mask.seq_q))]
+    ax.pcolormesh(*edges, grid[sequence], cmap="Blues", vmin=0, vmax=2.6,
+                  edgecolors="#0001", linewidth=0.3)
+    ax.set(title=title, xlabel="key", ylabel="query", aspect="equal",
+           xlim=(0, block_mask.seq_kv), ylim=(block_mask.seq_q, 0))
     ax.tick_params(labelsize=7)
     return ax

@@ -21,19 +21,21 @@ from jax.extend.core import Literal, Primitive, jaxpr_as_fun
 from jaxtyping import Array, Float, Int
 
 from .jaxprs import (
-    ARRANGING, CALLS, PASSING, POINTWISE, TAKES_WIDE, bind_primitive, called, primitive_names, walk_jaxpr)
+    ARRANGING, CALLS, PASSING, POINTWISE, TAKES_WIDE,
+    bind_primitive, called, primitive_names, walk_jaxpr)
 from .score_mods import CallSizes, call_score_mod, check_call
 from ..typing import ScoreMod
 
 # %% ../../nbs/12_kernels.tracing.ipynb #values
 class Value(NamedTuple):
-    """What is known of one value in a mod: the scores, a position, a capture, or what a step made."""
+    """One value in a mod: the scores, a position, a capture, or what a step made."""
     shapes: tuple[tuple[int, ...], tuple[int, ...]]  # In the two traces
     dtype: jnp.dtype                                 # Of its elements
-    depends: frozenset[str] = frozenset()            # Which of "s", "b", "h", "q", "k" it depends on
-    captured: bool = False                           # Whether it depends on an array that the mod captured or made
-    constant: float | int | bool | None = None       # The number, where it is one that is written in the mod
+    depends: frozenset[str] = frozenset()            # On which of "s", "b", "h", "q", "k"
+    captured: bool = False                           # Whether anything captured, or made, is in it
+    constant: float | int | bool | None = None       # The number, where one is written in the mod
 
+# %% ../../nbs/12_kernels.tracing.ipynb #steps-record
 class Step(NamedTuple):
     """One operation of a mod."""
     primitive: Primitive      # What is done
@@ -46,19 +48,21 @@ class Step(NamedTuple):
 
 # %% ../../nbs/12_kernels.tracing.ipynb #sizes
 def _two_sizes(seq_q: int, seq_kv: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Queries and keys of the two traces: those of the call, and others. One is one in both, and broadcasts."""
+    """Queries and keys of the two traces: of the call, and others. One is one in both."""
     first = seq_q or 11, seq_kv or 17
     return first, tuple(n if n == 1 else n + step for n, step in zip(first, (5, 7)))
 
-_ANY_SIZE = (11, 17), (24, 24)  # for tiles of any size: of another parity, and as many keys as queries
+# for tiles of any size: of another parity, and as many keys as queries
+_ANY_SIZE = (11, 17), (24, 24)
 
 def _depends_on_shape() -> NotImplementedError:
     return NotImplementedError(
-        "`score_mod` depends on the shape of the scores: look arrays up with the indices it is given, as in "
-        "`bias[h_idx, q_idx, kv_idx]`, or use `standard_attention` for this mod")
+        "`score_mod` depends on the shape of the scores: look arrays up with the indices it is "
+        "given, as in `bias[h_idx, q_idx, kv_idx]`, or use `standard_attention` for this mod")
 
+# %% ../../nbs/12_kernels.tracing.ipynb #sized
 def _sized(a, b, traced: tuple, seq_q: int, seq_kv: int):
-    """A parameter as it would be for other numbers of queries and keys, given what it was in traces of two sizes."""
+    """A parameter for other numbers of queries and keys, from what it was in two traces."""
     if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
         items = [_sized(x, y, traced, seq_q, seq_kv) for x, y in zip(a, b)]
         return type(a)(*items) if hasattr(a, "_fields") else tuple(items)
@@ -70,16 +74,19 @@ def _sized(a, b, traced: tuple, seq_q: int, seq_kv: int):
 
 def _runs_along(shapes: tuple, traced: tuple) -> str:
     """Per dimension: "q" or "k" where it is a tile's side, "." where its size is fixed."""
-    side = lambda a, b: "".join(n for n, i in (("q", 0), ("k", 1)) if (a, b) == (traced[0][i], traced[1][i]) and a != b)
+    def side(a, b):
+        return "".join(n for n, i in (("q", 0), ("k", 1))
+                       if (a, b) == (traced[0][i], traced[1][i]) and a != b)
     return "".join(side(a, b) or "." for a, b in zip(*shapes))
 
 # %% ../../nbs/12_kernels.tracing.ipynb #allowed
 def _refuse(name: str, what: str) -> NotImplementedError:
-    return NotImplementedError(f"`score_mod` is not pointwise: it applies `{name}` to {what}. Tiled kernels see one tile at a "
-                               "time; use `standard_attention` for this mod")
+    return NotImplementedError(
+        f"`score_mod` is not pointwise: it applies `{name}` to {what}. Tiled kernels see one tile "
+        "at a time; use `standard_attention` for this mod")
 
 def _pointwise(step: Step) -> bool:
-    """Whether a step may stand inside a tile: element-wise, or a broadcast that keeps every axis in its place."""
+    """Whether a step may run inside a tile: element-wise, or a broadcast that moves no axis."""
     if step.name != "broadcast_in_dim": return step.name in POINTWISE
     axes, rank = tuple(step.params[0]["broadcast_dimensions"]), len(step.params[0]["shape"])
     return axes == tuple(range(rank - len(axes), rank))
@@ -88,7 +95,8 @@ def _pointwise(step: Step) -> bool:
 class _Values:
     """The numbered values of a plan that is being read."""
     def __init__(self, traced: tuple):
-        self.values, self.steps, self.captures, self.capture_ids, self.traced = [], [], [], [], traced
+        self.values, self.steps, self.traced = [], [], traced
+        self.captures, self.capture_ids = [], []
 
     def _new(self, avals: tuple, **known) -> int:
         """Number of a new value."""
@@ -96,8 +104,8 @@ class _Values:
         return len(self.values) - 1
 
     def _capture(self, first: Sequence, second: Sequence) -> list[int]:
-        """Numbers of captured arrays. One that the mod makes in the size of the scores is refused."""
-        if [jnp.shape(x) for x in first] != [jnp.shape(x) for x in second]: raise _depends_on_shape()
+        """Numbers of captured arrays. One that is made in the size of the scores is refused."""
+        if list(map(jnp.shape, first)) != list(map(jnp.shape, second)): raise _depends_on_shape()
         arrays = [jnp.asarray(x) for x in first]
         numbers = [self._new((jax.typeof(x),) * 2, captured=True) for x in arrays]
         self.captures += arrays
@@ -107,47 +115,30 @@ class _Values:
     def _literal(self, a: Literal, b: Literal) -> int:
         """Number of a value that is written in the mod."""
         if jnp.ndim(a.val): return self._capture([a.val], [b.val])[0]
-        if not np.array_equal(a.val, b.val, equal_nan=np.issubdtype(a.aval.dtype, np.floating)): raise _depends_on_shape()
+        nan = np.issubdtype(a.aval.dtype, np.floating)
+        if not np.array_equal(a.val, b.val, equal_nan=nan): raise _depends_on_shape()
         return self._new((a.aval, b.aval), constant=np.asarray(a.val).item())
 
-# %% ../../nbs/12_kernels.tracing.ipynb #reader
-class _Reader(_Values):
-    """Reads two traces of one mod into values and steps."""
-    def __init__(self, closed: tuple, traced: tuple):
-        super().__init__(traced)
-        inputs = [self._new(tuple(v.aval for v in pair), depends=frozenset(name))
-                  for name, *pair in zip("sbhqk", *(c.jaxpr.invars for c in closed))]
-        self.out, = self._read(*(c.jaxpr for c in closed), self._capture(*(c.consts for c in closed)), inputs)
-
-    def _read(self, first, second, constants: list[int], inputs: list[int]) -> list[int]:
-        """Read a pair of jaxprs; the numbers of what they return."""
-        known = dict(zip((*first.constvars, *first.invars), (*constants, *inputs)))
-        number = lambda v, w: self._literal(v, w) if isinstance(v, Literal) else known[v]
-        if len(first.eqns) != len(second.eqns): raise _depends_on_shape()
-        for a, b in zip(first.eqns, second.eqns):
-            if a.primitive.name != b.primitive.name or len(a.invars) != len(b.invars): raise _depends_on_shape()
-            ins = [number(v, w) for v, w in zip(a.invars, b.invars)]
-            known.update(zip(a.outvars, self._call(a, b, ins) if a.primitive.name in CALLS else self._step(a, b, ins)))
-        return [number(v, w) for v, w in zip(first.outvars, second.outvars)]
-
-    def _call(self, a, b, ins: list[int]) -> list[int]:
-        """Read through a call."""
-        inner, consts = zip(called(a), called(b))
-        return self._read(*inner, self._capture(*consts), ins)
-
+# %% ../../nbs/12_kernels.tracing.ipynb #reader-steps
+class _Taken(_Values):
+    """The steps of a plan that is being read."""
     def _step(self, a, b, ins: list[int]) -> list[int]:
         """Take an operation down, or refuse it."""
         # how arrays lay on a mesh while they were traced says nothing about tiles
-        params = tuple({k: None if k == "sharding" else v for k, v in e.params.items()} for e in (a, b))
+        params = tuple({k: None if k == "sharding" else v for k, v in e.params.items()}
+                       for e in (a, b))
         step = Step(a.primitive, params, tuple(ins), ())
         given = [self.values[i] for i in ins]
-        depends, captured = frozenset().union(*(v.depends for v in given)), any(v.captured for v in given)
-        captured |= not depends and step.name not in POINTWISE | ARRANGING  # an array made in the mod is like one it captured
+        depends = frozenset().union(*(v.depends for v in given))
+        known = step.name in POINTWISE | ARRANGING
+        # an array made in the mod is like one it captured
+        captured = any(v.captured for v in given) or not depends and not known
         if "s" in depends and not _pointwise(step): raise _refuse(step.name, "scores")
-        if depends and step.name not in POINTWISE | ARRANGING: raise _refuse(step.name, "positions")
+        if depends and not known: raise _refuse(step.name, "positions")
         if step.name == "gather" and given[0].depends: raise _refuse(step.name, "positions")
-        keeps = not depends and step.name in ("broadcast_in_dim", "convert_element_type") and not captured
-        outs = [self._new((v.aval, w.aval), depends=depends, captured=captured, constant=given[0].constant if keeps else None)
+        arranges = step.name in ("broadcast_in_dim", "convert_element_type")
+        constant = given[0].constant if arranges and not depends and not captured else None
+        outs = [self._new((v.aval, w.aval), depends=depends, captured=captured, constant=constant)
                 for v, w in zip(a.outvars, b.outvars)]
         for i in outs: self._check_sizes(step, self.values[i])
         self.steps.append(step._replace(outputs=tuple(outs)))
@@ -156,8 +147,38 @@ class _Reader(_Values):
     def _check_sizes(self, step: Step, value: Value) -> None:
         """Refuse what has another size in the two traces for no good reason."""
         along = _runs_along(value.shapes, self.traced)
-        if any(a != b and x == "." for a, b, x in zip(*value.shapes, along)): raise _depends_on_shape()
-        if along.strip(".") and not value.depends and step.name not in POINTWISE | ARRANGING: raise _depends_on_shape()
+        fixed = all(a == b or x != "." for a, b, x in zip(*value.shapes, along))
+        if not fixed: raise _depends_on_shape()
+        made = not value.depends and step.name not in POINTWISE | ARRANGING
+        if along.strip(".") and made: raise _depends_on_shape()
+
+# %% ../../nbs/12_kernels.tracing.ipynb #reader
+class _Reader(_Taken):
+    """Reads two traces of one mod into values and steps."""
+    def __init__(self, closed: tuple, traced: tuple):
+        super().__init__(traced)
+        inputs = [self._new(tuple(v.aval for v in pair), depends=frozenset(name))
+                  for name, *pair in zip("sbhqk", *(c.jaxpr.invars for c in closed))]
+        captured = self._capture(*(c.consts for c in closed))
+        self.out, = self._read(*(c.jaxpr for c in closed), captured, inputs)
+
+    def _read(self, first, second, constants: list[int], inputs: list[int]) -> list[int]:
+        """Read a pair of jaxprs; the numbers of what they return."""
+        known = dict(zip((*first.constvars, *first.invars), (*constants, *inputs)))
+        number = lambda v, w: self._literal(v, w) if isinstance(v, Literal) else known[v]
+        if len(first.eqns) != len(second.eqns): raise _depends_on_shape()
+        for a, b in zip(first.eqns, second.eqns):
+            same = a.primitive.name == b.primitive.name and len(a.invars) == len(b.invars)
+            if not same: raise _depends_on_shape()
+            ins = [number(v, w) for v, w in zip(a.invars, b.invars)]
+            take = self._call if a.primitive.name in CALLS else self._step
+            known.update(zip(a.outvars, take(a, b, ins)))
+        return [number(v, w) for v, w in zip(first.outvars, second.outvars)]
+
+    def _call(self, a, b, ins: list[int]) -> list[int]:
+        """Read through a call."""
+        inner, consts = zip(called(a), called(b))
+        return self._read(*inner, self._capture(*consts), ins)
 
 # %% ../../nbs/12_kernels.tracing.ipynb #said
 def _plain(params) -> bool:
@@ -167,27 +188,29 @@ def _plain(params) -> bool:
     return params is None or isinstance(params, (bool, int, float, str, np.dtype, Enum))
 
 def _pushed(step: Step):
-    """What a function with a derivative of its own does to values and tangents, traced at the shapes it was called with."""
+    """A function with a derivative of its own, on values and tangents, traced at its shapes."""
     body = step.params[0]["call_jaxpr"]
     traced = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in body.in_avals)
     original = lambda *args: bind_primitive(step.primitive, step.params[0], args)[0]
     return jax.make_jaxpr(lambda p, t: jax.jvp(original, p, t))(traced, traced)
 
+# %% ../../nbs/12_kernels.tracing.ipynb #said-text
 def _text(closed) -> tuple:
     """What a traced function does: its text without addresses, and the arrays in it."""
-    arrays = tuple(id(x) if isinstance(x, jax.core.Tracer) else (np.shape(x), str(jnp.result_type(x)), np.asarray(x).tobytes())
-                   for x in closed.consts)
-    return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)), arrays
+    def array(x):
+        if isinstance(x, jax.core.Tracer): return id(x)
+        return np.shape(x), str(jnp.result_type(x)), np.asarray(x).tobytes()
+    return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)), tuple(map(array, closed.consts))
 
 def _said(step: Step) -> tuple:
-    """All that shapes what a step does. A parameter that its text does not settle, a function say, equals only itself."""
+    """All that shapes what a step does. A parameter not settled by its text equals only itself."""
     params = step.params[0]
     if step.name == "custom_jvp_call": return _text(params["call_jaxpr"]), _text(_pushed(step))
     return str(params), 0 if _plain(params) else id(params)
 
 # %% ../../nbs/12_kernels.tracing.ipynb #steps
 class _Steps:
-    """How the steps of a plan hang together: what leads to what, what hides scores, what runs in a tile."""
+    """How the steps of a plan hang together: what leads to what, and what hides scores."""
     def _leading_to(self, wanted: Iterable[int], known: Iterable[int]) -> list[Step]:
         """The steps that make `wanted` from `known`, in order."""
         needed, known = set(), set(known)
@@ -199,14 +222,15 @@ class _Steps:
             if i in self.made_by: todo += self.made_by[i].inputs
         return [s for s in self.steps if needed & set(s.outputs)]
 
-    def masks(self, step: Step) -> int | None: # Which of its cases remains where nothing is hidden; None: it hides nothing
+    def masks(self, step: Step) -> int | None: # Which of its cases is no `-inf`; None if no mask
         """Whether a step hides scores: chooses between a value and `-inf`."""
         if step.name != "select_n" or len(step.inputs) != 3: return None
-        hides = [(c := self.values[i].constant) is not None and c == -np.inf for i in step.inputs[1:]]
+        constants = [self.values[i].constant for i in step.inputs[1:]]
+        hides = [c is not None and c == -np.inf for c in constants]
         return hides.index(False) if any(hides) and not all(hides) else None
 
     def _unmasked(self, i: int) -> int:
-        """The value that stands for value `i` in a tile where nothing is hidden."""
+        """The value that takes the place of value `i` in a tile where nothing is hidden."""
         step = self.made_by.get(i)
         kept = None if step is None else self.masks(step)
         return i if kept is None else self._unmasked(step.inputs[1 + kept])
@@ -215,7 +239,7 @@ class _Steps:
 class _InTile(_Steps):
     """Which steps of a plan run in a tile, and what has to be hoisted or looked up before."""
     def _tile_steps(self, clear: bool) -> list[Step]:
-        """The steps that run in a tile, in order; finds what has to be hoisted or looked up on the way."""
+        """The steps that run in a tile, in order; finds what to hoist or look up on the way."""
         instead = self._unmasked if clear else lambda i: i
         needed, todo = set(), [instead(self.out)]
         while todo:
@@ -223,11 +247,13 @@ class _InTile(_Steps):
             if i in needed or not self._in_tile(i): continue
             needed.add(i)
             todo += map(instead, self.made_by[i].inputs)
-        return [s._replace(inputs=tuple(map(instead, s.inputs))) for s in self.steps if needed & set(s.outputs)]
+        return [s._replace(inputs=tuple(map(instead, s.inputs)))
+                for s in self.steps if needed & set(s.outputs)]
 
     def _in_tile(self, i: int) -> bool:
-        """Whether a value is computed in the tile; one that is not is put down as hoisted or looked up."""
-        value, step, both = self.values[i], self.made_by.get(i), {"q", "k"} <= self.values[i].depends
+        """Whether a value is computed in the tile; else it is put down as hoisted or looked up."""
+        value, step = self.values[i], self.made_by.get(i)
+        both = {"q", "k"} <= value.depends
         if step is None and not value.captured: return False  # scores, a position, a number
         pointwise = step is not None and _pointwise(step)
         if "s" in value.depends or pointwise and (both or not value.captured): return True
@@ -237,7 +263,7 @@ class _InTile(_Steps):
         return False
 
     def _direct(self, i: int) -> bool:
-        """Whether a value is a table read at the positions as they are; puts it down as hoisted if so."""
+        """Whether a value is a table read at the positions as they are; if so it is hoisted."""
         step = self.made_by[i]
         axes = _table_axes(self, step) if step.name == "gather" and not self.moved else None
         if axes is None: return False
@@ -250,63 +276,74 @@ class _InTile(_Steps):
 
 # %% ../../nbs/12_kernels.tracing.ipynb #plan
 class ScoreModPlan(_InTile):
-    """A score mod taken apart. Static: hashable, equal to the plan of any mod that does the same."""
+    """A score mod taken apart. Static: hashable, equal to plans of mods that do the same."""
     def __init__(self, reader: _Reader, dims: tuple[int, int, int, int], moved: bool):
-        self.traced = reader.traced
-        self.values, self.steps, self.out, self.dims, self.moved = reader.values, reader.steps, reader.out, dims, moved
+        self.values, self.steps, self.out = reader.values, reader.steps, reader.out
+        self.traced, self.dims, self.moved = reader.traced, dims, moved
         self.made_by = {o: s for s in self.steps for o in s.outputs}
         self.captures = tuple(reader.capture_ids)
-        self.hoisted, self.direct, self.looked_up = [], {}, []  # numbers of values; for direct ones the axis of each dimension
+        # numbers of values; for direct ones the axis of each dimension
+        self.hoisted, self.direct, self.looked_up = [], {}, []
         self.tile_steps = self._tile_steps(clear=False)
         self.clear_out = self._unmasked(self.out)
         self.clear_steps = self._tile_steps(clear=True)
         untainted = {i for i, v in enumerate(self.values) if v.captured and not v.depends}
-        self.tables = sorted({i for s in self._leading_to(self.looked_up, untainted) for i in s.inputs if i in untainted})
+        leading = self._leading_to(self.looked_up, untainted)
+        self.tables = sorted({i for s in leading for i in s.inputs if i in untainted})
         self.signature = self._written()
         self._hash = hash(self.signature)
 
     def __hash__(self): return self._hash
-    def __eq__(self, other): return isinstance(other, ScoreModPlan) and self.signature == other.signature
+    def __eq__(self, other):
+        return isinstance(other, ScoreModPlan) and self.signature == other.signature
 
     def operations(self) -> frozenset[str]: # Names of primitives
         """What a tile has to be able to do."""
-        inner = [primitive_names(s.params[0]["call_jaxpr"].jaxpr) for s in self.tile_steps if s.name == "custom_jvp_call"]
-        return frozenset(s.name for s in self.tile_steps).union(*inner) - PASSING - {"custom_jvp_call"}
+        inner = [primitive_names(s.params[0]["call_jaxpr"].jaxpr)
+                 for s in self.tile_steps if s.name == "custom_jvp_call"]
+        names = frozenset(s.name for s in self.tile_steps).union(*inner)
+        return names - PASSING - {"custom_jvp_call"}
 
     def _written(self) -> tuple:
         """All that shapes what the plan does."""
         steps = tuple((s.name, _said(s), s.inputs, s.outputs) for s in self.steps)
         constants = tuple(str(v.constant) for v in self.values)
-        return self.dims, self.moved, self.out, steps, constants, tuple((v.shapes, str(v.dtype)) for v in self.values)
+        arrays = tuple((v.shapes, str(v.dtype)) for v in self.values)
+        return self.dims, self.moved, self.out, steps, constants, arrays
 
-# %% ../../nbs/12_kernels.tracing.ipynb #table-axes
+# %% ../../nbs/12_kernels.tracing.ipynb #table-position
 def _position(plan: ScoreModPlan, i: int) -> str | int | None:
-    """Which position a value is, "b", "h", "q" or "k"; the number, where it is one; None for anything else."""
+    """Which position a value is, "b", "h", "q" or "k"; the number if it is one; else None."""
     if 1 <= i <= 4: return "bhqk"[i - 1]
     if plan.values[i].constant is not None: return int(plan.values[i].constant)
     step = plan.made_by.get(i)
     if step is None: return None
     inside = lambda n: _position(plan, step.inputs[n])
     if step.name in ("broadcast_in_dim", "reshape", "squeeze", "expand_dims"): return inside(0)
-    if step.name == "convert_element_type" and jnp.issubdtype(plan.values[i].dtype, jnp.integer): return inside(0)
+    integer = jnp.issubdtype(plan.values[i].dtype, jnp.integer)
+    if step.name == "convert_element_type" and integer: return inside(0)
     if step.name == "select_n":  # index < 0 ? index + size : index
         test = plan.made_by.get(step.inputs[0])
-        if test is not None and test.name == "lt" and plan.values[test.inputs[1]].constant == 0:
+        below = test is not None and test.name == "lt"
+        if below and plan.values[test.inputs[1]].constant == 0:
             index = _position(plan, test.inputs[0])
             if isinstance(index, str) or index is not None and index >= 0: return inside(1)
     return None
 
+# %% ../../nbs/12_kernels.tracing.ipynb #table-axes
 def _table_axes(plan: ScoreModPlan, gather: Step) -> tuple | None:
-    """The position that each dimension of a table is read at; None where one is read at anything else."""
-    rank = len(plan.values[gather.inputs[0]].shapes[0])
+    """The position that each dimension of a table is read at; None if at anything else."""
+    shape = plan.values[gather.inputs[0]].shapes[0]
+    rank = len(shape)
     how, sizes = gather.params[0]["dimension_numbers"], gather.params[0]["slice_sizes"]
-    if tuple(how.start_index_map) != tuple(range(rank)) or set(sizes) != {1} or how.offset_dims: return None
+    whole = tuple(how.start_index_map) == tuple(range(rank)) and set(sizes) == {1}
+    if not whole or how.offset_dims: return None
     made = plan.made_by.get(gather.inputs[1])
     parts = made.inputs if made is not None and made.name == "concatenate" else (gather.inputs[1],)
     axes = [_position(plan, i) for i in parts]
     letters = [a for a in axes if isinstance(a, str)]
     if len(axes) != rank or None in axes or len(set(letters)) < len(letters): return None
-    inside = all(isinstance(a, str) or 0 <= a < n for a, n in zip(axes, plan.values[gather.inputs[0]].shapes[0]))
+    inside = all(isinstance(a, str) or 0 <= a < n for a, n in zip(axes, shape))
     return tuple(axes) if inside else None
 
 # %% ../../nbs/12_kernels.tracing.ipynb #bind
@@ -323,17 +360,18 @@ def _carry_out(step: Step, args: Sequence[Array], params: dict, resized: bool) -
 
 # %% ../../nbs/12_kernels.tracing.ipynb #own-rule
 def _elementwise(jaxpr, consts, args) -> list[Array]:
-    """Carry out a jaxpr of element-wise operations on arrays of other shapes than it was traced with."""
+    """Carry out a jaxpr of element-wise operations on arrays of other shapes than its own."""
     def visit(e, given):
         name = e.primitive.name
         if name in CALLS | {"custom_jvp_call"}: return _elementwise(*called(e), given)
         if name == "broadcast_in_dim": return given[:1]
         if name not in POINTWISE: raise _refuse(name, "scores")
-        return _carry_out(Step(e.primitive, (e.params, e.params), (), ()), _broadcast(given), e.params, True)
+        step = Step(e.primitive, (e.params, e.params), (), ())
+        return _carry_out(step, _broadcast(given), e.params, True)
     return walk_jaxpr(jaxpr, consts, args, visit)
 
 def _with_own_rule(step: Step) -> Callable:
-    """A function with a derivative of its own, such as `jax.nn.relu`, for arrays of any shape; the derivative stays its own."""
+    """A function with a derivative of its own, for arrays of any shape; it keeps its derivative."""
     body = step.params[0]["call_jaxpr"]
     fn = jax.custom_jvp(lambda *args: _elementwise(body.jaxpr, body.consts, args)[0])
     @fn.defjvp
@@ -343,21 +381,26 @@ def _with_own_rule(step: Step) -> Callable:
         return outs[0], jnp.broadcast_to(outs[-1], outs[0].shape)
     return fn
 
-# %% ../../nbs/12_kernels.tracing.ipynb #methods-hoist
-def _evaluate(plan: ScoreModPlan, wanted: Sequence[int], known: dict[int, Array], seq_q: int, seq_kv: int) -> list[Array]:
+# %% ../../nbs/12_kernels.tracing.ipynb #evaluate
+def _evaluate(plan: ScoreModPlan, wanted: Sequence[int], known: dict[int, Array],
+              seq_q: int, seq_kv: int) -> list[Array]:
     """Values of a plan from others, outside of tiles, for `seq_q` queries and `seq_kv` keys."""
     known = dict(known)
-    read = lambda i: known[i] if i in known else np.asarray(plan.values[i].constant, plan.values[i].dtype)
+    def read(i):
+        return known[i] if i in known else np.asarray(plan.values[i].constant, plan.values[i].dtype)
     for s in plan._leading_to(wanted, known):
-        params = {k: _sized(v, s.params[1][k], plan.traced, seq_q, seq_kv) for k, v in s.params[0].items()}
-        known.update(zip(s.outputs, _carry_out(s, [read(i) for i in s.inputs], params, bool(plan.values[s.outputs[0]].depends))))
+        params = {k: _sized(v, s.params[1][k], plan.traced, seq_q, seq_kv)
+                  for k, v in s.params[0].items()}
+        resized = bool(plan.values[s.outputs[0]].depends)
+        known.update(zip(s.outputs, _carry_out(s, [read(i) for i in s.inputs], params, resized)))
     return [read(i) for i in wanted]
 
 def _canonical(plan: ScoreModPlan, i: int, x: Array) -> Array:
     """A hoisted value on the four axes of the scores. Refuses one whose axes were moved."""
     if x.ndim not in (0, 4): raise _depends_on_shape()
     along = _runs_along(plan.values[i].shapes, plan.traced)
-    if x.ndim and (along[:2] != ".." or along[2] == "k" or along[3] == "q"): raise _refuse("transpose", "positions")
+    moved = x.ndim and (along[:2] != ".." or along[2] == "k" or along[3] == "q")
+    if moved: raise _refuse("transpose", "positions")
     return x.reshape((1, 1, 1, 1)) if x.ndim == 0 else x
 
 def _read_in_place(plan: ScoreModPlan, i: int, table: Array) -> Array:
@@ -369,60 +412,92 @@ def _read_in_place(plan: ScoreModPlan, i: int, table: Array) -> Array:
     order = sorted(range(len(letters)), key=lambda n: "bhqk".index(letters[n]))
     return table.transpose(order).reshape([covered[a] if a in letters else 1 for a in "bhqk"])
 
-# %% ../../nbs/12_kernels.tracing.ipynb #public-run
+# %% ../../nbs/12_kernels.tracing.ipynb #hoist
 def hoist(
     plan: ScoreModPlan,               # From `plan_score_mod`
     captures: Sequence[Array],        # What the mod captured
     positions: tuple[Array, ...]      # Index arrays of the whole call, from `score_indices`
-) -> tuple[list[Float[Array, "#b #h #q #k"]], list[Array]]: # Hoisted values in the plan's order, and tables to look up in
+) -> tuple[list[Float[Array, "#b #h #q #k"]], list[Array]]: # Hoisted values in order, and tables
     """Compute, once per call, what the tiles of the call share. Differentiable in the captures."""
     known = dict(zip(range(1, 5), positions)) | dict(zip(plan.captures, captures))
     seq_q, seq_kv = positions[2].shape[2], positions[3].shape[3]
     once = [i for i in plan.hoisted if not plan.values[i].depends]
     shared = [i for i in plan.hoisted if plan.values[i].depends and i not in plan.direct]
     sources = [plan.made_by[i].inputs[0] for i in plan.direct]
-    known_once = dict(zip((*once, *plan.tables, *sources), _evaluate(plan, [*once, *plan.tables, *sources], known, 1, 1)))
-    found = dict(zip(shared, _evaluate(plan, shared, known | known_once, seq_q, seq_kv))) | known_once
-    values = [_read_in_place(plan, i, found[plan.made_by[i].inputs[0]]) if i in plan.direct else _canonical(plan, i, found[i])
-              for i in plan.hoisted]
-    return values, [found[i] for i in plan.tables]
+    first = *once, *plan.tables, *sources
+    known_once = dict(zip(first, _evaluate(plan, first, known, 1, 1)))
+    found = _evaluate(plan, shared, known | known_once, seq_q, seq_kv)
+    found = dict(zip(shared, found)) | known_once
+    def value(i):
+        if i in plan.direct: return _read_in_place(plan, i, found[plan.made_by[i].inputs[0]])
+        return _canonical(plan, i, found[i])
+    return [value(i) for i in plan.hoisted], [found[i] for i in plan.tables]
 
+# %% ../../nbs/12_kernels.tracing.ipynb #look-up
 def look_up(
     plan: ScoreModPlan,           # From `plan_score_mod`
     tables: Sequence[Array],      # From `hoist`
     positions: tuple[Array, ...]  # Index arrays of the tile
-) -> list[Float[Array, "#b #h q k"]]: # One value per look-up of the plan, in the order of its `looked_up`
+) -> list[Float[Array, "#b #h q k"]]: # One value per look-up, in the order of `plan.looked_up`
     """Carry out the look-ups of a tile that depend on both queries and keys."""
     if not plan.looked_up: return []
     known = dict(zip(range(1, 5), positions)) | dict(zip(plan.tables, tables))
     found = _evaluate(plan, plan.looked_up, known, positions[2].shape[2], positions[3].shape[3])
     return [_canonical(plan, i, x) for i, x in zip(plan.looked_up, found)]
 
+# %% ../../nbs/12_kernels.tracing.ipynb #apply-plan
 def apply_plan(
     plan: ScoreModPlan,            # From `plan_score_mod`
     scores: Float[Array, "..."],   # Scores of a tile, axes in any order
     positions: tuple[Array, ...],  # Its four index arrays, broadcastable to the scores
-    parts: Sequence[Array],        # Hoisted values and then look-ups, broadcastable to the scores
+    parts: Sequence[Array],        # Hoisted values, then look-ups, broadcastable to the scores
     *,
     clear: bool = False            # True: nothing is hidden in this tile, so what hides is left out
 ) -> Float[Array, "..."]:          # New scores
     """Run what is left of the mod on a tile."""
-    known = dict(enumerate((scores, *positions))) | dict(zip((*plan.hoisted, *plan.looked_up), parts))
-    read = lambda i: known[i] if i in known else np.asarray(plan.values[i].constant, plan.values[i].dtype)
+    known = dict(enumerate((scores, *positions)))
+    known |= dict(zip((*plan.hoisted, *plan.looked_up), parts))
+    def read(i):
+        return known[i] if i in known else np.asarray(plan.values[i].constant, plan.values[i].dtype)
     for s in plan.clear_steps if clear else plan.tile_steps:
         args = [read(i) for i in s.inputs]
-        outs = args[:1] if s.name == "broadcast_in_dim" else _carry_out(s, _broadcast(args), s.params[0], True)
+        if s.name == "broadcast_in_dim": outs = args[:1]
+        else: outs = _carry_out(s, _broadcast(args), s.params[0], True)
         known.update(zip(s.outputs, outs))
     out = read(plan.clear_out if clear else plan.out)
     return jnp.broadcast_to(out, scores.shape).astype(scores.dtype)
 
-# %% ../../nbs/12_kernels.tracing.ipynb #narrow-captures
+# %% ../../nbs/12_kernels.tracing.ipynb #widened
+def _narrow(x) -> bool:
+    """Whether sums in the dtype of an array are worse than in float32."""
+    dtype = jnp.result_type(x)
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+
+def _widened(x: Array) -> Array: return x.astype(jnp.float32) if _narrow(x) else x
+
+def _in_wide(jaxpr, consts: Sequence, args: Sequence) -> list[Array]:
+    """Carry out a traced function on widened captures; some operations get them narrow again."""
+    def visit(e, given):
+        name, made = e.primitive.name, e.outvars[0].aval
+        if not any(x.dtype != v.aval.dtype for v, x in zip(e.invars, given)):
+            return bind_primitive(e.primitive, e.params, given)
+        if name in CALLS: return _in_wide(*called(e), given)
+        if name == "convert_element_type" and not _narrow(made):
+            return [given[0].astype(made.dtype)]
+        if name in TAKES_WIDE:
+            return bind_primitive(e.primitive, e.params, [_widened(x) for x in given])
+        given = [x.astype(v.aval.dtype) for v, x in zip(e.invars, given)]
+        outs = bind_primitive(e.primitive, e.params, given)
+        return [_widened(x) for x in outs]  # rounded, and still summed in float32
+    return walk_jaxpr(jaxpr, consts, args, visit)
+
+# %% ../../nbs/12_kernels.tracing.ipynb #trace-score-mod
 def trace_score_mod(
     score_mod: ScoreMod,       # Mod to trace
-    scores,                    # Scores, or what describes them: shape, dtype and what they vary over
+    scores,                    # Scores, or what describes them: shape, dtype, what they vary over
     *indices                   # Its four index arrays, or what describes them
-) -> tuple[Callable, list[Array]]: # The mod as a traced function of its captures and five arrays; the captures, none narrow
-    """Trace a mod with what it captured taken out, and widened. Works for any mod, pointwise or not.
+) -> tuple[Callable, list[Array]]: # The mod, of captures and arrays; the captures, none narrow
+    """Trace a mod with what it captured taken out, and widened. Any mod, pointwise or not.
 
     Raises: `ValueError` for what is no mod.
     """
@@ -432,24 +507,6 @@ def trace_score_mod(
     wide = [_widened(jnp.asarray(x)) for x in captures]
     def run(captures, *args): return _in_wide(written.jaxpr, captures, args)[0].astype(scores.dtype)
     return jax.make_jaxpr(functools.partial(run, wide))(scores, *indices), wide
-
-def _narrow(x) -> bool:
-    """Whether sums in the dtype of an array are worse than in float32."""
-    return jnp.issubdtype(jnp.result_type(x), jnp.floating) and jnp.finfo(jnp.result_type(x)).bits < 32
-
-def _in_wide(jaxpr, consts: Sequence, args: Sequence) -> list[Array]:
-    """Carry out a traced function on captures that were widened; what cannot take them wide gets them as it was traced."""
-    def visit(e, given):
-        name, made = e.primitive.name, e.outvars[0].aval
-        if not any(x.dtype != v.aval.dtype for v, x in zip(e.invars, given)): return bind_primitive(e.primitive, e.params, given)
-        if name in CALLS: return _in_wide(*called(e), given)
-        if name == "convert_element_type" and not _narrow(made): return [given[0].astype(made.dtype)]
-        if name in TAKES_WIDE: return bind_primitive(e.primitive, e.params, [_widened(x) for x in given])
-        given = [x.astype(v.aval.dtype) for v, x in zip(e.invars, given)]
-        return [_widened(x) for x in bind_primitive(e.primitive, e.params, given)]  # rounded, and still summed in float32
-    return walk_jaxpr(jaxpr, consts, args, visit)
-
-def _widened(x: Array) -> Array: return x.astype(jnp.float32) if _narrow(x) else x
 
 # %% ../../nbs/12_kernels.tracing.ipynb #apply-mod
 def apply_score_mod(
@@ -467,24 +524,65 @@ def apply_score_mod(
 
 # %% ../../nbs/12_kernels.tracing.ipynb #reads
 def _reads(closed) -> tuple[tuple | None, list[Array]]:
-    """What a trace says, hashable, or None where a parameter does not say it in full; its arrays, as `_Reader` finds them."""
+    """What a trace says, hashable, or None if its text is not all; its arrays, in order."""
     captures, numbers = [], {}
     def number(v):
         if not isinstance(v, Literal): return numbers.setdefault(v, len(numbers))
-        if jnp.ndim(v.val): captures.append(jnp.asarray(v.val)); return "captured", v.aval.shape, str(v.aval.dtype)
-        return repr(np.asarray(v.val).item()), str(v.aval.dtype)
+        if not jnp.ndim(v.val): return repr(np.asarray(v.val).item()), str(v.aval.dtype)
+        captures.append(jnp.asarray(v.val))
+        return "captured", v.aval.shape, str(v.aval.dtype)
     def shaped(v): return numbers.setdefault(v, len(numbers)), v.aval.shape, str(v.aval.dtype)
     def read(jaxpr, consts):
         captures.extend(map(jnp.asarray, consts))
         said = [tuple(map(shaped, (*jaxpr.constvars, *jaxpr.invars)))]
         for e in jaxpr.eqns:
-            ins, params = tuple(map(number, e.invars)), {k: v for k, v in e.params.items() if k != "sharding"}
+            ins = tuple(map(number, e.invars))
+            params = {k: v for k, v in e.params.items() if k != "sharding"}
             if e.primitive.name in CALLS: what = read(*called(e))
             else: what = str(params) if _plain(params) else None
-            said.append(None if what is None else (e.primitive.name, ins, what, tuple(map(number, e.outvars))))
+            outs = None if what is None else tuple(map(number, e.outvars))
+            said.append(None if what is None else (e.primitive.name, ins, what, outs))
         said.append(tuple(map(number, jaxpr.outvars)))
         return None if None in said else tuple(said)
     return read(closed.jaxpr, closed.consts), captures
+
+# %% ../../nbs/12_kernels.tracing.ipynb #plan-at
+_PLANS: dict[tuple, ScoreModPlan] = {}  # of what was traced before, by what the trace says
+
+def _plan_at(sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype,
+             moved: bool):
+    """Plan of a mod and its captures; the plan of a mod of the same text, where there is one."""
+    first = _trace_at(sizes[0], score_mod, dims, dtype)
+    text, captures = _reads(first)
+    key = None if text is None else (text, sizes, dims, str(jnp.dtype(dtype)), moved)
+    if key in _PLANS: return _PLANS[key], captures
+    plan, captures = _plan_from(first, sizes, score_mod, dims, dtype, moved)
+    if key is not None:
+        if len(_PLANS) >= 256: _PLANS.pop(next(iter(_PLANS)))
+        _PLANS[key] = plan
+    return plan, captures
+
+def _plan_from(first, sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype,
+               moved: bool):
+    """Plan of a mod and its captures, from a trace and another of other sizes."""
+    again = lambda: _trace_at(sizes[1], score_mod, dims, dtype)
+    second = first if sizes[1] == sizes[0] else _or_refuse(again)
+    reader = _Reader((first, second), sizes)
+    return ScoreModPlan(reader, dims, moved), reader.captures
+
+# %% ../../nbs/12_kernels.tracing.ipynb #trace-at
+def _trace_at(size: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype):
+    """A mod traced for so many queries and keys."""
+    b, h, *_ = dims
+    shapes = (b, 1, 1, 1), (1, h, 1, 1), (1, 1, size[0], 1), (1, 1, 1, size[1])
+    return trace_score_mod(score_mod, jax.ShapeDtypeStruct((b, h, *size), dtype),
+                           *(jax.ShapeDtypeStruct(s, jnp.int32) for s in shapes))[0]
+
+def _or_refuse(trace: Callable):
+    """A second trace of a mod that could be traced before."""
+    try: return trace()
+    except (ValueError, TypeError, IndexError, jax.errors.InconclusiveDimensionOperation) as e:
+        raise _depends_on_shape() from e
 
 # %% ../../nbs/12_kernels.tracing.ipynb #plan-score-mod
 def plan_score_mod(
@@ -496,55 +594,23 @@ def plan_score_mod(
     seq_kv: int,             # Keys, `k`
     dtype=jnp.float32,       # Of the scores
     moved: bool = False,     # Whether positions do not begin at 0, as on a ring
-    whole: tuple[int, int] | None = None # Queries and keys of the whole call, of which this is a part
-) -> tuple[ScoreModPlan, list[Array]]: # The plan, static, and what the mod captured, which may be traced
+    whole: tuple[int, int] | None = None # Queries and keys of the call of which this is a part
+) -> tuple[ScoreModPlan, list[Array]]: # The plan, static; what the mod captured, perhaps traced
     """Trace a mod and sort its steps by what they depend on.
 
-    Raises: `ValueError` for what is no mod, or a bundled mod that does not cover the call; `NotImplementedError` if the mod
-    is not pointwise, with the operation that shows it.
+    Raises: `ValueError` for what is no mod, or a bundled mod that does not cover the call;
+    `NotImplementedError` if the mod is not pointwise, with the operation that shows it.
     """
     seq = (seq_q, seq_kv) if whole is None else whole
     check_call(score_mod, CallSizes(batch, num_heads, *seq))
     return _plan_at(_two_sizes(*seq), score_mod, (batch, num_heads, seq_q, seq_kv), dtype, moved)
 
-# %% ../../nbs/12_kernels.tracing.ipynb #plan-at
-_PLANS: dict[tuple, ScoreModPlan] = {}  # of what was traced before, by what the trace says
-
-def _plan_at(sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype, moved: bool):
-    """Plan of a mod and its captures, from traces of two sizes; from one, where a mod of the same text has a plan."""
-    first = _trace_at(sizes[0], score_mod, dims, dtype)
-    text, captures = _reads(first)
-    key = None if text is None else (text, sizes, dims, str(jnp.dtype(dtype)), moved)
-    if key in _PLANS: return _PLANS[key], captures
-    plan, captures = _plan_from(first, sizes, score_mod, dims, dtype, moved)
-    if key is not None:
-        if len(_PLANS) >= 256: _PLANS.pop(next(iter(_PLANS)))
-        _PLANS[key] = plan
-    return plan, captures
-
-def _plan_from(first, sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype, moved: bool):
-    """Plan of a mod and its captures, from a trace and another of other sizes."""
-    second = first if sizes[1] == sizes[0] else _or_refuse(lambda: _trace_at(sizes[1], score_mod, dims, dtype))
-    reader = _Reader((first, second), sizes)
-    return ScoreModPlan(reader, dims, moved), reader.captures
-
-def _trace_at(size: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype):
-    """A mod traced for so many queries and keys."""
-    b, h, *_ = dims
-    shapes = (b, 1, 1, 1), (1, h, 1, 1), (1, 1, size[0], 1), (1, 1, 1, size[1])
-    return trace_score_mod(score_mod, jax.ShapeDtypeStruct((b, h, *size), dtype),
-                           *(jax.ShapeDtypeStruct(s, jnp.int32) for s in shapes))[0]
-
-def _or_refuse(trace: Callable):
-    """A second trace of a mod that could be traced before."""
-    try: return trace()
-    except (ValueError, TypeError, IndexError, jax.errors.InconclusiveDimensionOperation) as e: raise _depends_on_shape() from e
-
-# %% ../../nbs/12_kernels.tracing.ipynb #open-score-mod
+# %% ../../nbs/12_kernels.tracing.ipynb #open-score-mod-class
 class OpenScoreMod:
-    """A mod as a pure function of what it captured, for tiles of any size. Hashable; equal for mods that do the same."""
+    """A mod as a function of its captures, for tiles of any size. Equal if mods do the same."""
     def __init__(self, plan: ScoreModPlan): self.plan = plan
-    def __eq__(self, other) -> bool: return isinstance(other, OpenScoreMod) and self.plan == other.plan
+    def __eq__(self, other) -> bool:
+        return isinstance(other, OpenScoreMod) and self.plan == other.plan
     def __hash__(self) -> int: return hash(self.plan)
     def __call__(
         self,
@@ -554,8 +620,10 @@ class OpenScoreMod:
     ) -> Float[Array, "b h q k"]:             # New scores
         """Run the mod on a tile."""
         parts, tables = hoist(self.plan, captures, positions)
-        return apply_plan(self.plan, scores, positions, [*parts, *look_up(self.plan, tables, positions)])
+        parts = [*parts, *look_up(self.plan, tables, positions)]
+        return apply_plan(self.plan, scores, positions, parts)
 
+# %% ../../nbs/12_kernels.tracing.ipynb #open-score-mod
 def open_score_mod(
     score_mod: ScoreMod | None, # Mod to open
     *,
@@ -565,7 +633,8 @@ def open_score_mod(
 ) -> tuple[OpenScoreMod | None, list[Array]]: # The mod as a pure function, and what it captured
     """Open a mod for tiles of any size.
 
-    Raises: `ValueError` for what is no mod; `NotImplementedError` if it is not pointwise, or branches on a shape.
+    Raises: `ValueError` for what is no mod;
+    `NotImplementedError` if it is not pointwise, or branches on a shape.
     """
     if score_mod is None: return None, []
     dims = batch, num_heads, 2, 2

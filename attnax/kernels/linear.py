@@ -15,7 +15,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from .passes import lay_out, on_each_share
-from .tiles import Dims, accumulator_dtype, check_lengths, check_mask, check_qkv, dropout_seed
+from .tiles import (
+    Dims, accumulator_dtype, check_lengths, check_mask, check_qkv, dropout_seed)
 from .jaxprs import unvary_like, vary_like
 from ..typing import ScoreMod, declare_kernel
 
@@ -36,6 +37,7 @@ class LinearState(NamedTuple):
     values: Float[Array, "b g d e"]  # `S`, the sum of features times values
     weights: Float[Array, "b g d"]   # `z`, the sum of features
 
+# %% ../../nbs/25_kernels.linear.ipynb #init-state
 def init_linear_state(
     batch_size: int,              # Sequences, `b`
     num_kv_heads: int,            # Key/value heads, `g`
@@ -44,17 +46,19 @@ def init_linear_state(
     dtype=jnp.float32             # Of the sums; keep it wide, they grow
 ) -> LinearState:                 # The memory of nothing
     """State before the first token."""
-    shape = (batch_size, num_kv_heads, head_dim)
-    return LinearState(jnp.zeros((*shape, head_dim if value_dim is None else value_dim), dtype), jnp.zeros(shape, dtype))
+    shape, e = (batch_size, num_kv_heads, head_dim), head_dim if value_dim is None else value_dim
+    return LinearState(jnp.zeros((*shape, e), dtype), jnp.zeros(shape, dtype))
 
 # %% ../../nbs/25_kernels.linear.ipynb #read-write
-def _remember(state: LinearState, b: Float[Array, "b g s d"], v: Float[Array, "b g s e"]) -> LinearState:
+def _remember(state: LinearState, b: Float[Array, "b g s d"], v: Float[Array, "b g s e"]):
     """Add keys' features and values to a state."""
-    return LinearState(state.values + jnp.einsum("bgsd,bgse->bgde", b, v), state.weights + b.sum(2))
+    values = state.values + jnp.einsum("bgsd,bgse->bgde", b, v)     # S + phi(k) v^T
+    return LinearState(values, state.weights + b.sum(2))            # z + phi(k)
 
-def _recall(state: LinearState, a: Float[Array, "b g r s d"]) -> tuple[Float[Array, "b g r s e"], Float[Array, "b g r s"]]:
-    """What queries' features read from a state: numerator and denominator."""
-    return jnp.einsum("bgrsd,bgde->bgrse", a, state.values), jnp.einsum("bgrsd,bgd->bgrs", a, state.weights)
+def _recall(state: LinearState, a: Float[Array, "b g r s d"]) -> tuple[Array, Array]:
+    """What queries' features read from a state: numerator `(b, g, r, s, e)` and denominator."""
+    return (jnp.einsum("bgrsd,bgde->bgrse", a, state.values),       # phi(q)^T S
+            jnp.einsum("bgrsd,bgd->bgrs", a, state.weights))        # phi(q)^T z
 
 def _inverse(x: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
     """`1/x`, and 0 for 0: a query that has seen no key gives 0."""
@@ -72,38 +76,47 @@ def _join(chunks: Float[Array, "chunks *heads size e"]) -> Float[Array, "*heads 
 
 # %% ../../nbs/25_kernels.linear.ipynb #causal-forward
 def _causal_forward(query, key, value, state: LinearState, size: int, keep: bool):
-    """Output and last state; with `keep` also inverse denominators `(..., 1)` and the state before each chunk."""
+    """Output and last state; with `keep` also inverse denominators and each chunk's first state."""
     acc, lower = state.values.dtype, jnp.tri(size, dtype=bool)
     def step(state, c):
         q, k, v = (_chunk(x, c, size, acc) for x in (query, key, value))
         a, b = linear_features(q), linear_features(k)
-        near = jnp.where(lower, jnp.einsum("bgrid,bgjd->bgrij", a, b), 0)
-        num, den = _recall(state, a)
+        near = jnp.where(lower, jnp.einsum("bgrid,bgjd->bgrij", a, b), 0)   # weights in the chunk
+        num, den = _recall(state, a)                                        # what was before it
         inv = _inverse(den + near.sum(-1))[..., None]
         out = (num + jnp.einsum("bgrij,bgje->bgrie", near, v)) * inv
         return _remember(state, b, v), (out, inv, state) if keep else (out,)
-    last, (out, *kept) = lax.scan(step, vary_like(state, query, key, value), jnp.arange(key.shape[2] // size))
+    chunks, start = jnp.arange(key.shape[2] // size), vary_like(state, query, key, value)
+    last, (out, *kept) = lax.scan(step, start, chunks)
     return (_join(out), last), (_join(kept[0]), kept[1]) if keep else ()
+
+# %% ../../nbs/25_kernels.linear.ipynb #chunk-gradients
+def _chunk_gradients(a, b, v, g, h, before: LinearState, after: LinearState, lower):
+    """`da`, `db` and `dv` of one chunk, from the states on both sides of it."""
+    dot = jnp.einsum
+    near = jnp.where(lower, dot("bgrid,bgjd->bgrij", a, b), 0)
+    t = jnp.where(lower, dot("bgrie,bgje->bgrij", g, v) + h[..., None], 0)
+    da = dot("bgrij,bgjd->bgrid", t, b) + dot("bgrie,bgde->bgrid", g, before.values)
+    da += h[..., None] * before.weights[:, :, None, None]
+    db = dot("bgrij,bgrid->bgjd", t, a) + dot("bgje,bgde->bgjd", v, after.values)
+    db += after.weights[:, :, None]
+    dv = dot("bgrij,bgrie->bgje", near, g) + dot("bgjd,bgde->bgje", b, after.values)
+    return da, db, dv
 
 # %% ../../nbs/25_kernels.linear.ipynb #causal-backward
 def _causal_backward(size: int, residuals, grads):
-    """Gradients of queries, keys, values and the first state: one scan, back from the last chunk."""
-    (query, key, value, first, out, inv, states), (d_out, d_last), lower = residuals, grads, jnp.tri(size, dtype=bool)
-    acc = out.dtype
+    """Gradients of queries, keys, values and the first state: one scan, from the last chunk."""
+    query, key, value, first, out, inv, states = residuals
+    (d_out, d_last), lower, acc = grads, jnp.tri(size, dtype=bool), out.dtype
     def step(after, xs):
         c, before = xs
         q, k, v, o, g = (_chunk(x, c, size, acc) for x in (query, key, value, out, d_out))
         a, b, g = linear_features(q), linear_features(k), g * _chunk(inv, c, size, acc)
         h = -(g * o).sum(-1)                                     # what the denominator receives
-        near = jnp.where(lower, jnp.einsum("bgrid,bgjd->bgrij", a, b), 0)
-        t = jnp.where(lower, jnp.einsum("bgrie,bgje->bgrij", g, v) + h[..., None], 0)
-        da = jnp.einsum("bgrij,bgjd->bgrid", t, b) + jnp.einsum("bgrie,bgde->bgrid", g, before.values)
-        da += h[..., None] * before.weights[:, :, None, None]
-        db = jnp.einsum("bgrij,bgrid->bgjd", t, a) + jnp.einsum("bgje,bgde->bgjd", v, after.values) + after.weights[:, :, None]
-        dv = jnp.einsum("bgrij,bgrie->bgje", near, g) + jnp.einsum("bgjd,bgde->bgje", b, after.values)
-        after = LinearState(after.values + jnp.einsum("bgrid,bgrie->bgde", a, g),
-                            after.weights + jnp.einsum("bgri,bgrid->bgd", h, a))
-        d_in = (da * _feature_slope(a), db * _feature_slope(b), dv)
+        da, db, dv = _chunk_gradients(a, b, v, g, h, before, after, lower)
+        after = LinearState(after.values + jnp.einsum("bgrid,bgrie->bgde", a, g),    # R
+                            after.weights + jnp.einsum("bgri,bgrid->bgd", h, a))     # y
+        d_in = da * _feature_slope(a), db * _feature_slope(b), dv
         return after, tuple(d.astype(x.dtype) for d, x in zip(d_in, (query, key, value)))
     start = vary_like(d_last, query, key, value, first, d_out)
     d_first, d_in = lax.scan(step, start, (jnp.arange(key.shape[2] // size), states), reverse=True)
@@ -113,7 +126,7 @@ def _causal_backward(size: int, residuals, grads):
 # %% ../../nbs/25_kernels.linear.ipynb #causal-vjp
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _causal(query, key, value, state: LinearState, size: int):
-    """Causal linear attention on `(b, g, r, s, d)`, `(b, g, s, d)`, `(b, g, s, e)`, after a state: output, last state."""
+    """On `(b, g, r, s, d)`, `(b, g, s, d)`, `(b, g, s, e)`, after a state: output, last state."""
     return _causal_forward(query, key, value, state, size, keep=False)[0]
 
 def _causal_fwd(query, key, value, state, size):
@@ -121,17 +134,26 @@ def _causal_fwd(query, key, value, state, size):
     return (out, last), (query, key, value, state, out, *kept)
 
 _causal.defvjp(_causal_fwd, _causal_backward)
-_causal_jit = jax.jit(_causal, static_argnums=4)  # a scan outside of jit would compile at each call
+_causal_jit = jax.jit(_causal, static_argnums=4)
 
 # %% ../../nbs/25_kernels.linear.ipynb #whole-chunks
-def _causal_chunks(rows: Float[Array, "b g r s d"], key, value, state: LinearState, chunk_size: int):
-    """Causal attention in chunks that are long enough: output `(b, g, r, s, e)` and last state."""
+def _causal_chunks(rows: Float[Array, "b g r s d"], key, value, state, chunk_size: int):
+    """Causal attention in chunks that are long enough: output `(b, g, r, s, e)`, last state."""
     s, width = key.shape[2], max(key.shape[-1], value.shape[-1], 1)
     size = min(-(-width // chunk_size) * chunk_size, s)
-    fill = lambda x, hidden=0: jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, -s % size), (0, 0)], constant_values=hidden)
-    if s % size: rows, key, value = fill(rows), fill(key, -jnp.inf), fill(value)
+    def pad(x, hidden=0):
+        widths = [(0, 0)] * (x.ndim - 2) + [(0, -s % size), (0, 0)]
+        return jnp.pad(x, widths, constant_values=hidden)
+    if s % size: rows, key, value = pad(rows), pad(key, -jnp.inf), pad(value)
     out, last = _causal_jit(rows, key, value, state, size)
     return out[..., :s, :], last
+
+def _at_once(rows: Float[Array, "b g r s d"], key, value, state: LinearState):
+    """Queries that all see the same, every key of the call and of the state: output, that state."""
+    acc = state.values.dtype
+    state = _remember(state, linear_features(key.astype(acc)), value.astype(acc))
+    num, den = _recall(state, linear_features(rows.astype(acc)))
+    return num * _inverse(den)[..., None], state
 
 # %% ../../nbs/25_kernels.linear.ipynb #key-padding-mask
 def key_padding_mask(
@@ -146,19 +168,23 @@ def key_padding_mask(
     if mask is None: return None
     shape = jnp.shape(mask)
     if len(shape) != 4 or shape[1:] != (1, 1, dims.k) or shape[0] not in (1, dims.b):
-        raise ValueError(f"`mask` of `{kernel}` must be a key-padding mask of shape (batch, 1, 1, k) = "
-                         f"({dims.b}, 1, 1, {dims.k}) or (1, 1, 1, {dims.k}), got {shape}; for others use a softmax kernel")
+        raise ValueError(
+            f"`mask` of `{kernel}` must be a key-padding mask of shape (batch, 1, 1, k) = "
+            f"({dims.b}, 1, 1, {dims.k}) or (1, 1, 1, {dims.k}), got {shape}; "
+            "for others use a softmax kernel")
     return check_mask(mask, dims)[:, 0, 0]
 
 # %% ../../nbs/25_kernels.linear.ipynb #refuse
 def _refuse_linear(score_mod, dropout_rng, dropout_rate: float, deterministic: bool) -> None:
-    """Raises: `NotImplementedError` for what needs scores or weights; `ValueError` for a wrong rate."""
+    """Raises: `NotImplementedError` for mods and dropout; `ValueError` for a wrong rate."""
     if score_mod is not None:
-        raise NotImplementedError("`score_mod` needs scores, and `linear_attention` has none: use `memory_efficient_attention`, "
-                                  "or causal=True where only causality is wanted")
+        raise NotImplementedError(
+            "`score_mod` needs scores, and `linear_attention` has none: use "
+            "`memory_efficient_attention`, or causal=True where only causality is wanted")
     if dropout_seed(dropout_rng, dropout_rate, deterministic) is not None:
-        raise NotImplementedError("`dropout_rate` > 0 needs attention weights, and `linear_attention` has none: use dropout on "
-                                  "its output, or `memory_efficient_attention`")
+        raise NotImplementedError(
+            "`dropout_rate` > 0 needs attention weights, and `linear_attention` has none: "
+            "use dropout on its output, or `memory_efficient_attention`")
 
 # %% ../../nbs/25_kernels.linear.ipynb #check-state
 def _first_state(state: LinearState | None, query, key, value) -> LinearState:
@@ -169,8 +195,9 @@ def _first_state(state: LinearState | None, query, key, value) -> LinearState:
     (b, g, _, d), e = key.shape, value.shape[-1]
     if state is None: return init_linear_state(b, g, d, e, accumulator_dtype(query, key, value))
     if state.values.shape != (b, g, d, e) or state.weights.shape != (b, g, d):
-        raise ValueError(f"`state` must have values of shape {(b, g, d, e)} and weights of shape {(b, g, d)}, "
-                         f"got {state.values.shape} and {state.weights.shape}")
+        raise ValueError(
+            f"`state` must have values of shape {(b, g, d, e)} and weights of shape {(b, g, d)}, "
+            f"got {state.values.shape} and {state.weights.shape}")
     return _cast(state, accumulator_dtype(query, key, value, *state))
 
 def _cast(state: LinearState, dtype) -> LinearState:
@@ -180,57 +207,60 @@ def _cast(state: LinearState, dtype) -> LinearState:
 def _hide_keys(key, value, seen: Bool[Array, "#b s"] | None):
     """Keys with feature 0 and values 0 where they are not seen."""
     if seen is None: return key, value
-    return tuple(jnp.where(seen[:, None, :, None], x, hidden) for x, hidden in ((key, -jnp.inf), (value, 0)))
+    there = seen[:, None, :, None]
+    return jnp.where(there, key, -jnp.inf), jnp.where(there, value, 0)
+
+# %% ../../nbs/25_kernels.linear.ipynb #check-chunks
+def _check_chunks(dims: Dims, chunk_size: int) -> None:
+    """Raises: `ValueError` unless chunks divide one length."""
+    if chunk_size < 1: raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}")
+    check_lengths(dims, "`linear_attention` goes by chunks")
+    if dims.q != dims.k or dims.k % chunk_size:
+        raise ValueError(
+            "`query` and `key` must have one length, divisible by chunk_size: pad them and hide "
+            f"the padding with `mask`; got lengths {dims.q} and {dims.k} "
+            f"with chunk_size={chunk_size}")
 
 # %% ../../nbs/25_kernels.linear.ipynb #linear-attention
 @declare_kernel("linear")
 def linear_attention(
-    query: Float[Array, "b h s d"],                # Queries
-    key: Float[Array, "b g s d"],                  # Keys; `g` divides `h`, query head `i` reads `i // (h//g)`
-    value: Float[Array, "b g s e"],                # Values
+    query: Float[Array, "b h s d"],               # Queries
+    key: Float[Array, "b g s d"],                 # Keys; query head `i` reads `i // (h//g)`
+    value: Float[Array, "b g s e"],               # Values
     *,
-    mask: Bool[Array, "#b 1 1 s"] | None = None,   # Key-padding mask, True = may be attended
-    score_mod: ScoreMod | None = None,             # Must be None: there are no scores
-    dropout_rng: Array | None = None,              # Key for dropout, which this kernel cannot do
-    dropout_rate: float = 0.0,                     # Must be 0 unless deterministic: there are no weights
-    deterministic: bool = True,                    # True: no dropout, whatever the rate
-    causal: bool = True,                           # True: a query sees itself and what came before; False: everything
-    chunk_size: int = 64,                          # Positions per chunk; must divide the length, changes no result
-    state: LinearState | None = None,              # Sums of earlier keys, which every query sees; None: there are none
-    return_state: bool = False                     # True: also return the state after the last key, to continue from
-) -> Float[Array, "b h s e"]:                      # In the query's dtype; with `return_state` a pair `(out, LinearState)`
-    """Attention with `elu(x) + 1` features in place of the softmax: O(s) time and memory, forward and backward.
+    mask: Bool[Array, "#b 1 1 s"] | None = None,  # Key-padding mask, True = may be attended
+    score_mod: ScoreMod | None = None,            # Must be None: there are no scores
+    dropout_rng: Array | None = None,             # Key for dropout, which this kernel cannot do
+    dropout_rate: float = 0.0,                    # Must be 0 unless deterministic: no weights
+    deterministic: bool = True,                   # True: no dropout, whatever the rate
+    causal: bool = True,                          # False: a query sees what comes after it too
+    chunk_size: int = 64,                         # Positions per chunk; must divide the length
+    state: LinearState | None = None,             # Sums of earlier keys, which every query sees
+    return_state: bool = False                    # True: also return the state after the last key
+) -> Float[Array, "b h s e"]:                     # With `return_state` a pair with a `LinearState`
+    """Attention with `elu(x) + 1` features in place of the softmax: O(s) time and memory.
 
-    Sums are float32 or wider. Hidden keys have no influence, nor do they enter the state; a query that sees no key gives 0.
-    Chunks shorter than a head is wide are joined: the chunk size changes nothing but the order of additions. States are
-    differentiable, the given one and the returned one; a given state keeps its dtype.
+    The output is in the query's dtype, sums are float32 or wider. Hidden keys do not enter the
+    state; a query that sees none gives 0. States are differentiable, a given one keeps its dtype.
 
-    Raises: `ValueError` if lengths differ or `chunk_size` does not divide them, for a state that does not fit, or a mask
-    that is not about keys alone; `NotImplementedError` for a score mod or dropout.
-    Source: Katharopoulos et al. 2020, Transformers are RNNs.
+    Raises: `ValueError` if lengths differ or `chunk_size` does not divide them, for a state that
+    does not fit, or a mask that is not about keys alone; `NotImplementedError` for a score mod or
+    dropout. Source: Katharopoulos et al. 2020, Transformers are RNNs.
     """
     dims = check_qkv(query, key, value)
     _refuse_linear(score_mod, dropout_rng, dropout_rate, deterministic)
-    if chunk_size < 1: raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}")
-    check_lengths(dims, "`linear_attention` goes by chunks")
-    if dims.q != dims.k or dims.k % chunk_size:
-        raise ValueError("`query` and `key` must have one length, divisible by chunk_size: pad them and hide the padding with "
-                         f"`mask`; got lengths {dims.q} and {dims.k} with chunk_size={chunk_size}")
+    _check_chunks(dims, chunk_size)
     seen = key_padding_mask(mask, dims, "linear_attention")
     query, key, value, seen = lay_out(query, key, value, seen)
     key, value = _hide_keys(key, value, seen)
-    rows, first = query.reshape(dims.b, dims.g, dims.h // dims.g, dims.q, dims.d), _first_state(state, query, key, value)
-    run = functools.partial(_causal_chunks, chunk_size=chunk_size) if causal and dims.k else _at_once
+    rows = query.reshape(dims.b, dims.g, dims.h // dims.g, dims.q, dims.d)
+    in_chunks = functools.partial(_causal_chunks, chunk_size=chunk_size)
+    run = in_chunks if causal and dims.k else _at_once
+    first = _first_state(state, query, key, value)
     out, last = on_each_share(run, rows, key, value, first)
     out = out.reshape(dims.b, dims.h, dims.q, dims.e).astype(query.dtype)
-    return (out, last if state is None else _cast(last, state.values.dtype)) if return_state else out
-
-def _at_once(rows: Float[Array, "b g r s d"], key, value, state: LinearState):
-    """Queries that all see the same: every key of the call and of the state. Output and that state."""
-    acc = state.values.dtype
-    state = _remember(state, linear_features(key.astype(acc)), value.astype(acc))
-    num, den = _recall(state, linear_features(rows.astype(acc)))
-    return num * _inverse(den)[..., None], state
+    if state is not None: last = _cast(last, state.values.dtype)
+    return (out, last) if return_state else out
 
 # %% ../../nbs/25_kernels.linear.ipynb #linear-step
 def linear_attention_step(
@@ -239,17 +269,22 @@ def linear_attention_step(
     value: Float[Array, "b g 1 e"], # Its value
     state: LinearState,             # Of all tokens before
     *,
-    mask: Bool[Array, "#b 1 1 1"] | None = None # False where the token is padding, and must not be remembered
-) -> tuple[Float[Array, "b h 1 e"], LinearState]: # Output in the query's dtype, and the state including this token
-    """One token of causal linear attention: equal to the last position of `linear_attention`, at a cost that never grows.
+    mask: Bool[Array, "#b 1 1 1"] | None = None # False: padding, not to be remembered
+) -> tuple[Float[Array, "b h 1 e"], LinearState]: # Output, and the state with this token
+    """One token of causal linear attention, at a cost that never grows.
 
-    The state keeps its dtype, so that it can be a loop's carry.
+    Equals the last position of `linear_attention`.
 
-    Raises: `ValueError` if there is more than one token, or the state or the mask is not of this shape.
+    The output is in the query's dtype. The state keeps its own, so that it can be a loop's carry.
+
+    Raises: `ValueError` if there is more than one token, or the state or the mask does not fit.
     """
     dims = check_qkv(query, key, value)
-    if dims.q != 1 or dims.k != 1: raise ValueError(f"`query` and `key` must hold one token, got lengths {dims.q} and {dims.k}")
+    if dims.q != 1 or dims.k != 1:
+        raise ValueError(
+            f"`query` and `key` must hold one token, got lengths {dims.q} and {dims.k}")
     key, value = _hide_keys(key, value, key_padding_mask(mask, dims, "linear_attention_step"))
     rows = query.reshape(dims.b, dims.g, dims.h // dims.g, 1, dims.d)
     out, last = _at_once(rows, key, value, _first_state(state, query, key, value))
-    return out.reshape(dims.b, dims.h, 1, dims.e).astype(query.dtype), _cast(last, state.values.dtype)
+    out = out.reshape(dims.b, dims.h, 1, dims.e).astype(query.dtype)
+    return out, _cast(last, state.values.dtype)

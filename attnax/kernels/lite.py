@@ -14,37 +14,51 @@ from jaxtyping import Array, Bool, Float
 
 from .linear import key_padding_mask
 from .score_mods import score_indices
-from .tiles import Dims, _finite, accumulator_dtype, check_qkv, drop_weights, dropout_seed
+from .tiles import (
+    Dims, _finite, accumulator_dtype, check_qkv, drop_weights, dropout_seed)
 from ..typing import ScoreMod, declare_kernel
 
 # %% ../../nbs/29_kernels.lite.ipynb #gate-logits
-def _gate_logits(gate_proj: Callable, product: Float[Array, "b h s d"], dims: Dims, acc) -> Float[Array, "b h s n"]:
-    """Logits of each position, one or `e` of them.
+def _gate_logits(gate_proj: Callable, product: Float[Array, "b h s d"], dims: Dims, acc) -> Array:
+    """Logits of each position, one or `e` of them: `(b, h, s, n)`.
 
     Raises: `ValueError` if the projection returns another shape.
     """
     logits = gate_proj(product)
     if jnp.shape(logits)[:-1] != product.shape[:-1] or logits.shape[-1] not in (1, dims.e):
-        raise ValueError(f"`gate_proj` must map (batch, heads, s, {dims.d}) to one logit per position, or to {dims.e}, one per "
-                         f"element of the value; from {product.shape} it made {jnp.shape(logits)}")
+        raise ValueError(
+            f"`gate_proj` must map (batch, heads, s, {dims.d}) to one logit per position, or to "
+            f"{dims.e}, one per element of the value; "
+            f"from {product.shape} it made {jnp.shape(logits)}")
     return logits.astype(acc)
 
 # %% ../../nbs/29_kernels.lite.ipynb #softmax-over-positions
-def _position_softmax(logits: Float[Array, "b h s n"], seen: Bool[Array, "#b s"] | None) -> Float[Array, "b h s n"]:
-    """Softmax over the visible positions; 0 for the hidden ones, and for all where none is visible."""
+def _position_softmax(logits: Float[Array, "b h s n"], seen: Bool[Array, "#b s"] | None) -> Array:
+    """Softmax over the visible positions; 0 for hidden ones, and for all where none is visible."""
     if seen is not None: logits = jnp.where(seen[:, None, :, None], logits, -jnp.inf)
     top = _finite(lax.stop_gradient(logits.max(2, keepdims=True, initial=-jnp.inf)))
     weights = jnp.exp(logits - top)
     total = weights.sum(2, keepdims=True)
     return weights / jnp.where(total > 0, total, 1)
 
+# %% ../../nbs/29_kernels.lite.ipynb #check-lite
+def _check_lite(dims: Dims, score_mod) -> None:
+    """Raises: `NotImplementedError` for a score mod; `ValueError` for two lengths."""
+    if score_mod is not None:
+        raise NotImplementedError(
+            "`score_mod` needs scores of pairs, and `lite_attention` has one logit per position: "
+            "use a softmax kernel")
+    if dims.q != dims.k:
+        raise ValueError("`query` and `key` of `lite_attention` must have one length, "
+                         f"got {dims.q} and {dims.k}")
+
 # %% ../../nbs/29_kernels.lite.ipynb #lite-attention
 @declare_kernel("lite")
 def lite_attention(
     query: Float[Array, "b h s d"],              # Queries
-    key: Float[Array, "b g s d"],                # Keys; `g` divides `h`, query head `i` uses `i // (h//g)`
+    key: Float[Array, "b g s d"],                # Keys; query head `i` uses `i // (h//g)`
     value: Float[Array, "b g s e"],              # Values
-    gate_proj: Callable,                         # From `(b, h, s, d)` to logits `(b, h, s, 1 or e)`, such as an `nnx.Linear`
+    gate_proj: Callable,                         # `(b, h, s, d)` to logits `(b, h, s, 1 or e)`
     *,
     mask: Bool[Array, "#b 1 1 s"] | None = None, # Key-padding mask, True = takes part
     score_mod: ScoreMod | None = None,           # Must be None: there are no scores of pairs
@@ -52,25 +66,25 @@ def lite_attention(
     dropout_rate: float = 0.0,                   # Share of the weights to drop, 0 <= rate < 1
     deterministic: bool = True                   # True: no dropout, whatever the rate
 ) -> Float[Array, "b h s e"]:                    # In the query's dtype
-    """Element-wise gated attention: each value scaled by its position's share of one softmax over the sequence.
+    """Element-wise gated attention: values scaled by their position's share of one softmax.
 
-    Logits and softmax are float32 or wider. Hidden positions give 0, and so does a sequence that is hidden throughout.
+    Logits and softmax are float32 or wider. Hidden positions give 0, and so does a sequence that
+    is hidden throughout.
 
-    Raises: `ValueError` if there are not as many queries as keys, for a mask that is not about keys alone, or if
-    `gate_proj` returns another shape; `NotImplementedError` for a score mod.
+    Raises: `ValueError` if there are not as many queries as keys, for a mask that is not about
+    keys alone, or if `gate_proj` returns another shape; `NotImplementedError` for a score mod.
     """
     dims = check_qkv(query, key, value)
-    if score_mod is not None:
-        raise NotImplementedError("`score_mod` needs scores of pairs, and `lite_attention` has one logit per position: "
-                                  "use a softmax kernel")
-    if dims.q != dims.k:
-        raise ValueError(f"`query` and `key` of `lite_attention` must have one length, got {dims.q} and {dims.k}")
-    seen, seed = key_padding_mask(mask, dims, "lite_attention"), dropout_seed(dropout_rng, dropout_rate, deterministic)
-    by_group = lambda x, n: x.reshape(dims.b, dims.g, n, dims.q, x.shape[-1])
-    if seen is not None: query, key, value = (jnp.where(seen[:, None, :, None], x, 0) for x in (query, key, value))
-    product = (by_group(query, dims.h // dims.g) * by_group(key, 1)).reshape(query.shape)
-    weights = _position_softmax(_gate_logits(gate_proj, product, dims, accumulator_dtype(query, key, value)), seen)
+    _check_lite(dims, score_mod)
+    seen = key_padding_mask(mask, dims, "lite_attention")
+    seed = dropout_seed(dropout_rng, dropout_rate, deterministic)
+    def by_group(x, n): return x.reshape(dims.b, dims.g, n, dims.q, x.shape[-1])
+    if seen is not None:
+        query, key, value = (jnp.where(seen[:, None, :, None], x, 0) for x in (query, key, value))
+    product = (by_group(query, dims.h // dims.g) * by_group(key, 1)).reshape(query.shape)   # q k
+    logits = _gate_logits(gate_proj, product, dims, accumulator_dtype(query, key, value))   # l
+    weights = _position_softmax(logits, seen)                                               # w
     where = score_indices(dims.b, dims.h, dims.q, weights.shape[-1])
     weights = drop_weights(weights, where, seed, dropout_rate)
-    out = by_group(weights, dims.h // dims.g) * by_group(value, 1)
+    out = by_group(weights, dims.h // dims.g) * by_group(value, 1)                          # w v
     return out.reshape(dims.b, dims.h, dims.q, dims.e).astype(query.dtype)

@@ -15,7 +15,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from .tiles import (
-    CallRules, Dims, SoftmaxState, accumulator_dtype, check_mask, check_qkv, drop_weights, make_rules,
+    CallRules, Dims, SoftmaxState, accumulator_dtype,
+    check_mask, check_qkv, drop_weights, make_rules,
     softmax_finish, softmax_step, tile_scores, tile_values)
 from .score_mods import CallSizes, check_call
 from .jaxprs import vary_like
@@ -33,7 +34,8 @@ def _read_tile(
     key, value, there = cache.read_tile(row, step)
     position = step * cache.tile + jnp.arange(cache.tile, dtype=jnp.int32)
     valid = (position < cache.seq_lengths[row]) & there
-    return key[None], jnp.where(valid[:, None], value, jnp.zeros_like(value))[None], position, valid
+    value = jnp.where(valid[:, None], value, jnp.zeros_like(value))
+    return key[None], value[None], position, valid
 
 # %% ../../nbs/28_kernels.paged.ipynb #call-rules
 @jax.tree_util.register_dataclass
@@ -50,30 +52,35 @@ class _Call:
         query: Float[Array, "1 h q d"], # Queries
         key: Float[Array, "1 g t d"],   # Keys of the tile
         value: Float[Array, "1 g t e"], # Values of the tile
-        row: Int[Array, ""],            # Which sequence
-        first: Int[Array, ""],          # Position of the first query
-        position: Int[Array, " t"],     # Positions of the keys
+        where: tuple[Array, ...],       # Positions of sequence, heads, queries and keys
         seen: Bool[Array, "#h #q t"]    # Which keys are there to be seen at all
     ) -> SoftmaxState:                  # With this tile
         """Visit one tile."""
-        h, q = query.shape[1:3]
-        where = (row.reshape(1, 1, 1, 1), jnp.arange(h, dtype=jnp.int32).reshape(1, h, 1, 1),
-                 (first + jnp.arange(q, dtype=jnp.int32)).reshape(1, 1, q, 1), position.reshape(1, 1, 1, -1))
-        scores = tile_scores(query, key, self.rules.scale).astype(state.maximum.dtype)
-        if self.rules.plan is not None: scores = OpenScoreMod(self.rules.plan)(self.captures, scores, *where)
-        scores = jnp.where(seen[None] & (where[3] <= where[2]), scores, -jnp.inf)
-        drop = lambda p: drop_weights(p, where, self.seed, self.rules.rate, broadcast=self.rules.broadcast_dropout)
+        rules, (_, _, i, j) = self.rules, where
+        scores = tile_scores(query, key, rules.scale).astype(state.maximum.dtype)
+        if rules.plan is not None: scores = OpenScoreMod(rules.plan)(self.captures, scores, *where)
+        scores = jnp.where(seen[None] & (j <= i), scores, -jnp.inf)
+        def drop(p):
+            return drop_weights(p, where, self.seed, rules.rate, broadcast=rules.broadcast_dropout)
         return softmax_step(state, scores, lambda p: tile_values(p, value), drop)
+
+def _positions(row, query: Array, first, position: Array) -> tuple[Array, ...]:
+    """Sequence, heads, queries and keys of a tile, on the axes of its scores."""
+    h, q = query.shape[1:3]
+    heads, queries = jnp.arange(h, dtype=jnp.int32), first + jnp.arange(q, dtype=jnp.int32)
+    return (row.reshape(1, 1, 1, 1), heads.reshape(1, h, 1, 1),
+            queries.reshape(1, 1, q, 1), position.reshape(1, 1, 1, -1))
 
 # %% ../../nbs/28_kernels.paged.ipynb #make-call
 def _accumulator(query: Array, cache: TiledMemory) -> jnp.dtype:
     """Dtype of scores, softmax and lse."""
     return accumulator_dtype(query, *cache.tokens(1))
 
-def _open_plan(score_mod: ScoreMod, query: Array, cache: TiledMemory) -> tuple[ScoreModPlan, list[Array]]:
+def _open_plan(score_mod: ScoreMod, query: Array, cache: TiledMemory) -> tuple[ScoreModPlan, list]:
     """A mod's plan for tiles of any size, and what it captured."""
     check_call(score_mod, CallSizes(cache.seq_lengths.shape[0], query.shape[1], None, None))
-    mod, captures = open_score_mod(score_mod, batch=1, num_heads=query.shape[1], dtype=_accumulator(query, cache))
+    mod, captures = open_score_mod(score_mod, batch=1, num_heads=query.shape[1],
+                                   dtype=_accumulator(query, cache))
     return mod.plan, captures
 
 # %% ../../nbs/28_kernels.paged.ipynb #mask-tile
@@ -88,14 +95,14 @@ def _mask_tile(
 
 # %% ../../nbs/28_kernels.paged.ipynb #attend-row
 def _attend_row(
-    call: _Call,                           # What to do to a tile
-    cache: TiledMemory,                    # Tokens so far
-    row: Int[Array, ""],                   # Which sequence
-    first: Int[Array, ""] | None,          # Position of the first query; `None`: the queries come last
-    query: Float[Array, "h q d"],          # Its queries
-    own: tuple[Float[Array, "g q d"], Float[Array, "g q e"]] | None, # Keys and values on their way; `None`: appended already
-    mask: Bool[Array, "#h #q #k"] | None   # Over the call's own keys if there are any, else over the cache
-) -> tuple[Float[Array, "h q e"], Float[Array, "h q"]]: # Output in the accumulator's dtype, and lse
+    call: _Call,                         # What to do to a tile
+    cache: TiledMemory,                  # Tokens so far
+    row: Int[Array, ""],                 # Which sequence
+    first: Int[Array, ""] | None,        # Position of the first query; None: queries come last
+    query: Float[Array, "h q d"],        # Its queries
+    own: tuple[Array, Array] | None,     # Keys and values on their way; None: appended already
+    mask: Bool[Array, "#h #q #k"] | None # Over own keys if there are any, else over the cache
+) -> tuple[Float[Array, "h q e"], Float[Array, "h q"]]: # In the accumulator's dtype, and lse
     """Attention of one sequence's newest tokens, in O(q + group of pages) memory."""
     (h, q, _), tile = query.shape, cache.tile
     query, length = query[None], cache.seq_lengths[row]
@@ -105,7 +112,7 @@ def _attend_row(
         key, value, position, valid = _read_tile(cache, row, i)
         seen = valid[None, None]
         if own is None: seen &= _mask_tile(mask, i * tile, tile)
-        return call.step(state, query, key, value, row, first, position, seen)
+        return call.step(state, query, key, value, _positions(row, query, first, position), seen)
 
     acc = _accumulator(query, cache)
     rows = lambda fill, width: jnp.full((1, h, q, width), fill, acc)
@@ -128,7 +135,7 @@ def _visit_own(
     first: Int[Array, ""],                # Position of the first
     mask: Bool[Array, "#h #q #k"] | None  # Over the own keys
 ) -> SoftmaxState:                        # After all keys
-    """Go on with the call's own keys, a tile at a time; the last tile may overlap the one before, and hides what that saw."""
+    """Go on with the call's own keys, a tile at a time."""
     n = own[0].shape[1]
     tile = min(n, _OWN_TILE)
     def visit(i, state):
@@ -136,26 +143,30 @@ def _visit_own(
         key, value = (lax.dynamic_slice_in_dim(x, at, tile, axis=1)[None] for x in own)
         index = at + jnp.arange(tile, dtype=jnp.int32)
         seen = (index >= i * tile)[None, None] & _mask_tile(mask, at, tile)
-        return call.step(state, query, key, value, row, first, first + index, seen)
+        where = _positions(row, query, first, first + index)
+        return call.step(state, query, key, value, where, seen)
     return lax.fori_loop(0, -(-n // tile), visit, state) if n else state
 
 # %% ../../nbs/28_kernels.paged.ipynb #attend-rows
 def _rows_in_turn(call, cache, each, mask):
     """Row after row; each stops at its own length."""
     pick = lambda i: None if mask is None else mask[i if mask.shape[0] > 1 else 0]
-    return lax.map(lambda x: _attend_row(call, cache, *x[1], pick(x[0])), (jnp.arange(each[0].shape[0]), each))
+    def one(x): return _attend_row(call, cache, *x[1], pick(x[0]))
+    return lax.map(one, (jnp.arange(each[0].shape[0]), each))
 
 def _rows_together(call, cache, each, mask):
     """All rows at once, until the longest is done."""
     shared = mask is None or mask.shape[0] == 1
     mask = mask[0] if shared and mask is not None else mask
-    return jax.vmap(lambda each, mask: _attend_row(call, cache, *each, mask), (0, None if shared else 0))(each, mask)
+    def one(each, mask): return _attend_row(call, cache, *each, mask)
+    return jax.vmap(one, (0, None if shared else 0))(each, mask)
 
 @jax.jit
 def _attend_rows(call, cache, each, mask):
-    """Attention of a batch of rows, in the way that suits the platform; `each` has what belongs to a row, the mask aside."""
+    """Attention of a batch; `each` has what belongs to a row, the mask aside."""
     if each[0].shape[0] > 1:
-        return lax.platform_dependent(call, cache, each, mask, cpu=_rows_in_turn, default=_rows_together)
+        return lax.platform_dependent(
+            call, cache, each, mask, cpu=_rows_in_turn, default=_rows_together)
     each, mask = jax.tree.map(lambda x: x[0], (each, mask))
     return jax.tree.map(lambda x: x[None], _attend_row(call, cache, *each, mask))
 
@@ -165,18 +176,21 @@ def _check_sequences(
     sequence_idx: int | Int[Array, "*b"] | None, # As the caller gave it
     query_shape: tuple[int, ...]           # Rank 3 for one sequence, rank 4 for a batch
 ) -> Int[Array, " b"]:                     # The sequence of each row
-    """Raises: `ValueError` unless there is one existing sequence for each row of queries, where that is known."""
+    """Raises: `ValueError` unless each row of queries has one existing sequence, if known."""
     have, batch = cache.seq_lengths.shape[0], query_shape[:-3]
     if sequence_idx is None:
         if batch == (have,): return jnp.arange(have, dtype=jnp.int32)
-        raise ValueError(f"`sequence_idx` must name a sequence of the cache, which has {have}, for queries {query_shape}")
-    if jnp.shape(sequence_idx) != batch or not jnp.issubdtype(jnp.result_type(sequence_idx), jnp.integer):
-        found = f"shape {jnp.shape(sequence_idx)} of {jnp.result_type(sequence_idx)}"
-        raise ValueError(f"`sequence_idx` must be integers of shape {batch} for a query of shape {query_shape}, got {found}")
+        raise ValueError("`sequence_idx` must name a sequence of the cache, "
+                         f"which has {have}, for queries {query_shape}")
+    shape, dtype = jnp.shape(sequence_idx), jnp.result_type(sequence_idx)
+    if shape != batch or not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"`sequence_idx` must be integers of shape {batch} for a query of shape "
+                         f"{query_shape}, got shape {shape} of {dtype}")
     if not isinstance(sequence_idx, jax.core.Tracer):
         ids = np.asarray(sequence_idx)
         if ((ids < 0) | (ids >= have)).any():
-            raise ValueError(f"`sequence_idx` must satisfy 0 <= sequence_idx < {have}, got {sequence_idx}")
+            raise ValueError(
+                f"`sequence_idx` must satisfy 0 <= sequence_idx < {have}, got {sequence_idx}")
     return jnp.asarray(sequence_idx, jnp.int32).reshape(-1)
 
 # %% ../../nbs/28_kernels.paged.ipynb #check-cached-mask
@@ -186,16 +200,19 @@ def _check_cached_mask(
     cache: TiledMemory,                     # The cache
     rows: Int[Array, " b"]                  # The sequence of each row
 ) -> Bool[Array, "#b #h #q #k"] | None:     # Over whole tiles
-    """Check a mask over the cache, which may be narrower than its capacity, and fill it up with False.
+    """Check a mask over the cache, and pad it with False.
 
-    Raises: `ValueError` if it does not broadcast, or does not reach over all tokens, where their number is concrete.
+    Raises: `ValueError` if it does not broadcast, or does not cover all tokens, if known.
     """
-    if mask is None or jnp.ndim(mask) == 0 or jnp.shape(mask)[-1] == 1: return check_mask(mask, dims)
+    if mask is None or jnp.ndim(mask) == 0 or jnp.shape(mask)[-1] == 1:
+        return check_mask(mask, dims)
     width, lengths = min(jnp.shape(mask)[-1], dims.k), cache.seq_lengths
     mask = check_mask(mask, dims._replace(k=width))
     if not isinstance(lengths, jax.core.Tracer) and not isinstance(rows, jax.core.Tracer):
         longest = int(np.asarray(lengths)[np.asarray(rows)].max(initial=0))
-        if longest > width: raise ValueError(f"`mask` must cover {longest} tokens of a sequence, and its last axis is {width}")
+        if longest > width:
+            raise ValueError(
+                f"`mask` must cover {longest} tokens of a sequence, and its last axis is {width}")
     tile = cache.tile
     return jnp.pad(mask, ((0, 0),) * 3 + ((0, -(-dims.k // tile) * tile - width),))
 
@@ -205,59 +222,73 @@ def _check_own(
     key: Float[Array, "b g q d"] | None,  # Own keys
     value: Float[Array, "b g q e"] | None,# Own values
     cache: TiledMemory                    # The cache that they follow
-) -> tuple[tuple[Array, Array] | None, Dims]: # Keys and values, or `None`; the dimensions of what the mask covers
+) -> tuple[tuple[Array, Array] | None, Dims]: # Keys and values; dimensions that the mask covers
     """Raises: `ValueError` unless queries, own keys and own values fit each other and the cache."""
     there = cache.tokens(cache.max_len)
-    dims = check_qkv(query, *(jax.ShapeDtypeStruct((query.shape[0], *x.shape), x.dtype) for x in there))
+    rows = (jax.ShapeDtypeStruct((query.shape[0], *x.shape), x.dtype) for x in there)
+    dims = check_qkv(query, *rows)
     if key is None and value is None: return None, dims
-    if key is None or value is None: raise ValueError("`key` and `value` must be given together, or a cache alone")
+    if key is None or value is None:
+        raise ValueError("`key` and `value` must be given together, or a cache alone")
     dims = check_qkv(query, key, value)
-    if dims.k != dims.q: raise ValueError(f"`key` must be as long as `query`, got {key.shape} and {query.shape}")
+    if dims.k != dims.q:
+        raise ValueError(f"`key` must be as long as `query`, got {key.shape} and {query.shape}")
     for name, x, had in (("key", key, there[0]), ("value", value, there[1])):
         if x.shape[1::2] != had.shape[::2]:
-            raise ValueError(f"`{name}` must have the cache's heads and width {had.shape[::2]}, got {x.shape[1::2]}")
+            raise ValueError(f"`{name}` must have the cache's heads and width "
+                             f"{had.shape[::2]}, got {x.shape[1::2]}")
     return (key, value), dims
+
+# %% ../../nbs/28_kernels.paged.ipynb #as-called
+def _as_called(key, value, cache, sequence_idx) -> tuple:
+    """Cache, sequence, own keys and values, however they were given."""
+    if isinstance(key, TiledMemory):
+        for name, place, word in (("cache", key, cache), ("sequence_idx", value, sequence_idx)):
+            if place is not None and word is not None:
+                raise ValueError(f"`{name}` was given twice, by position and by keyword")
+        cache, key, sequence_idx, value = key, None, sequence_idx if value is None else value, None
+    if not isinstance(cache, TiledMemory):
+        raise ValueError(f"`cache` must be a PagedKVCache, got {type(cache).__name__}")
+    return cache, sequence_idx, key, value
 
 # %% ../../nbs/28_kernels.paged.ipynb #paged-attention
 @declare_kernel("paged")
 def paged_attention(
-    query: Float[Array, "*b h q d"],                      # Newest tokens of one sequence, or with a batch axis of many
-    key: Float[Array, "b g q d"] | TiledMemory | None = None, # Own keys of the call; or the cache, when there are none
-    value: Float[Array, "b g q e"] | int | None = None,   # Own values of the call; or `sequence_idx`, after a cache
+    query: Float[Array, "*b h q d"],                    # Newest tokens of one sequence or of many
+    key: Float[Array, "b g q d"] | TiledMemory | None = None, # Own keys; or the cache, without any
+    value: Float[Array, "b g q e"] | int | None = None, # Own values; or `sequence_idx`
     *,
-    cache: TiledMemory | None = None,                     # The cache, unless it came in the place of `key`
-    sequence_idx: int | Int[Array, "*b"] | None = None,   # Sequence of each row; all in order when None
-    q_start: Int[Array, " b"] | None = None,              # Position of each row's first query; the queries come last when None
-    mask: Bool[Array, "#b #h #q #k"] | None = None,       # True = may attend; over own keys, or without them over the cache
-    score_mod: ScoreMod | None = None,                    # Pointwise, pure; sees positions in the sequence, `b_idx` in the cache
-    dropout_rng: Array | None = None,                     # Key for dropout on the weights
-    dropout_rate: float = 0.0,                            # Share of the weights to drop, 0 <= rate < 1
-    deterministic: bool = True,                           # True: no dropout, whatever the rate
-    broadcast_dropout: bool = False,                      # True: all sequences and heads drop the same weights
-    scale: float | Float[Array, ""] | None = None,        # Factor on the scores; 1/sqrt(d) when None
-    return_lse: bool = False                              # True: also return the log of the softmax denominators
-) -> Float[Array, "*b h q e"]:                            # In the query's dtype; with `return_lse` a pair `(out, lse (*b, h, q))`
-    """Causal attention of each sequence's newest tokens to its pages, and to the call's own keys and values if it has any.
+    cache: TiledMemory | None = None,                   # The cache, unless it came as `key`
+    sequence_idx: int | Int[Array, "*b"] | None = None, # Of each row; all in order when None
+    q_start: Int[Array, " b"] | None = None,            # Position of each row's first query
+    mask: Bool[Array, "#b #h #q #k"] | None = None,     # Over own keys, or else over the cache
+    score_mod: ScoreMod | None = None,                  # Pointwise, pure; sees global positions
+    dropout_rng: Array | None = None,                   # Key for dropout on the weights
+    dropout_rate: float = 0.0,                          # Share of weights to drop, 0 <= rate < 1
+    deterministic: bool = True,                         # True: no dropout, whatever the rate
+    broadcast_dropout: bool = False,                    # True: sequences and heads drop the same
+    scale: float | Float[Array, ""] | None = None,      # Factor on scores; 1/sqrt(d) when None
+    return_lse: bool = False                            # True: also return the log-sum-exp
+) -> Float[Array, "*b h q e"]:                          # Or a pair `(out, lse (*b, h, q))`
+    """Causal attention of each sequence's newest tokens to its pages, and to the call's own keys.
 
-    Queries are the last `q` tokens in the cache, or come after them when the call brings keys and values of its own, which
-    are not written to the cache. A mask over the cache may be narrower than `max_len`; what it does not cover is hidden.
-    An empty sequence gives output 0 and lse `-inf`. Not reverse-differentiable.
+    Queries are the last `q` tokens in the cache, or come after them when the call brings keys and
+    values, which are not written to the cache. What a mask does not cover is hidden. An empty
+    sequence gives output 0 and lse `-inf`. In the query's dtype; not reverse-differentiable.
 
-    Raises: `ValueError` for arrays, masks, rates or sequences that do not fit. Source: Kwon et al. 2023, PagedAttention.
+    Raises: `ValueError` for what does not fit. Source: Kwon et al. 2023, PagedAttention.
     """
-    if isinstance(key, TiledMemory):
-        for name, place, word in (("cache", key, cache), ("sequence_idx", value, sequence_idx)):
-            if place is not None and word is not None: raise ValueError(f"`{name}` was given twice, by position and by keyword")
-        cache, key, sequence_idx, value = key, None, sequence_idx if value is None else value, None
-    if not isinstance(cache, TiledMemory): raise ValueError(f"`cache` must be a PagedKVCache, got {type(cache).__name__}")
+    cache, sequence_idx, key, value = _as_called(key, value, cache, sequence_idx)
     rows = _check_sequences(cache, sequence_idx, query.shape)
     batched = query if query.ndim == 4 else query[None]
     own, dims = _check_own(batched, key, value, cache)
     mask = _check_cached_mask(mask, dims, cache, rows) if own is None else check_mask(mask, dims)
     rules = make_rules(
-        dims, lambda mod: _open_plan(mod, batched, cache), score_mod=score_mod, dropout_rng=dropout_rng,
-        dropout_rate=dropout_rate, deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale)
-    first = None if q_start is None else jnp.broadcast_to(jnp.asarray(q_start, jnp.int32), rows.shape)
+        dims, lambda mod: _open_plan(mod, batched, cache), score_mod=score_mod, scale=scale,
+        dropout_rng=dropout_rng, dropout_rate=dropout_rate, deterministic=deterministic,
+        broadcast_dropout=broadcast_dropout)
+    first = q_start
+    if first is not None: first = jnp.broadcast_to(jnp.asarray(first, jnp.int32), rows.shape)
     out, lse = _attend_rows(_Call(*rules), cache, (rows, first, batched, own), mask)
     out, lse = (x if query.ndim == 4 else x[0] for x in (out.astype(query.dtype), lse))
     return (out, lse) if return_lse else out

@@ -17,10 +17,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #tiled-memory
 class TiledMemory:
-    """Keys and values that a kernel reads a tile at a time, each sequence only as far as it goes: pages, or 8-bit numbers.
+    """Keys and values that a kernel reads a tile at a time, each sequence only as far as it goes.
 
-    A kind of its own is a pytree with `seq_lengths` `(b,)`, `max_len`, `tile` (tokens per tile), `read_tile`, and `tokens`:
-    the shapes and the dtype of the keys and the values of so many tokens.
+    A kind of its own is a pytree with `seq_lengths` `(b,)`, `max_len`, `tile` (tokens per tile),
+    `read_tile`, and `tokens`: shapes and dtype of the keys and values of so many tokens.
     """
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #pool-sizes
@@ -58,40 +58,54 @@ class _PoolSizes:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
 class PagedKVCache(_PoolSizes, TiledMemory):
-    """Keys and values of many sequences in blocks of one pool. A pytree. Source: Kwon et al. 2023, PagedAttention."""
+    """Keys and values of many sequences in blocks of one pool. A pytree.
+
+    Source: Kwon et al. 2023, PagedAttention.
+    """
     key_pool: Float[Array, "num_blocks g block_size d"]   # Keys, post-rotation; blocks in any order
     value_pool: Float[Array, "num_blocks g block_size e"] # Values, in the same blocks
-    block_table: Int[Array, "b max_blocks"]               # Block that holds tokens `i*block_size ...` of a sequence; -1 for none
+    block_table: Int[Array, "b max_blocks"]               # Block of each `block_size` tokens, or -1
     seq_lengths: Int[Array, " b"]                         # Tokens appended to each sequence
 
     @property
     def tile(self) -> int: # Tokens of a tile
-        """How many tokens to read at a time: the blocks of about 256, never more than a sequence may have."""
+        """How many tokens to read at a time: blocks of about 256, or all that a row may have."""
         return max(1, min(self.block_table.shape[1], 256 // self.block_size)) * self.block_size
 
-    def tokens(self, n: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]: # Shapes `(g, n, d)` and `(g, n, e)`
-        """What the keys and the values of `n` tokens are."""
-        return tuple(jax.ShapeDtypeStruct((x.shape[1], n, x.shape[3]), x.dtype) for x in (self.key_pool, self.value_pool))
+    def tokens(self, n: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+        """What the keys `(g, n, d)` and the values `(g, n, e)` of `n` tokens are."""
+        return tuple(jax.ShapeDtypeStruct((x.shape[1], n, x.shape[3]), x.dtype)
+                     for x in (self.key_pool, self.value_pool))
 
     def read_tile(
         self,
         row: int | Int[Array, ""],  # Which sequence
         step: int | Int[Array, ""]  # Which of its tiles
-    ) -> tuple[Float[Array, "g t d"], Float[Array, "g t e"], Bool[Array, " t"]]: # Keys, values, and where there is a page
-        """Keys and values of a group of blocks; what lies behind the length of the sequence may be anything."""
-        group = self.tile // self.block_size
-        ids = jnp.take(self.block_table[row], step * group + jnp.arange(group), mode="fill", fill_value=-1)
-        def tile(pool): return pool[jnp.maximum(ids, 0)].swapaxes(0, 1).reshape(pool.shape[1], self.tile, pool.shape[3])
-        return tile(self.key_pool), tile(self.value_pool), jnp.repeat(ids >= 0, self.block_size)
+    ) -> tuple[Float[Array, "g t d"], Float[Array, "g t e"], Bool[Array, " t"]]:
+        """Keys, values, and where there is a page; behind the length they may be anything."""
+        return _read_blocks(self, row, step)
 
     @property
-    def overflowed(self) -> Bool[Array, " b"]: # True where a sequence counts more tokens than its blocks hold
-        """Which sequences lost tokens for want of a block, which only a traced append can do."""
+    def overflowed(self) -> Bool[Array, " b"]:
+        """Which sequences lost tokens for want of a block, as only a traced append can."""
         return self.seq_lengths > (self.block_table >= 0).sum(1) * self.block_size
 
     def __repr__(self) -> str:
-        keys, values, table = (getattr(x, "shape", x) for x in (self.key_pool, self.value_pool, self.block_table))
-        return f"PagedKVCache(key_pool={keys}, value_pool={values}, block_table={table}, seq_lengths={self.seq_lengths})"
+        keys, values, table = (getattr(x, "shape", x)
+                               for x in (self.key_pool, self.value_pool, self.block_table))
+        return (f"PagedKVCache(key_pool={keys}, value_pool={values}, block_table={table}, "
+                f"seq_lengths={self.seq_lengths})")
+
+# %% ../../nbs/27_kernels.paged_cache.ipynb #read-blocks
+def _read_blocks(cache: PagedKVCache, row, step) -> tuple[Array, Array, Array]:
+    """A tile of keys and values by way of the table, and where there is a page."""
+    group = cache.tile // cache.block_size
+    places = step * group + jnp.arange(group)
+    ids = jnp.take(cache.block_table[row], places, mode="fill", fill_value=-1)
+    def tile(pool):
+        blocks = pool[jnp.maximum(ids, 0)].swapaxes(0, 1)
+        return blocks.reshape(pool.shape[1], cache.tile, pool.shape[3])
+    return tile(cache.key_pool), tile(cache.value_pool), jnp.repeat(ids >= 0, cache.block_size)
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #init-paged
 def init_paged_kv_cache(
@@ -110,69 +124,86 @@ def init_paged_kv_cache(
     Raises: `ValueError` for a size below 1 or a dtype that is not floating point.
     """
     value_dim = head_dim if value_dim is None else value_dim
-    sizes = dict(num_blocks=num_blocks, block_size=block_size, num_kv_heads=num_kv_heads, head_dim=head_dim,
-                 batch_size=batch_size, max_blocks_per_seq=max_blocks_per_seq, value_dim=value_dim)
+    sizes = dict(
+        num_blocks=num_blocks, block_size=block_size, num_kv_heads=num_kv_heads,
+        head_dim=head_dim, batch_size=batch_size, max_blocks_per_seq=max_blocks_per_seq,
+        value_dim=value_dim)
     for name, size in sizes.items():
         if size < 1: raise ValueError(f"`{name}` must be at least 1, got {size}")
-    if not jnp.issubdtype(dtype, jnp.floating): raise ValueError(f"`dtype` must be floating point, got {jnp.dtype(dtype)}")
-    keys, values = (jnp.zeros((num_blocks, num_kv_heads, block_size, width), dtype) for width in (head_dim, value_dim))
-    return PagedKVCache(keys, values, jnp.full((batch_size, max_blocks_per_seq), -1, jnp.int32), jnp.zeros(batch_size, jnp.int32))
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"`dtype` must be floating point, got {jnp.dtype(dtype)}")
+    keys, values = (jnp.zeros((num_blocks, num_kv_heads, block_size, width), dtype)
+                    for width in (head_dim, value_dim))
+    return PagedKVCache(keys, values, jnp.full((batch_size, max_blocks_per_seq), -1, jnp.int32),
+                        jnp.zeros(batch_size, jnp.int32))
 
-# %% ../../nbs/27_kernels.paged_cache.ipynb #check-sequence
+# %% ../../nbs/27_kernels.paged_cache.ipynb #traced
 def _traced(*arrays: Array) -> bool:
     """Whether a value that a decision would need is unknown, inside a transformation."""
     return any(isinstance(x, jax.core.Tracer) for x in arrays)
 
+# %% ../../nbs/27_kernels.paged_cache.ipynb #check-sequence
 def _check_sequence(
     cache: PagedKVCache,             # Where the sequence should be
     sequence_idx: int | Int[Array, ""] # Which sequence
 ) -> None:
-    """Raises: `ValueError` unless `sequence_idx` is one of the cache's sequences, where it is concrete."""
+    """Raises: `ValueError` unless it is one of the cache's sequences, where it is concrete."""
     b = cache.block_table.shape[0]
     if jnp.shape(sequence_idx) or not jnp.issubdtype(jnp.result_type(sequence_idx), jnp.integer):
         found = f"shape {jnp.shape(sequence_idx)} of {jnp.result_type(sequence_idx)}"
         raise ValueError(f"`sequence_idx` must be one integer, got {found}")
     if not _traced(sequence_idx) and not 0 <= sequence_idx < b:
-        raise ValueError(f"`sequence_idx` must satisfy 0 <= sequence_idx < {b}, the sequences of the cache, got {sequence_idx}")
+        raise ValueError(f"`sequence_idx` must satisfy 0 <= sequence_idx < {b}, "
+                         f"the sequences of the cache, got {sequence_idx}")
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #check-free
 def _check_free(
     cache: PagedKVCache, # Whose blocks they are
     ids: np.ndarray      # Ids that are about to be taken
 ) -> None:
-    """Raises: `ValueError` for ids that are not blocks of the pool, come twice, or belong to a sequence."""
+    """Raises: `ValueError` for ids outside of the pool, given twice, or that a sequence owns."""
     table = np.asarray(cache.block_table)
     outside, owned = (ids < 0) | (ids >= cache.num_blocks), np.isin(ids, table[table >= 0])
     twice = np.array([(ids == i).sum() > 1 for i in ids], bool)
-    for fault, bad in (("outside of the pool", outside), ("in use by a sequence", owned), ("given twice", twice)):
+    for fault, bad in (("outside of the pool", outside),
+                       ("in use by a sequence", owned), ("given twice", twice)):
         if not bad.any(): continue
-        raise ValueError(f"`free_block_ids` must be free blocks of a pool of {cache.num_blocks}: {ids[bad].tolist()} {fault}")
+        raise ValueError(f"`free_block_ids` must be free blocks of a pool of {cache.num_blocks}: "
+                         f"{ids[bad].tolist()} {fault}")
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #allocate-blocks
 def allocate_blocks(
     cache: PagedKVCache,            # The pool
     *,
     sequence_idx: int,              # Sequence that is going to grow
-    num_new_tokens: int,            # Tokens it has to have room for, beyond those appended already
+    num_new_tokens: int,            # Tokens it must have room for, beyond those it has
     free_block_ids: Int[Array, " n"] # Ids of free blocks; taken from the front
-) -> tuple[PagedKVCache, int]:      # The cache with the blocks in its table, and how many ids were taken
-    """Give a sequence the blocks that it needs for `num_new_tokens` more tokens. Runs outside `jit`.
+) -> tuple[PagedKVCache, int]:      # The cache, and how many ids were taken
+    """Give a sequence the blocks it needs for `num_new_tokens` more tokens. Runs outside `jit`.
 
     Only missing blocks are taken, so asking twice before appending takes nothing the second time.
 
-    Raises: `ValueError` if there are not enough free blocks, not enough room in the block table, or an id is not free;
-    `NotImplementedError` under `jit`, because how many ids are taken is a Python number.
+    Raises: `ValueError` if there are not enough free blocks, not enough room in the table, or an
+    id is not free; `NotImplementedError` under `jit`: how many ids are taken is a Python number.
     """
     if _traced(cache.block_table, cache.seq_lengths, sequence_idx, num_new_tokens, free_block_ids):
-        raise NotImplementedError("`allocate_blocks` decides outside of jit: allocate before the compiled function is called")
+        raise NotImplementedError(
+            "`allocate_blocks` decides outside of jit: "
+            "allocate before the compiled function is called")
     _check_sequence(cache, sequence_idx)
-    if num_new_tokens < 0: raise ValueError(f"`num_new_tokens` must not be negative, got {num_new_tokens}")
-    table, length, free = np.array(cache.block_table), int(cache.seq_lengths[sequence_idx]), np.asarray(free_block_ids)
-    have, need = int((table[sequence_idx] >= 0).sum()), -(-(length + int(num_new_tokens)) // cache.block_size)
+    if num_new_tokens < 0:
+        raise ValueError(f"`num_new_tokens` must not be negative, got {num_new_tokens}")
+    table, free = np.array(cache.block_table), np.asarray(free_block_ids)
+    length = int(cache.seq_lengths[sequence_idx])
+    have = int((table[sequence_idx] >= 0).sum())
+    need = -(-(length + int(num_new_tokens)) // cache.block_size)
     used = max(0, need - have)
     who, room = f"sequence {sequence_idx} of {length} + {num_new_tokens} tokens", table.shape[1]
-    if need > room: raise ValueError(f"{who} needs {need} blocks, and its row of the block table has room for {room}")
-    if used > free.size: raise ValueError(f"{who} needs {used} more blocks, and `free_block_ids` has {free.size}")
+    if need > room:
+        raise ValueError(
+            f"{who} needs {need} blocks, and its row of the block table has room for {room}")
+    if used > free.size:
+        raise ValueError(f"{who} needs {used} more blocks, and `free_block_ids` has {free.size}")
     _check_free(cache, free[:used])
     table[sequence_idx, have:have + used] = free[:used]
     return replace(cache, block_table=jnp.asarray(table)), used
@@ -182,15 +213,16 @@ def free_blocks(
     cache: PagedKVCache, # The pool
     *,
     sequence_idx: int    # Sequence that is finished
-) -> tuple[PagedKVCache, Int[Array, " n"]]: # The cache with that row empty, and the ids that are free again
+) -> tuple[PagedKVCache, Int[Array, " n"]]: # The cache without it, and the ids that are free again
     """Take all blocks back from a sequence; its length becomes 0. Runs outside `jit`.
 
     The pages are not cleared: stale numbers in a page are never read as tokens.
 
-    Raises: `ValueError` for a sequence that the cache does not have; `NotImplementedError` under `jit`.
+    Raises: `ValueError` for a sequence that is not there; `NotImplementedError` under `jit`.
     """
     if _traced(cache.block_table, sequence_idx):
-        raise NotImplementedError("`free_blocks` decides outside of jit: free after the compiled function has returned")
+        raise NotImplementedError(
+            "`free_blocks` decides outside of jit: free after the compiled function has returned")
     _check_sequence(cache, sequence_idx)
     table = np.array(cache.block_table)
     freed = table[sequence_idx][table[sequence_idx] >= 0]
@@ -213,10 +245,13 @@ def _write_pages(
     entry, slot = place // cache.block_size, place % cache.block_size
     real = new < counts[:, None]
     block = jnp.take_along_axis(cache.block_table[rows], entry, axis=1, mode="fill", fill_value=-1)
-    checkify.debug_check(jnp.all((block >= 0) | ~real), "a token would go to an unallocated block: call `allocate_blocks` first")
+    checkify.debug_check(
+        jnp.all((block >= 0) | ~real),
+        "a token would go to an unallocated block: call `allocate_blocks` first")
     block = jnp.where(real & (block >= 0), block, cache.num_blocks)
     write = lambda pool, new: pool.at[block, :, slot].set(new.astype(pool.dtype), mode="drop")
-    return replace(cache, key_pool=write(cache.key_pool, keys_new), value_pool=write(cache.value_pool, values_new),
+    return replace(cache, key_pool=write(cache.key_pool, keys_new),
+                   value_pool=write(cache.value_pool, values_new),
                    seq_lengths=cache.seq_lengths.at[rows].add(counts))
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #check-append
@@ -230,31 +265,37 @@ def _check_append(
 ) -> None:
     """Raises: `ValueError` if shapes do not fit, or a token has no block, where that is known."""
     n = jnp.shape(keys_new)[:-2]
-    for name, new, pool in (("keys_new", keys_new, cache.key_pool), ("values_new", values_new, cache.value_pool)):
+    for name, new, pool in (("keys_new", keys_new, cache.key_pool),
+                            ("values_new", values_new, cache.value_pool)):
         want = (*n, pool.shape[1], pool.shape[3])
         if len(n) != lead.count(",") + 1 or jnp.shape(new) != want:
             rule = f"({lead}, kv_heads, head_dim) with kv_heads={want[-2]}, head_dim={want[-1]}"
-            raise ValueError(f"`{name}` must have shape {rule}, and both the same {lead}, got {jnp.shape(new)}")
+            raise ValueError(
+                f"`{name}` must have shape {rule}, and both the same {lead}, got {jnp.shape(new)}")
     if _traced(cache.block_table, cache.seq_lengths, rows, counts): return
     table, rows, counts = (np.asarray(x) for x in (cache.block_table, rows, counts))
-    need, have = np.asarray(cache.seq_lengths)[rows] + counts, (table[rows] >= 0).sum(1) * cache.block_size
+    need = np.asarray(cache.seq_lengths)[rows] + counts
+    have = (table[rows] >= 0).sum(1) * cache.block_size
     short = (need > have) & (counts > 0)
     if short.any():
         i = int(short.argmax())
         room = f"{need[i]} tokens, and its blocks hold {have[i]}"
-        raise ValueError(f"sequence {rows[i]} would reach into an unallocated block: {room}; call `allocate_blocks` first")
+        raise ValueError(f"sequence {rows[i]} would reach into an unallocated block: {room}; "
+                         "call `allocate_blocks` first")
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #append-kv
 def append_kv(
     cache: PagedKVCache,                # The pool; `allocate_blocks` has made room
     sequence_idx: int | Int[Array, ""], # Which sequence
-    keys_new: Float[Array, "n g d"],    # Keys of its next `n` tokens, rotated; cast to the pool's dtype
-    values_new: Float[Array, "n g e"]   # Values of its next `n` tokens; cast to the pool's dtype
+    keys_new: Float[Array, "n g d"],    # Keys of its next `n` tokens, rotated
+    values_new: Float[Array, "n g e"]   # Values of its next `n` tokens
 ) -> PagedKVCache:                      # With the sequence `n` tokens longer
     """Append tokens to one sequence by one scatter. Outside `jit` this copies the pools.
 
-    Raises: `ValueError` if shapes do not fit, or for an `unallocated` block where the table is concrete. Under `jit`
-    tokens without a block are dropped and counted: `overflowed` becomes true, and `checkify` reports it.
+    They are cast to the pool's dtype. Under `jit` tokens without a block are dropped and counted:
+    `overflowed` becomes true, and `checkify` reports it.
+
+    Raises: `ValueError` if shapes do not fit, or for an `unallocated` block, where that is known.
     """
     _check_sequence(cache, sequence_idx)
     rows = jnp.asarray(sequence_idx, jnp.int32)[None]
@@ -266,10 +307,10 @@ def append_kv(
 def gather_kv(
     cache: PagedKVCache,               # The pool
     sequence_idx: int | Int[Array, ""] # Which sequence
-) -> tuple[Float[Array, "s g d"], Float[Array, "s g e"], Int[Array, ""]]: # Keys, values, and the length of the sequence
-    """Copy one sequence out of its pages: just its tokens where their number is known, else `max_len`, zeros behind the length.
+) -> tuple[Float[Array, "s g d"], Float[Array, "s g e"], Int[Array, ""]]: # Keys, values, length
+    """Copy one sequence out of its pages: its tokens, or `max_len` if their number is not known.
 
-    For looking and for tests: attention reads the pages where they are.
+    Zeros lie behind the length. For looking and for tests: attention reads pages where they are.
 
     Raises: `ValueError` for a sequence that the cache does not have, where the index is concrete.
     """
@@ -278,31 +319,38 @@ def gather_kv(
     end = cache.max_len if _traced(length) else min(int(length), cache.max_len)
     valid = ((jnp.arange(cache.max_len) < length) & jnp.repeat(row >= 0, cache.block_size))[:end]
     def read(pool):
-        tokens = pool[jnp.maximum(row, 0)].swapaxes(1, 2).reshape(cache.max_len, pool.shape[1], pool.shape[3])[:end]
+        blocks = pool[jnp.maximum(row, 0)].swapaxes(1, 2)
+        tokens = blocks.reshape(cache.max_len, pool.shape[1], pool.shape[3])[:end]
         return jnp.where(valid[:, None, None], tokens, jnp.zeros_like(tokens))
     return read(cache.key_pool), read(cache.value_pool), length
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #append-batched
 def append_kv_batched(
     cache: PagedKVCache,                             # The pool; `allocate_blocks` has made room
-    keys_new: Float[Array, "b n g d"],               # Next keys of every sequence, rotated; cast to the pool's dtype
-    values_new: Float[Array, "b n g e"],             # Next values of every sequence; cast to the pool's dtype
+    keys_new: Float[Array, "b n g d"],               # Next keys of every sequence, rotated
+    values_new: Float[Array, "b n g e"],             # Next values of every sequence
     *,
     active: Bool[Array, " b"] | None = None,         # Sequences that take part; all when None
-    num_new_tokens: Int[Array, " b"] | None = None   # How many of a row's `n` tokens are real, from the front; all when None
+    num_new_tokens: Int[Array, " b"] | None = None   # Real tokens of a row; all when None
 ) -> PagedKVCache:                                   # With active sequences longer by their tokens
-    """Append tokens to all sequences by one scatter; compile it as `jax.jit(append_kv_batched, donate_argnums=0)`.
+    """Append tokens to all sequences by one scatter.
 
-    Raises: `ValueError` if shapes do not fit, or for an `unallocated` block where the table is concrete. Under `jit`
-    tokens without a block are dropped and counted: `overflowed` becomes true, and `checkify` reports it.
+    Compile it as `jax.jit(append_kv_batched, donate_argnums=0)`. They are cast to the pool's dtype.
+    Under `jit` tokens without a block are dropped and counted: `overflowed` becomes true, and
+    `checkify` reports it.
+
+    Raises: `ValueError` if shapes do not fit, or for an `unallocated` block, where that is known.
     """
     b, n = cache.block_table.shape[0], jnp.shape(keys_new)[1] if jnp.ndim(keys_new) == 4 else 0
     rows = np.arange(b, dtype=np.int32)
     if jnp.shape(keys_new)[:1] != (b,):
-        raise ValueError(f"`keys_new` must have a row for each of the cache's {b} sequences, got {jnp.shape(keys_new)}")
+        raise ValueError(f"`keys_new` must have a row for each of the cache's {b} sequences, "
+                         f"got {jnp.shape(keys_new)}")
     for name, x in (("active", active), ("num_new_tokens", num_new_tokens)):
-        if x is not None and jnp.shape(x) != (b,): raise ValueError(f"`{name}` must have shape ({b},), got {jnp.shape(x)}")
-    counts = np.full(b, n, np.int32) if num_new_tokens is None else jnp.asarray(num_new_tokens, jnp.int32)
+        if x is not None and jnp.shape(x) != (b,):
+            raise ValueError(f"`{name}` must have shape ({b},), got {jnp.shape(x)}")
+    if num_new_tokens is None: counts = np.full(b, n, np.int32)
+    else: counts = jnp.asarray(num_new_tokens, jnp.int32)
     if not _traced(counts) and ((counts < 0) | (counts > n)).any():
         raise ValueError(f"`num_new_tokens` must lie between 0 and n={n}, got {counts}")
     counts = counts if active is None else jnp.where(jnp.asarray(active, bool), counts, 0)

@@ -12,46 +12,58 @@ from jaxtyping import Array, Bool, Float
 
 from .score_mods import CallSizes, check_call, score_indices
 from .tiles import (
-    _finite, accumulator_dtype, apply_sinks, check_mask, check_qkv, check_sinks, default_scale, drop_weights, dropout_seed,
+    Dims, _finite, accumulator_dtype, apply_sinks, check_mask, check_qkv,
+    check_sinks, default_scale, drop_weights, dropout_seed,
     hide_padding, tile_scores, tile_values)
 from .tracing import apply_score_mod
 from ..typing import ScoreMod, declare_kernel
+
+# %% ../../nbs/20_kernels.standard.ipynb #softmax
+def _softmax(scores: Float[Array, "b h q k"]) -> tuple[Array, Array]:
+    """Weights and lse; 0 and -inf for a row without a visible key."""
+    top = _finite(lax.stop_gradient(scores.max(-1, keepdims=True, initial=-jnp.inf)))
+    weights = jnp.exp(scores - top)                              # e^(S - m)
+    total = weights.sum(-1, keepdims=True)                       # l
+    safe = jnp.where(total > 0, total, 1)
+    lse = jnp.where(total > 0, top + jnp.log(safe), -jnp.inf)    # m + log l
+    return weights / safe, lse[..., 0]
 
 # %% ../../nbs/20_kernels.standard.ipynb #standard-attention
 @declare_kernel("softmax")
 def standard_attention(
     query: Float[Array, "b h q d"],                 # Queries
-    key: Float[Array, "b g k d"],                   # Keys; `g` divides `h`, query head `i` reads `i // (h//g)`
+    key: Float[Array, "b g k d"],                   # Keys; query head `i` reads `i // (h//g)`
     value: Float[Array, "b g k e"],                 # Values
     *,
     mask: Bool[Array, "#b #h #q #k"] | None = None, # True = may attend; anything that broadcasts
-    score_mod: ScoreMod | None = None,              # Applied to the scaled scores, before the mask; may do anything here
+    score_mod: ScoreMod | None = None,              # On scaled scores, before the mask; any kind
     dropout_rng: Array | None = None,               # Key for dropout on the weights
     dropout_rate: float = 0.0,                      # Share of the weights to drop, 0 <= rate < 1
     deterministic: bool = True,                     # True: no dropout, whatever the rate
-    broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
+    broadcast_dropout: bool = False,                # True: sequences and heads drop the same
     scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
     sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
-    return_lse: bool = False                        # True: also return the log of the softmax denominators
-) -> Float[Array, "b h q e"]:                       # In the query's dtype; with `return_lse` a pair `(out, lse (b, h, q))`
-    """Scaled dot-product attention, all scores at once: O(q·k) memory, any shapes, the oracle of the library.
+    return_lse: bool = False                        # True: also return the log of the denominators
+) -> Float[Array, "b h q e"]:                       # With `return_lse` a pair `(out, lse)`
+    """Scaled dot-product attention, all scores at once: O(q·k) memory, any shapes, the oracle.
 
-    A query with no visible key gives output 0 and lse `-inf`, with zero gradients.
+    The output is in the query's dtype, the lse is `(b, h, q)`. A query with no visible key gives
+    output 0 and lse `-inf`, with zero gradients.
 
     Raises: `ValueError` for arrays, masks or rates that do not fit. Source: Vaswani et al. 2017.
     """
     dims = check_qkv(query, key, value)
     mask, seed = check_mask(mask, dims), dropout_seed(dropout_rng, dropout_rate, deterministic)
     key, value = hide_padding(mask, key, value)
-    where, acc = score_indices(dims.b, dims.h, dims.q, dims.k), accumulator_dtype(query, key, value)
-    check_call(score_mod, CallSizes(dims.b, dims.h, dims.q, dims.k))
-    scores = apply_score_mod(score_mod, tile_scores(query, key, default_scale(scale, dims.d)).astype(acc), where)
-    if mask is not None: scores = jnp.where(mask, scores, -jnp.inf)
-    top = _finite(lax.stop_gradient(scores.max(-1, keepdims=True, initial=-jnp.inf)))
-    weights = jnp.exp(scores - top)
-    total = weights.sum(-1, keepdims=True)
-    safe = jnp.where(total > 0, total, 1)
-    weights = drop_weights(weights / safe, where, seed, dropout_rate, broadcast=broadcast_dropout)
-    lse = jnp.where(total > 0, top + jnp.log(safe), -jnp.inf)[..., 0]
-    out, lse = apply_sinks(tile_values(weights, value).astype(query.dtype), lse, check_sinks(sinks, dims))
+    where, acc = score_indices(*_sizes(dims)), accumulator_dtype(query, key, value)
+    check_call(score_mod, CallSizes(*_sizes(dims)))
+    scores = tile_scores(query, key, default_scale(scale, dims.d)).astype(acc)   # scale Q K^T
+    scores = apply_score_mod(score_mod, scores, where)                           # mod
+    if mask is not None: scores = jnp.where(mask, scores, -jnp.inf)              # mask
+    weights, lse = _softmax(scores)                                              # softmax
+    weights = drop_weights(weights, where, seed, dropout_rate, broadcast=broadcast_dropout)
+    out = tile_values(weights, value).astype(query.dtype)                        # P V
+    out, lse = apply_sinks(out, lse, check_sinks(sinks, dims))
     return (out, lse) if return_lse else out
+
+def _sizes(dims: Dims) -> tuple: return dims.b, dims.h, dims.q, dims.k

@@ -208,16 +208,14 @@ class _FromWords(_SelfAttention):
         dropout_rate: float = 0.1,            # On attention weights and on each sub-layer's output
         pre_norm: bool = True,                # Norm before each sub-layer, or after its residual
         attention_type: AttentionType | str = AttentionType.STANDARD, # Kernel of ours
-        attention_block_size: int = 512,      # Block size of the tiled kernels
-        linear_attention_chunk_size: int = 64, # Chunk of linear attention
+        attention_block_size: int = 512, linear_attention_chunk_size: int = 64, # Of their kernels
         norm_type: NormKind = "layer",        # LayerNorm or RMSNorm
         ff_activation: FfActivation = "gelu", # Activation, gated or not
         num_kv_heads: int | None = None,      # Key/value heads, `g`
         attention_window: int | None = None,  # Sliding window, keys on a side
         score_mod: ScoreMod | None = None,    # Applied in self-attention
         use_rope: bool = False,               # Whether queries and keys are rotated by position
-        rope_base: float = 10000.0,           # Base of the rotary frequencies
-        rope_max_positions: int = 8192,       # Positions of the rotary table
+        rope_base: float = 10000.0, rope_max_positions: int = 8192, # Base; length of the table
         *, causal: bool = False,              # Whether a position sees only what came before
         attention_fn: AttentionFn | None = None, # Kernel of yours
         head_dim: int | None = None,          # Head width; `d_model // num_heads` when None
@@ -239,21 +237,12 @@ class _FromWords(_SelfAttention):
         renormalize_experts: bool = True,     # Whether the weights of a token's experts add up to 1
         router_jitter: float = 0.0,           # Noise on the router's input in training
         capacity_factor: float | None = None, # Room of an expert; None: no token is dropped
-        dtype: jnp.dtype | None = None,       # Of the computation
-        param_dtype: jnp.dtype = jnp.float32  # Of the parameters
+        dtype: jnp.dtype | None = None, param_dtype: jnp.dtype = jnp.float32 # Computing; parameters
     ): self._make(rngs, _one_spec(locals()))
 
-# %% ../../nbs/43_layers.blocks.ipynb #encoder-block
-class EncoderBlock(_FromWords):
-    """Self-attention, then a feed-forward; sub-modules `self_attn`, `ffn`, `ln1`, `ln2`.
-
-    Made from a spec, or from the words of one. With causal attention, or with a cache, it is the
-    block of a decoder-only language model.
-
-    Raises: `ValueError` for arguments that do not fit. Source: Vaswani et al. 2017; Xiong et al.
-    2020 (pre-norm); Touvron et al. 2021 (LayerScale); Huang et al. 2016 (stochastic depth); Gemma
-    Team 2024, Gemma 2 (sandwich).
-    """
+# %% ../../nbs/43_layers.blocks.ipynb #from-config
+class _FromConfig(_FromWords):
+    """Blocks of a configured model."""
     @classmethod
     def from_config(
         cls,
@@ -271,6 +260,17 @@ class EncoderBlock(_FromWords):
         spec = config.block_spec(layer, causal=causal)
         return cls(rngs, spec, score_mod=score_mod, attention_fn=attention_fn)
 
+# %% ../../nbs/43_layers.blocks.ipynb #encoder-block
+class EncoderBlock(_FromConfig):
+    """Self-attention, then a feed-forward; sub-modules `self_attn`, `ffn`, `ln1`, `ln2`.
+
+    Made from a spec, or from the words of one. With causal attention, or with a cache, it is the
+    block of a decoder-only language model.
+
+    Raises: `ValueError` for arguments that do not fit. Source: Vaswani et al. 2017; Xiong et al.
+    2020 (pre-norm); Touvron et al. 2021 (LayerScale); Huang et al. 2016 (stochastic depth); Gemma
+    Team 2024, Gemma 2 (sandwich).
+    """
     def __call__(
         self,
         x: Float[Array, "b s m"],                       # Hidden states
@@ -337,20 +337,23 @@ class _CrossAttention(EncoderBlock):
         return self.cross_attn.attention_weights(
             self._normed(after, 2, "before"), context=encoder_output, mask=cross_mask)
 
-# %% ../../nbs/43_layers.blocks.ipynb #decoder-block
-class DecoderBlock(_CrossAttention):
-    """Causal self-attention, cross-attention, feed-forward; adds `cross_attn` and `ln3`.
-
-    `ln1` belongs to self-attention, `ln2` to cross-attention, `ln3` to the feed-forward. Rotation,
-    window and score mod act on self-attention only. Raises: `ValueError` for arguments that do not
-    fit. Source: Vaswani et al. 2017.
-    """
+# %% ../../nbs/43_layers.blocks.ipynb #causal-default
+class _CausalUnlessTold(_CrossAttention):
+    """What the words of a decoder block mean where they are left out."""
     def __init__(self, rngs: nnx.Rngs, d_model: BlockSpec | int, *args, causal: bool = True,
                  **kwargs):
         """Takes what `EncoderBlock` takes; causal unless told otherwise."""
         if not isinstance(d_model, BlockSpec): kwargs["causal"] = causal
         super().__init__(rngs, d_model, *args, **kwargs)
 
+# %% ../../nbs/43_layers.blocks.ipynb #decoder-block
+class DecoderBlock(_CausalUnlessTold):
+    """Causal self-attention, cross-attention, feed-forward; adds `cross_attn` and `ln3`.
+
+    `ln1` belongs to self-attention, `ln2` to cross-attention, `ln3` to the feed-forward. Rotation,
+    window and score mod act on self-attention only. Raises: `ValueError` for arguments that do not
+    fit. Source: Vaswani et al. 2017.
+    """
     def __call__(
         self,
         x: Float[Array, "b s m"],                               # Hidden states of the target

@@ -6,8 +6,10 @@
 __all__ = ['AUX', 'ResidualBlock', 'make_feed_forward', 'result', 'EncoderBlock', 'DecoderBlock']
 
 # %% ../../nbs/43_layers.blocks.ipynb #imports
+import functools
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 from flax import nnx
@@ -23,26 +25,29 @@ from .moe import MixtureOfExperts
 from .norms import create_norm
 from .positions import Positions, Rope
 from .rope import RopeScaling
-from .specs import (
-    AttentionSpec, AttentionType, BlockSpec, FeedForwardSpec, FfActivation, NormKind, QKNorm, check_alone)
+from attnax.layers.specs import (
+    AttentionSpec, AttentionType, BlockSpec, FeedForwardSpec, FfActivation, NormKind, QKNorm,
+    check_alone)
 from ..typing import AttentionFn, ScoreMod
 
-# %% ../../nbs/43_layers.blocks.ipynb #branch
-AUX = ("load_balance_loss", "router_entropy", "dropped_fraction") # What experts say beside their result
+# %% ../../nbs/43_layers.blocks.ipynb #norms
+# What experts say beside their result
+AUX = ("load_balance_loss", "router_entropy", "dropped_fraction")
 
-class ResidualBlock(nnx.Module):
-    """What every block does around its sub-layers; number `i` has the norms `ln{i}`, `post_ln{i}` and the factors `ls{i}`."""
+class _Norms(nnx.Module):
+    """The norms of a block, and where they act."""
     def _add_norms(self, rngs: nnx.Rngs, count: int) -> None:
         """Norms and factors of so many sub-layers, those that the block has."""
         spec = self.spec
-        def norm(): return create_norm(
-            spec.norm.kind, spec.d_model, rngs, epsilon=spec.norm.eps, scale_offset=spec.norm.scale_offset, dtype=spec.dtype,
-            param_dtype=spec.param_dtype)
+        norm = functools.partial(
+            create_norm, spec.norm.kind, spec.d_model, rngs, epsilon=spec.norm.eps,
+            scale_offset=spec.norm.scale_offset, dtype=spec.dtype, param_dtype=spec.param_dtype)
         for i in range(1, count + 1):
             setattr(self, f"ln{i}", norm() if i > 1 or spec.first_norm else None)
             if spec.norm_order == "both": setattr(self, f"post_ln{i}", norm())
             if spec.layer_scale_init is not None:
-                setattr(self, f"ls{i}", nnx.Param(jnp.full(spec.d_model, spec.layer_scale_init, spec.param_dtype)))
+                factors = jnp.full(spec.d_model, spec.layer_scale_init, spec.param_dtype)
+                setattr(self, f"ls{i}", nnx.Param(factors))
 
     def _normed(self, x, number: int, when: str):
         """The stream after the norm of a sub-layer, where the spec has one at this place."""
@@ -50,12 +55,19 @@ class ResidualBlock(nnx.Module):
         there = {"before": ("before", "both"), "output": ("output",), "after": ("after",)}[when]
         return norm(x) if order in there and norm is not None else x
 
+# %% ../../nbs/43_layers.blocks.ipynb #branch
+class ResidualBlock(_Norms):
+    """What every block does around its sub-layers; number `i` has the norms `ln{i}`, `post_ln{i}`
+    and the factors `ls{i}`."""
     def _residual(self, x, number: int, sublayer: Callable, deterministic, source=None):
         """Add sub-layer `number` to the stream; it reads `source`, the stream itself when None."""
-        y = self._normed(sublayer(self._normed(x if source is None else source, number, "before")), number, "output")
+        y = sublayer(self._normed(x if source is None else source, number, "before"))
+        y = self._normed(y, number, "output")
         if self.spec.norm_order == "both": y = getattr(self, f"post_ln{number}")(y)
-        if hasattr(self, f"ls{number}"): y = y * jnp.broadcast_to(getattr(self, f"ls{number}")[...].astype(y.dtype), y.shape)
-        y = x + self.drop_path(self.dropout(y, deterministic=deterministic), deterministic=deterministic)
+        if hasattr(self, f"ls{number}"):
+            y = y * jnp.broadcast_to(getattr(self, f"ls{number}")[...].astype(y.dtype), y.shape)
+        y = self.dropout(y, deterministic=deterministic)
+        y = x + self.drop_path(y, deterministic=deterministic)
         return self._normed(y, number, "after")
 
     def _feed(self, x, number: int, deterministic, padding_mask, source=None):
@@ -63,7 +75,8 @@ class ResidualBlock(nnx.Module):
         aux = dict.fromkeys(AUX, jnp.zeros((), jnp.float32))
         def feed(y):
             nonlocal aux
-            if not isinstance(self.ffn, MixtureOfExperts): return self.ffn(y, deterministic=deterministic)
+            if not isinstance(self.ffn, MixtureOfExperts):
+                return self.ffn(y, deterministic=deterministic)
             y, aux = self.ffn(y, deterministic=deterministic, padding_mask=padding_mask)
             return y
         return self._residual(x, number, feed, deterministic, source), aux
@@ -76,100 +89,25 @@ def make_feed_forward(
     """What a block does to each token by itself."""
     ff, common = spec.feed_forward, dict(dtype=spec.dtype, param_dtype=spec.param_dtype)
     if isinstance(ff, FeedForwardSpec):
-        return FeedForward(rngs, spec.d_model, ff.d_ff, spec.dropout_rate, ff.activation, use_bias=ff.use_bias, **common)
-    room = {} if ff.capacity_factor is None else dict(dispatch="capacity", capacity_factor=ff.capacity_factor)
+        return FeedForward(rngs, spec.d_model, ff.d_ff, spec.dropout_rate, ff.activation,
+                           use_bias=ff.use_bias, **common)
+    if ff.capacity_factor is not None:
+        common |= dict(dispatch="capacity", capacity_factor=ff.capacity_factor)
     return MixtureOfExperts(
-        rngs, d_model=spec.d_model, d_ff=ff.d_ff, num_experts=ff.num_experts, top_k=ff.top_k, renormalize=ff.renormalize,
-        dropout_rate=spec.dropout_rate, ff_activation=ff.activation, router_jitter=ff.router_jitter, **room, **common)
+        rngs, d_model=spec.d_model, d_ff=ff.d_ff, num_experts=ff.num_experts, top_k=ff.top_k,
+        renormalize=ff.renormalize, dropout_rate=spec.dropout_rate, ff_activation=ff.activation,
+        router_jitter=ff.router_jitter, **common)
 
+# %% ../../nbs/43_layers.blocks.ipynb #result
 def result(y, cache_given, cache, return_aux: bool, aux):
     """What a block returns: the states, and what was asked for beside them."""
     out = (y, *(() if cache_given is None else (cache,)), *((aux,) if return_aux else ()))
     return out if len(out) > 1 else y
 
-# %% ../../nbs/43_layers.blocks.ipynb #encoder-block
-class EncoderBlock(ResidualBlock):
-    """Self-attention, then a feed-forward; sub-modules `self_attn`, `ffn`, `ln1`, `ln2`.
-
-    Made from a spec, or from the words of one. With causal attention, or with a cache, it is the block of a decoder-only
-    language model.
-
-    Raises: `ValueError` for arguments that do not fit. Source: Vaswani et al. 2017; Xiong et al. 2020 (pre-norm);
-    Touvron et al. 2021 (LayerScale); Huang et al. 2016 (stochastic depth); Gemma Team 2024, Gemma 2 (sandwich).
-    """
+# %% ../../nbs/43_layers.blocks.ipynb #parts
+class _Parts(ResidualBlock):
+    """The sub-modules of a block."""
     sublayers = 2 # Each with its norm
-
-    def __init__(
-        self,
-        rngs: nnx.Rngs,                       # Keys for parameters and dropout
-        d_model: BlockSpec | int,             # A spec, which is all of what follows in one value; or the model width, `m`
-        num_heads: int | None = None,         # Query heads, `h`
-        d_ff: int | None = None,              # Width inside the feed-forward
-        dropout_rate: float = 0.1,            # On attention weights and on the output of each sub-layer
-        pre_norm: bool = True,                # Norm before each sub-layer, or after its residual
-        attention_type: AttentionType | str = AttentionType.STANDARD, # Kernel of ours
-        attention_block_size: int = 512,      # Block size of the tiled kernels
-        linear_attention_chunk_size: int = 64, # Chunk of linear attention
-        norm_type: NormKind = "layer",        # LayerNorm or RMSNorm
-        ff_activation: FfActivation = "gelu", # Activation, gated or not
-        num_kv_heads: int | None = None,      # Key/value heads, `g`
-        attention_window: int | None = None,  # Sliding window, keys on a side
-        score_mod: ScoreMod | None = None,    # Applied in self-attention
-        use_rope: bool = False,               # Whether queries and keys are rotated by position
-        rope_base: float = 10000.0,           # Base of the rotary frequencies
-        rope_max_positions: int = 8192,       # Positions of the rotary table
-        *,
-        causal: bool = False,                 # Whether a position sees only what came before
-        attention_fn: AttentionFn | None = None, # Kernel of yours
-        head_dim: int | None = None,          # Head width; `d_model // num_heads` when None
-        use_bias: bool = True,                # Biases in projections and feed-forward
-        norm_eps: float | None = None,        # Epsilon of the norms
-        attention_bias: bool | tuple[str, ...] | None = None, # Biases of attention, if they differ
-        qk_norm: bool | QKNorm = False,       # RMSNorm per head on queries and keys; or another kind of it
-        attention_scale: float | None = None, # Factor on scores; 1/sqrt(head width) when None
-        attention_softcap: float | None = None, # Bound on scores, by tanh
-        rope_dim: int | None = None,          # Channels of a head that are rotated; all when None
-        rope_scaling: RopeScaling | None = None, # Slower rotation for longer texts
-        norm_scale_offset: float = 0.0,       # Added to the scales of RMSNorm
-        sandwich_norm: bool = False,          # A second norm after each sub-layer
-        parallel_residual: bool = False,      # Self-attention and feed-forward side by side
-        layer_scale_init: float | None = None, # Learned factors on each sub-layer, starting here
-        drop_path_rate: float = 0.0,          # Share of sequences that leave out a sub-layer in training
-        num_experts: int | None = None,       # Experts in place of the feed-forward
-        experts_top_k: int = 2,               # Experts per token
-        renormalize_experts: bool = True,     # Whether the weights of a token's experts add up to one
-        router_jitter: float = 0.0,           # Noise on the router's input in training
-        capacity_factor: float | None = None, # Room of an expert; None: no token is dropped
-        dtype: jnp.dtype | None = None,       # Of the computation
-        param_dtype: jnp.dtype = jnp.float32  # Of the parameters
-    ):
-        words = locals()
-        check_rngs(rngs)
-        if isinstance(d_model, BlockSpec):
-            check_alone(EncoderBlock.__init__, words, ("score_mod", "attention_fn"))
-            spec = replace(d_model, attention=replace(
-                d_model.attention, score_mod=compose_score_mods(d_model.attention.score_mod, score_mod),
-                attention_fn=d_model.attention.attention_fn if attention_fn is None else attention_fn))
-        else:
-            for name, value in (("num_heads", num_heads), ("d_ff", d_ff)):
-                if value is None: raise ValueError(f"`{name}` is needed beside d_model={d_model}")
-            if (sandwich_norm or parallel_residual) and not pre_norm:
-                raise ValueError("`sandwich_norm` and `parallel_residual` need pre_norm=True, got False")
-            rope = Rope(base=rope_base, dim=rope_dim, scaling=rope_scaling, max_positions=rope_max_positions)
-            fields = BlocksConfig(
-                d_model=d_model, num_heads=num_heads, d_ff=d_ff, dropout_rate=dropout_rate, use_pre_norm=pre_norm, num_layers=1,
-                attention_type=attention_type, attention_block_size=attention_block_size, norm_type=norm_type,
-                linear_attention_chunk_size=linear_attention_chunk_size, ff_activation=ff_activation, num_kv_heads=num_kv_heads,
-                attention_window=attention_window, head_dim=head_dim, use_bias=use_bias, norm_eps=norm_eps, qk_norm=qk_norm,
-                attention_bias=attention_bias, attention_scale=attention_scale, attention_softcap=attention_softcap,
-                norm_scale_offset=norm_scale_offset, sandwich_norm=sandwich_norm, parallel_residual=parallel_residual,
-                layer_scale_init=layer_scale_init, num_experts=num_experts, experts_top_k=experts_top_k, compute_dtype=dtype,
-                renormalize_experts=renormalize_experts, router_jitter=router_jitter, capacity_factor=capacity_factor,
-                param_dtype=param_dtype).block_spec(causal=causal)
-            attention = replace(fields.attention, positions=rope if use_rope else Positions(), score_mod=score_mod,
-                                attention_fn=attention_fn)
-            spec = replace(fields, attention=attention, drop_path_rate=drop_path_rate)
-        self._make(rngs, spec)
 
     def _make(self, rngs: nnx.Rngs, spec: BlockSpec) -> None:
         """The sub-modules."""
@@ -186,8 +124,125 @@ class EncoderBlock(ResidualBlock):
     @staticmethod
     def _attention(rngs: nnx.Rngs, spec: BlockSpec, attention: AttentionSpec) -> MultiHeadAttention:
         """A layer of attention of the block's width."""
-        return MultiHeadAttention(rngs, attention, in_features=spec.d_model, dtype=spec.dtype, param_dtype=spec.param_dtype)
+        return MultiHeadAttention(rngs, attention, in_features=spec.d_model, dtype=spec.dtype,
+                                  param_dtype=spec.param_dtype)
 
+# %% ../../nbs/43_layers.blocks.ipynb #self-attention
+class _SelfAttention(_Parts):
+    """The first sub-layer."""
+    def _attend(self, x, mask, deterministic, position_ids, cache, score_mod=None,
+                num_new_tokens=None):
+        """The self-attention sub-layer; new states, and the new cache where there is one."""
+        width = self.spec.d_model
+        if jnp.ndim(x) != 3 or jnp.shape(x)[-1] != width:
+            raise ValueError(f"`x` must have shape (batch, seq, {width}), got {jnp.shape(x)}")
+        # A model hands its positions to every block, and some rotate nothing
+        if not self.spec.attention.positions.turns: position_ids = None
+        def attend(y):
+            nonlocal cache
+            out = self.self_attn(y, mask=mask, deterministic=deterministic,
+                                 position_ids_q=position_ids, score_mod=score_mod, kv_cache=cache,
+                                 num_new_tokens=num_new_tokens)
+            if cache is not None: out, cache = out
+            return out
+        return self._residual(x, 1, attend, deterministic), cache
+
+    def attention_weights(
+        self,
+        x: Float[Array, "b s m"],                       # What the block reads
+        *,
+        mask: Bool[Array, "#b #h #q #k"] | None = None, # True = may attend
+        position_ids: Int[Array, "*b s"] | None = None, # Positions, for blocks that rotate
+        score_mod: ScoreMod | None = None,              # Mod of this call
+        keys_seen: KeysSeen | None = None          # An earlier layer's, for a block without its own
+    ) -> Float[Array, "b h s s"]:                       # Rows add up to one
+        """Who looks at whom in self-attention. For pictures; O(s²) memory.
+
+        Raises: `NotImplementedError` without weights.
+        """
+        return self.self_attn.attention_weights(
+            self._normed(x, 1, "before"), mask=mask, position_ids=position_ids,
+            score_mod=score_mod, keys_seen=keys_seen)
+
+# %% ../../nbs/43_layers.blocks.ipynb #spec-of-words
+_SHARED = ("d_model", "num_heads", "d_ff", "dropout_rate", "attention_type", "attention_block_size",
+           "norm_type", "linear_attention_chunk_size", "ff_activation", "num_kv_heads",
+           "attention_window", "head_dim", "use_bias", "norm_eps", "qk_norm", "attention_bias",
+           "attention_scale", "attention_softcap", "norm_scale_offset", "sandwich_norm",
+           "parallel_residual", "layer_scale_init", "num_experts", "experts_top_k",
+           "renormalize_experts", "router_jitter", "capacity_factor", "param_dtype")
+
+def _spec_of_words(words: dict) -> BlockSpec:
+    """The spec that a block's words stand for. Raises: `ValueError` for words that do not fit."""
+    w = SimpleNamespace(**words)
+    for name in ("num_heads", "d_ff"):
+        if words[name] is None: raise ValueError(f"`{name}` is needed beside d_model={w.d_model}")
+    if (w.sandwich_norm or w.parallel_residual) and not w.pre_norm:
+        raise ValueError("`sandwich_norm` and `parallel_residual` need pre_norm=True, got False")
+    rope = Rope(base=w.rope_base, dim=w.rope_dim, scaling=w.rope_scaling,
+                max_positions=w.rope_max_positions)
+    fields = BlocksConfig(
+        num_layers=1, use_pre_norm=w.pre_norm, compute_dtype=w.dtype,
+        **{name: words[name] for name in _SHARED}).block_spec(causal=w.causal)
+    attention = replace(fields.attention, positions=rope if w.use_rope else Positions(),
+                        score_mod=w.score_mod, attention_fn=w.attention_fn)
+    return replace(fields, attention=attention, drop_path_rate=w.drop_path_rate)
+
+def _one_spec(words: dict) -> BlockSpec:
+    """The spec that a block was given, with its mod and kernel, or that its words stand for."""
+    spec, fn = words["d_model"], words["attention_fn"]
+    check_rngs(words["rngs"])
+    if not isinstance(spec, BlockSpec): return _spec_of_words(words)
+    check_alone(_FromWords.__init__, words, ("score_mod", "attention_fn"))
+    return replace(spec, attention=replace(
+        spec.attention, score_mod=compose_score_mods(spec.attention.score_mod, words["score_mod"]),
+        attention_fn=spec.attention.attention_fn if fn is None else fn))
+
+# %% ../../nbs/43_layers.blocks.ipynb #words
+class _FromWords(_SelfAttention):
+    def __init__(
+        self, rngs: nnx.Rngs,                 # Keys for parameters and dropout
+        d_model: BlockSpec | int,          # Width, `m`; or a spec, which is all that follows in one
+        num_heads: int | None = None,         # Query heads, `h`
+        d_ff: int | None = None,              # Width inside the feed-forward
+        dropout_rate: float = 0.1,            # On attention weights and on each sub-layer's output
+        pre_norm: bool = True,                # Norm before each sub-layer, or after its residual
+        attention_type: AttentionType | str = AttentionType.STANDARD, # Kernel of ours
+        attention_block_size: int = 512, linear_attention_chunk_size: int = 64, # Of their kernels
+        norm_type: NormKind = "layer",        # LayerNorm or RMSNorm
+        ff_activation: FfActivation = "gelu", # Activation, gated or not
+        num_kv_heads: int | None = None,      # Key/value heads, `g`
+        attention_window: int | None = None,  # Sliding window, keys on a side
+        score_mod: ScoreMod | None = None,    # Applied in self-attention
+        use_rope: bool = False,               # Whether queries and keys are rotated by position
+        rope_base: float = 10000.0, rope_max_positions: int = 8192, # Base; length of the table
+        *, causal: bool = False,              # Whether a position sees only what came before
+        attention_fn: AttentionFn | None = None, # Kernel of yours
+        head_dim: int | None = None,          # Head width; `d_model // num_heads` when None
+        use_bias: bool = True,                # Biases in projections and feed-forward
+        norm_eps: float | None = None,        # Epsilon of the norms
+        attention_bias: bool | tuple[str, ...] | None = None, # Biases of attention, if they differ
+        qk_norm: bool | QKNorm = False,      # RMSNorm per head on queries and keys, or another kind
+        attention_scale: float | None = None, # Factor on scores; 1/sqrt(head width) when None
+        attention_softcap: float | None = None, # Bound on scores, by tanh
+        rope_dim: int | None = None,          # Channels of a head that are rotated; all when None
+        rope_scaling: RopeScaling | None = None, # Slower rotation for longer texts
+        norm_scale_offset: float = 0.0,       # Added to the scales of RMSNorm
+        sandwich_norm: bool = False,          # A second norm after each sub-layer
+        parallel_residual: bool = False,      # Self-attention and feed-forward side by side
+        layer_scale_init: float | None = None, # Learned factors on each sub-layer, starting here
+        drop_path_rate: float = 0.0,          # Share of sequences that skip a sub-layer in training
+        num_experts: int | None = None,       # Experts in place of the feed-forward
+        experts_top_k: int = 2,               # Experts per token
+        renormalize_experts: bool = True,     # Whether the weights of a token's experts add up to 1
+        router_jitter: float = 0.0,           # Noise on the router's input in training
+        capacity_factor: float | None = None, # Room of an expert; None: no token is dropped
+        dtype: jnp.dtype | None = None, param_dtype: jnp.dtype = jnp.float32 # Computing; parameters
+    ): self._make(rngs, _one_spec(locals()))
+
+# %% ../../nbs/43_layers.blocks.ipynb #from-config
+class _FromConfig(_FromWords):
+    """Blocks of a configured model."""
     @classmethod
     def from_config(
         cls,
@@ -201,129 +256,132 @@ class EncoderBlock(ResidualBlock):
         **overrides                # Fields that differ from the config's
     ):                             # A block
         """Make a block of a configured model."""
-        spec = (replace(config, **overrides) if overrides else config).block_spec(layer, causal=causal)
+        config = replace(config, **overrides) if overrides else config
+        spec = config.block_spec(layer, causal=causal)
         return cls(rngs, spec, score_mod=score_mod, attention_fn=attention_fn)
 
+# %% ../../nbs/43_layers.blocks.ipynb #encoder-block
+class EncoderBlock(_FromConfig):
+    """Self-attention, then a feed-forward; sub-modules `self_attn`, `ffn`, `ln1`, `ln2`.
+
+    Made from a spec, or from the words of one. With causal attention, or with a cache, it is the
+    block of a decoder-only language model.
+
+    Raises: `ValueError` for arguments that do not fit. Source: Vaswani et al. 2017; Xiong et al.
+    2020 (pre-norm); Touvron et al. 2021 (LayerScale); Huang et al. 2016 (stochastic depth); Gemma
+    Team 2024, Gemma 2 (sandwich).
+    """
     def __call__(
         self,
-        x: Float[Array, "b s m"],                         # Hidden states
-        *,
-        mask: Bool[Array, "#b #h #q #k"] | None = None,   # True = may attend
-        deterministic: bool | None = None,                # True: no dropout; None: as train() or eval() set it
-        position_ids: Int[Array, "*b s"] | None = None,   # Positions, for blocks that rotate; after the cache when None
-        self_attn_kv_cache: LayerCache | None = None,     # Memory of earlier calls; makes the block causal
-        score_mod: ScoreMod | None = None,                # Mod of this call, in self-attention, after the block's own
-        num_new_tokens: Int[Array, " b"] | None = None,   # With a memory: how many tokens of each row are real
-        padding_mask: Bool[Array, "b s"] | None = None,   # True at real tokens; only experts ask for it
-        return_aux: bool = False                          # Whether to return what experts say, zeros without experts
-    ) -> Float[Array, "b s m"]:                           # States; `(states, cache)` with a cache; the aux comes last
-        """Run both sub-layers."""
-        after, cache = self._attend(x, mask, deterministic, position_ids, self_attn_kv_cache, score_mod, num_new_tokens)
-        y, aux = self._feed(after, 2, deterministic, padding_mask, x if self.spec.parallel else None)
-        return result(y, self_attn_kv_cache, cache, return_aux, aux)
-
-    def _attend(self, x, mask, deterministic, position_ids, cache, score_mod=None, num_new_tokens=None):
-        """The self-attention sub-layer; new states, and the new cache where there is one."""
-        width = self.spec.d_model
-        if jnp.ndim(x) != 3 or jnp.shape(x)[-1] != width:
-            raise ValueError(f"`x` must have shape (batch, seq, {width}), got {jnp.shape(x)}")
-        # A model hands its positions to every block, and some rotate nothing
-        if not self.spec.attention.positions.turns: position_ids = None
-        def attend(y):
-            nonlocal cache
-            out = self.self_attn(y, mask=mask, deterministic=deterministic, position_ids_q=position_ids, score_mod=score_mod,
-                                 kv_cache=cache, num_new_tokens=num_new_tokens)
-            if cache is not None: out, cache = out
-            return out
-        return self._residual(x, 1, attend, deterministic), cache
-
-    def attention_weights(
-        self,
-        x: Float[Array, "b s m"],                       # What the block reads
+        x: Float[Array, "b s m"],                       # Hidden states
         *,
         mask: Bool[Array, "#b #h #q #k"] | None = None, # True = may attend
-        position_ids: Int[Array, "*b s"] | None = None, # Positions, for blocks that rotate
-        score_mod: ScoreMod | None = None,              # Mod of this call
-        keys_seen: KeysSeen | None = None               # What an earlier layer read, for a block without keys of its own
-    ) -> Float[Array, "b h s s"]:                       # Rows add up to one
-        """Who looks at whom in self-attention. For pictures; O(s²) memory. Raises: `NotImplementedError` without weights."""
-        return self.self_attn.attention_weights(
-            self._normed(x, 1, "before"), mask=mask, position_ids=position_ids, score_mod=score_mod, keys_seen=keys_seen)
+        deterministic: bool | None = None,           # No dropout; None: as train() or eval() set it
+        position_ids: Int[Array, "*b s"] | None = None, # For rotation; after the cache when None
+        self_attn_kv_cache: LayerCache | None = None,   # Memory of earlier calls; makes it causal
+        score_mod: ScoreMod | None = None,              # Mod of this call, after the block's own
+        num_new_tokens: Int[Array, " b"] | None = None, # Real tokens of each row, with a memory
+        padding_mask: Bool[Array, "b s"] | None = None, # True at real tokens; only experts ask for
+                                                        # it
+        return_aux: bool = False                      # Whether to return what experts say, or zeros
+    ) -> Float[Array, "b s m"]:                       # States; with a cache a pair; the aux last
+        """Run both sub-layers."""
+        after, cache = self._attend(x, mask, deterministic, position_ids, self_attn_kv_cache,
+                                    score_mod, num_new_tokens)
+        source = x if self.spec.parallel else None
+        y, aux = self._feed(after, 2, deterministic, padding_mask, source)
+        return result(y, self_attn_kv_cache, cache, return_aux, aux)
 
-# %% ../../nbs/43_layers.blocks.ipynb #decoder-block
-class DecoderBlock(EncoderBlock):
-    """Causal self-attention, cross-attention, feed-forward; adds `cross_attn` and `ln3` (the norm of the feed-forward).
-
-    `ln1` belongs to self-attention, `ln2` to cross-attention, `ln3` to the feed-forward. Rotation, window and score mod
-    act on self-attention only: distances between two different sequences mean nothing.
-
-    Raises: `ValueError` for arguments that do not fit. Source: Vaswani et al. 2017.
-    """
+# %% ../../nbs/43_layers.blocks.ipynb #cross-attention
+class _CrossAttention(EncoderBlock):
+    """An encoder block with a third sub-layer between its two."""
     sublayers = 3
 
-    def __init__(self, rngs: nnx.Rngs, d_model: BlockSpec | int, *args, causal: bool = True, **kwargs):
-        """Takes what `EncoderBlock` takes; causal unless told otherwise."""
-        if not isinstance(d_model, BlockSpec): kwargs["causal"] = causal
-        super().__init__(rngs, d_model, *args, **kwargs)
-
     def _make(self, rngs: nnx.Rngs, spec: BlockSpec) -> None:
-        """The sub-modules; what self-attention knows of distances means nothing between two sequences."""
+        """The sub-modules; what self-attention knows of distances means nothing between two
+        sequences."""
         super()._make(rngs, spec)
-        cross = replace(spec.attention, causal=False, window=None, chunk=None, positions=Positions(), score_mod=None, sinks=False,
-                        keys_given=False)
+        cross = replace(spec.attention, causal=False, window=None, chunk=None, score_mod=None,
+                        positions=Positions(), sinks=False, keys_given=False)
         # Linear and lite attention need as many queries as keys, which two sequences do not have
         if self.self_attn.kernel_kind in ("linear", "lite"):
             cross = replace(cross, kernel=AttentionType.STANDARD, attention_fn=None)
         self.cross_attn = self._attention(rngs, spec, cross)
 
+    def _check_cross(self, of_queries, of_keys, encoder_output, cross_kv) -> None:
+        """Raises: as a call does."""
+        for name, ids in (("position_ids_cross_q", of_queries), ("position_ids_cross_kv", of_keys)):
+            if ids is not None: raise NotImplementedError(
+                f"`{name}`: cross-attention of a block rotates nothing; "
+                "use MultiHeadAttention(use_rope=True) with `context`")
+        if encoder_output is None and cross_kv is None: raise ValueError(
+            "`encoder_output` is what a decoder block attends to; "
+            "for a decoder alone use EncoderBlock(..., causal=True)")
+
+    def cross_attention_weights(
+        self,
+        x: Float[Array, "b s m"],                             # What the block reads
+        *,
+        encoder_output: Float[Array, "b k m"],                # Hidden states of the source
+        self_mask: Bool[Array, "#b #h #s #s"] | None = None,  # True = may attend, among targets
+        cross_mask: Bool[Array, "#b #h #s #k"] | None = None, # True = may attend, target to source
+        position_ids_self: Int[Array, "*b s"] | None = None,  # Of the target, for rotation
+        self_attn_kv_cache: LayerCache | None = None          # Memory of self-attention
+    ) -> Float[Array, "b h s k"]:                             # Rows add up to one
+        """Which positions of the source each token looks at.
+
+        Raises: `NotImplementedError` for a kernel without weights.
+        """
+        after = x if self.spec.parallel else self._attend(
+            x, self_mask, True, position_ids_self, self_attn_kv_cache)[0]
+        return self.cross_attn.attention_weights(
+            self._normed(after, 2, "before"), context=encoder_output, mask=cross_mask)
+
+# %% ../../nbs/43_layers.blocks.ipynb #causal-default
+class _CausalUnlessTold(_CrossAttention):
+    """What the words of a decoder block mean where they are left out."""
+    def __init__(self, rngs: nnx.Rngs, d_model: BlockSpec | int, *args, causal: bool = True,
+                 **kwargs):
+        """Takes what `EncoderBlock` takes; causal unless told otherwise."""
+        if not isinstance(d_model, BlockSpec): kwargs["causal"] = causal
+        super().__init__(rngs, d_model, *args, **kwargs)
+
+# %% ../../nbs/43_layers.blocks.ipynb #decoder-block
+class DecoderBlock(_CausalUnlessTold):
+    """Causal self-attention, cross-attention, feed-forward; adds `cross_attn` and `ln3`.
+
+    `ln1` belongs to self-attention, `ln2` to cross-attention, `ln3` to the feed-forward. Rotation,
+    window and score mod act on self-attention only. Raises: `ValueError` for arguments that do not
+    fit. Source: Vaswani et al. 2017.
+    """
     def __call__(
         self,
         x: Float[Array, "b s m"],                               # Hidden states of the target
         *,
         encoder_output: Float[Array, "b k m"] | None = None,    # Hidden states of the source
-        cross_kv: ContextKV | None = None,                      # The same, as `cross_attn.project_context` prepared it
-        self_mask: Bool[Array, "#b #h #s #s"] | None = None,    # True = may attend, among target positions
-        cross_mask: Bool[Array, "#b #h #s #k"] | None = None,   # True = may attend, from target to source
-        deterministic: bool | None = None,                      # True: no dropout; None: as train() or eval() set it
-        position_ids_self: Int[Array, "#b s"] | None = None,    # Positions of the target for rotation
-        position_ids_cross_q: Int[Array, "#b s"] | None = None, # Refused: cross-attention rotates nothing
-        position_ids_cross_kv: Int[Array, "#b k"] | None = None,# Refused: cross-attention rotates nothing
+        cross_kv: ContextKV | None = None,                      # The same, from `project_context`
+        self_mask: Bool[Array, "#b #h #s #s"] | None = None,    # True = may attend, among targets
+        cross_mask: Bool[Array, "#b #h #s #k"] | None = None,  # True = may attend, target to source
+        deterministic: bool | None = None,                    # No dropout; None: by train(), eval()
+        position_ids_self: Int[Array, "#b s"] | None = None,    # Of the target, for rotation
+        position_ids_cross_q: Int[Array, "#b s"] | None = None, # Refused: nothing rotates there
+        position_ids_cross_kv: Int[Array, "#b k"] | None = None,# Refused: nothing rotates there
         self_attn_kv_cache: LayerCache | None = None,           # Memory of earlier calls
-        score_mod: ScoreMod | None = None,                      # Mod of this call, in self-attention, after the block's own
-        num_new_tokens: Int[Array, " b"] | None = None,         # With a memory: how many tokens of each row are real
-        padding_mask: Bool[Array, "b s"] | None = None,         # True at real target tokens; only experts ask for it
+        score_mod: ScoreMod | None = None,                     # Mod of this call, in self-attention
+        num_new_tokens: Int[Array, " b"] | None = None,         # Real tokens of each row
+        padding_mask: Bool[Array, "b s"] | None = None,         # True at real tokens, for experts
         return_aux: bool = False                                # Whether to return what experts say
-    ) -> Float[Array, "b s m"]:                                 # States; `(states, cache)` with a cache; the aux is the last
-        """Run the three sub-layers.
-
-        Raises: `ValueError` unless one of `encoder_output` and `cross_kv` is given; `NotImplementedError` for positions
-        in cross-attention.
-        """
-        for name, ids in (("position_ids_cross_q", position_ids_cross_q), ("position_ids_cross_kv", position_ids_cross_kv)):
-            if ids is not None: raise NotImplementedError(
-                f"`{name}`: cross-attention of a block rotates nothing; use MultiHeadAttention(use_rope=True) with `context`")
-        if encoder_output is None and cross_kv is None:
-            raise ValueError(
-                "`encoder_output` is what a decoder block attends to; for a decoder alone use EncoderBlock(..., causal=True)")
-        def cross(y): return self.cross_attn(
-            y, context=encoder_output, context_kv=cross_kv, mask=cross_mask, deterministic=deterministic)
-        after, cache = self._attend(
-            x, self_mask, deterministic, position_ids_self, self_attn_kv_cache, score_mod, num_new_tokens)
+    ) -> Float[Array, "b s m"]:                                 # States; the cache; the aux is last
+        """Run the three sub-layers. Raises: `ValueError` unless one of `encoder_output` and
+        `cross_kv` is given; `NotImplementedError` for positions in cross-attention."""
+        self._check_cross(position_ids_cross_q, position_ids_cross_kv, encoder_output, cross_kv)
+        def cross(y):
+            return self.cross_attn(
+                y, context=encoder_output, context_kv=cross_kv, mask=cross_mask,
+                deterministic=deterministic)
+        after, cache = self._attend(x, self_mask, deterministic, position_ids_self,
+                                    self_attn_kv_cache, score_mod, num_new_tokens)
         source = x if self.spec.parallel else None
         after = self._residual(after, 2, cross, deterministic, source)
         y, aux = self._feed(after, 3, deterministic, padding_mask, source)
         return result(y, self_attn_kv_cache, cache, return_aux, aux)
-
-    def cross_attention_weights(
-        self,
-        x: Float[Array, "b s m"],                               # What the block reads
-        *,
-        encoder_output: Float[Array, "b k m"],                  # Hidden states of the source
-        self_mask: Bool[Array, "#b #h #s #s"] | None = None,    # True = may attend, among target positions
-        cross_mask: Bool[Array, "#b #h #s #k"] | None = None,   # True = may attend, from target to source
-        position_ids_self: Int[Array, "*b s"] | None = None,    # Positions of the target for rotation
-        self_attn_kv_cache: LayerCache | None = None            # Memory of self-attention, as for a call
-    ) -> Float[Array, "b h s k"]:                               # Rows add up to one
-        """Which positions of the source each token looks at. Raises: `NotImplementedError` for a kernel without weights."""
-        after = x if self.spec.parallel else self._attend(x, self_mask, True, position_ids_self, self_attn_kv_cache)[0]
-        return self.cross_attn.attention_weights(self._normed(after, 2, "before"), context=encoder_output, mask=cross_mask)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Caches', 'KeysSeen', 'LayerCache', 'rewound', 'grown', 'positions_from', 'check_rows', 'check_fits', 'KVLayerCache',
-           'widen_mask', 'check_sizes', 'init_kv_layer_cache', 'write_rows', 'update_kv_layer_cache', 'check_new',
+           'widen_mask', 'check_sizes', 'init_kv_layer_cache', 'write_rows', 'check_new', 'update_kv_layer_cache',
            'LayerSlot', 'StackedParts', 'StackedCaches', 'caches_length', 'take_caches', 'rewind_caches',
            'caches_per_row', 'LendingLayerCache', 'BorrowedLayerCache', 'check_layer_cache']
 
@@ -25,46 +25,15 @@ from ..typing import AttentionFn
 # %% ../../nbs/41_layers.cache.ipynb #seen
 class KeysSeen(NamedTuple):
     """What a kernel reads from a cache."""
-    keys: Float[Array, "b g k d"] | None         # Keys; None where `kernel` reads them itself
-    values: Float[Array, "b g k e"] | None       # Values; None where `kernel` reads them itself
-    mask: Bool[Array, "#b #h #q #k"] | None      # True = may attend
-    positions: Int[Array, "*b k"] | None = None  # Of the keys, below 0 where there is none; 0, 1, 2, ... when None
-    kernel: AttentionFn | None = None            # Called with queries and the words of `paged_attention`; causal by itself
+    keys: Float[Array, "b g k d"] | None        # Keys; None where `kernel` reads them itself
+    values: Float[Array, "b g k e"] | None      # Values; None where `kernel` reads them itself
+    mask: Bool[Array, "#b #h #q #k"] | None     # True = may attend
+    positions: Int[Array, "*b k"] | None = None # Of the keys, below 0 for none; None: 0, 1, 2, ...
+    kernel: AttentionFn | None = None           # Reads the memory in the layer's kernel's place
 
-# %% ../../nbs/41_layers.cache.ipynb #layer-cache
-class LayerCache:
-    """What a layer remembers between calls. A kind of your own is a frozen dataclass and a pytree, with `length` and `take_in`.
-
-    The arrays of a kind have the batch as their first axis; what is different from that says so in verbs of its own.
-    """
-    keeps: ClassVar[str] = "keys"        # "keys" for softmax kernels, "sums" for linear attention
-    given: ClassVar[bool] = False        # Whether what it shows is an earlier layer's
-    length: Int[Array, ""] | Int[Array, " b"] # Tokens so far, one number for the batch or one per row
-
-    def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple[Self, KeysSeen]:
-        """With new tokens, of which `num_new` per row are real, and what a kernel may read; `mask` is over positions."""
-        raise NotImplementedError(f"`kv_cache`: {type(self).__name__} has no keys to read")
-
-    def take(self, rows: Int[Array, " n"]) -> Self:
-        """Just these rows, in this order, some perhaps more than once. Raises: `ValueError` for rows that are not there."""
-        rows = check_rows(rows, max((x.shape[0] for x in jax.tree.leaves(self) if jnp.ndim(x)), default=1))
-        return jax.tree.map(lambda x: jnp.take(x, rows, axis=0) if jnp.ndim(x) else x, self)
-
-    def rewind(self, n: int | Int[Array, ""] | Int[Array, " b"]) -> Self:
-        """Without the last `n` tokens, or so many of each row. Raises: `ValueError` for more than there are, where known."""
-        return replace(self, length=rewound(self.length, n))
-
-    def per_row(self) -> Self:
-        """With a length for each row, so that rows may grow by different numbers."""
-        b = jax.tree.leaves(replace(self, length=None))[0].shape[0]
-        return replace(self, length=jnp.broadcast_to(self.length, (b,)))
-
-    def check_layer(self, window: int | None) -> None:
-        """Raises: `ValueError` for a layer that this memory cannot serve."""
-
-    def check_room(self, n: int | Int[Array, " b"]) -> None:
-        """Raises: `ValueError` for more tokens than fit, where that is known; `length` may be of many layers."""
-
+# %% ../../nbs/41_layers.cache.ipynb #cache-arrays
+class _Arrays:
+    """What any tree of arrays can do: say what it costs, and lie among those of a stack."""
     @property
     def nbytes(self) -> int: # Bytes of all arrays
         """What it costs."""
@@ -76,37 +45,90 @@ class LayerCache:
 
     def put_layer(self, index: Int[Array, ""], part: Self) -> Self:
         """With one layer's part in its place."""
-        return jax.tree.map(lambda x, new: lax.dynamic_update_index_in_dim(x, new, index, 0), self, part)
+        return jax.tree.map(lambda x, new: lax.dynamic_update_index_in_dim(x, new, index, 0), self,
+                            part)
+
+# %% ../../nbs/41_layers.cache.ipynb #layer-cache
+class LayerCache(_Arrays):
+    """What a layer remembers between calls. A kind of your own is a frozen dataclass and a pytree,
+    with `length` and `take_in`.
+
+    The arrays of a kind have the batch as their first axis; what is different from that says so in
+    verbs of its own.
+    """
+    keeps: ClassVar[str] = "keys"        # "keys" for softmax kernels, "sums" for linear attention
+    given: ClassVar[bool] = False        # Whether what it shows is an earlier layer's
+    length: Int[Array, ""] | Int[Array, " b"] # Tokens so far, of the batch or of each row
+
+    def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple[Self, KeysSeen]:
+        """With new tokens, of which `num_new` per row are real, and what a kernel may read; `mask`
+        is over positions."""
+        raise NotImplementedError(f"`kv_cache`: {type(self).__name__} has no keys to read")
+
+    def take(self, rows: Int[Array, " n"]) -> Self:
+        """Just these rows, in this order, some perhaps more than once. Raises: `ValueError` for
+        rows that are not there."""
+        rows = check_rows(
+            rows, max((x.shape[0] for x in jax.tree.leaves(self) if jnp.ndim(x)), default=1))
+        return jax.tree.map(lambda x: jnp.take(x, rows, axis=0) if jnp.ndim(x) else x, self)
+
+    def rewind(self, n: int | Int[Array, ""] | Int[Array, " b"]) -> Self:
+        """Without the last `n` tokens, or so many of each row. Raises: `ValueError` for more than
+        there are, where known."""
+        return replace(self, length=rewound(self.length, n))
+
+    def per_row(self) -> Self:
+        """With a length for each row, so that rows may grow by different numbers."""
+        b = jax.tree.leaves(replace(self, length=None))[0].shape[0]
+        return replace(self, length=jnp.broadcast_to(self.length, (b,)))
+
+    def check_layer(self, window: int | None) -> None:
+        """Raises: `ValueError` for a layer that this memory cannot serve."""
+
+    def check_room(self, n: int | Int[Array, " b"]) -> None:
+        """Raises: `ValueError` for more tokens than fit, where that is known; `length` may be of
+        many layers."""
 
 # %% ../../nbs/41_layers.cache.ipynb #lengths
 def _known(*xs) -> bool: return not any(isinstance(x, jax.core.Tracer) for x in xs)
 
+# %% ../../nbs/41_layers.cache.ipynb #rewound
 def rewound(
     length: Int[Array, "*b"],          # Tokens so far, one number or one per row
     n: int | Int[Array, "*b"]          # How many to forget, one number or one per row
 ) -> Int[Array, "*b"]:                 # Tokens after that
     """Lengths without the last tokens.
 
-    Raises: `ValueError` if `n` is not integers of rank 0 or 1, or is out of range where that is known.
+    Raises: `ValueError` if `n` is not integers of rank 0 or 1, or is out of range where that is
+    known.
     """
     if jnp.ndim(n) > 1 or not jnp.issubdtype(jnp.result_type(n), jnp.integer):
-        raise ValueError(f"`n` must be an integer, or one per row, got shape {jnp.shape(n)} of {jnp.result_type(n)}")
-    if _known(length, n) and bool(((np.asarray(n) < 0) | (np.asarray(n) > np.asarray(length))).any()):
-        raise ValueError(f"`n` must lie between 0 and the length {np.asarray(length).tolist()}, got {np.asarray(n).tolist()}")
+        raise ValueError(f"`n` must be an integer, or one per row, got shape {jnp.shape(n)} of "
+                         f"{jnp.result_type(n)}")
+    if _known(length, n) and bool(
+        ((np.asarray(n) < 0) | (np.asarray(n) > np.asarray(length))).any()):
+        raise ValueError(f"`n` must lie between 0 and the length {np.asarray(length).tolist()}, "
+                         f"got {np.asarray(n).tolist()}")
     return jnp.asarray(length - n, jnp.int32)
 
+# %% ../../nbs/41_layers.cache.ipynb #grown
 def grown(
     length: Int[Array, "*b"],          # Tokens so far
     n: int,                            # New tokens of each row
     num_new: Int[Array, " b"] | None   # How many of them are real, from the front; all when None
 ) -> Int[Array, "*b"]:                 # Tokens after that
-    """Lengths with new tokens. Raises: `ValueError` for numbers per row where there is one length for all."""
+    """Lengths with new tokens. Raises: `ValueError` for numbers per row where there is one length
+    for all."""
     if num_new is None: return length + jnp.int32(n)
-    if jnp.shape(num_new) != jnp.shape(length) or not jnp.issubdtype(jnp.result_type(num_new), jnp.integer):
-        found = f"shape {jnp.shape(num_new)} of {jnp.result_type(num_new)} for lengths of shape {jnp.shape(length)}"
-        raise ValueError(f"`num_new_tokens` must be one integer per row of a cache that has per_row() lengths, got {found}")
+    shape, kind = jnp.shape(num_new), jnp.result_type(num_new)
+    if shape != jnp.shape(length) or not jnp.issubdtype(kind, jnp.integer):
+        raise ValueError("`num_new_tokens` must be one integer per row of a cache that has "
+                         "per_row() "
+                         f"lengths, got shape {shape} of {kind} for lengths of shape "
+                         f"{jnp.shape(length)}")
     if _known(num_new) and bool(((np.asarray(num_new) < 0) | (np.asarray(num_new) > n)).any()):
-        raise ValueError(f"`num_new_tokens` must lie between 0 and the {n} new tokens, got {np.asarray(num_new).tolist()}")
+        raise ValueError(f"`num_new_tokens` must lie between 0 and the {n} new tokens, got "
+                         f"{np.asarray(num_new).tolist()}")
     return length + jnp.asarray(num_new, jnp.int32)
 
 # %% ../../nbs/41_layers.cache.ipynb #places
@@ -118,25 +140,31 @@ def positions_from(
     start = jnp.asarray(start)
     return start[..., None] + jnp.arange(n, dtype=start.dtype).reshape((1,) * start.ndim + (-1,))
 
+# %% ../../nbs/41_layers.cache.ipynb #check-rows
 def check_rows(
     rows: Int[Array, " n"],            # Rows to take
     b: int                             # Rows that there are
 ) -> Int[Array, " n"]:                 # The rows, as an array
-    """Raises: `ValueError` for anything but integers of rank 1 that lie among the rows, where that is known."""
+    """Raises: `ValueError` for anything but integers of rank 1 that lie among the rows, where that
+    is known."""
     if jnp.ndim(rows) != 1 or not jnp.issubdtype(jnp.result_type(rows), jnp.integer):
-        raise ValueError(f"`rows` must be integers of rank 1, got shape {jnp.shape(rows)} of {jnp.result_type(rows)}")
+        raise ValueError(f"`rows` must be integers of rank 1, got shape {jnp.shape(rows)} of "
+                         f"{jnp.result_type(rows)}")
     if _known(rows) and np.any((np.asarray(rows) < 0) | (np.asarray(rows) >= b)):
         raise ValueError(f"`rows` must lie between 0 and {b - 1}, got {np.asarray(rows).tolist()}")
     return jnp.asarray(rows)
 
+# %% ../../nbs/41_layers.cache.ipynb #check-fits
 def check_fits(
     length: Int[Array, "*b"],          # Tokens so far, of any number of rows and layers
     n: int | Int[Array, " b"],         # New tokens, of all rows or of each
     room: int                          # Tokens that fit
 ) -> None:
     """Raises: `ValueError` for more tokens than fit, where that is known."""
-    if not _known(length, n) or np.max(np.asarray(length) + np.asarray(n), initial=0) <= room: return
-    raise ValueError(f"KV cache overflow: {np.max(n)} tokens at position {np.max(length)} do not fit into max_len={room}")
+    if not _known(length, n) or np.max(np.asarray(length) + np.asarray(n), initial=0) <= room:
+        return
+    raise ValueError(f"KV cache overflow: {np.max(n)} tokens at position {np.max(length)} do not "
+                     f"fit into max_len={room}")
 
 # %% ../../nbs/41_layers.cache.ipynb #kv-layer-cache
 @jax.tree_util.register_dataclass
@@ -145,7 +173,7 @@ class KVLayerCache(LayerCache):
     """Keys and values of one attention layer, post-rotation, in buffers of fixed size."""
     keys: Float[Array, "b g max_len d"]    # Keys; positions from `length` on are not valid
     values: Float[Array, "b g max_len e"]  # Values, a buffer of their own
-    length: Int[Array, ""] | Int[Array, " b"] # Tokens written so far, one number for the whole batch or one per row
+    length: Int[Array, ""] | Int[Array, " b"] # Tokens written so far, of the batch or of each
 
     @property
     def max_len(self) -> int: # Tokens that fit
@@ -160,14 +188,16 @@ class KVLayerCache(LayerCache):
     def written(self, keys_new, values_new, start, end) -> "KVLayerCache":
         """With new rows at `start`, and length `end`; see `update_kv_layer_cache`."""
         if not keys_new.shape[2]: return replace(self, length=end)
-        return KVLayerCache(write_rows(self.keys, keys_new, start), write_rows(self.values, values_new, start), end)
+        return KVLayerCache(write_rows(self.keys, keys_new, start),
+                            write_rows(self.values, values_new, start), end)
 
     def check_room(self, n) -> None:
         """Raises: `ValueError` for more tokens than fit, where that is known."""
         check_fits(self.length, n, self.keys.shape[-2])
 
     def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple["KVLayerCache", KeysSeen]:
-        """With new tokens at the end, and what they may read; `mask` is over positions, and may be narrower than the cache."""
+        """With new tokens at the end, and what they may read; `mask` is over positions, and may be
+        narrower than the cache."""
         return _take_in(self, keys_new, values_new, mask, num_new)
 
     def at_layer(self, index) -> "LayerSlot":
@@ -186,14 +216,16 @@ class KVLayerCache(LayerCache):
 def widen_mask(
     mask: Bool[Array, "#b #h #q w"] | None, # Mask over the first `w` key positions
     seq_kv: int                             # Keys in the buffer
-) -> Bool[Array, "#b #h #q k"] | None:      # Mask over the buffer; True where the given one says nothing
+) -> Bool[Array, "#b #h #q k"] | None: # Mask over the buffer; True where the given one says nothing
     """Extend a mask to the length of a cache.
 
     Raises: `ValueError` if it is wider than the cache.
     """
     if mask is None or mask.shape[-1] == seq_kv: return mask
-    if mask.shape[-1] > seq_kv: raise ValueError(f"`mask` covers {mask.shape[-1]} keys, and the cache holds {seq_kv}")
-    return jnp.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, seq_kv - mask.shape[-1])], constant_values=True)
+    if mask.shape[-1] > seq_kv:
+        raise ValueError(f"`mask` covers {mask.shape[-1]} keys, and the cache holds {seq_kv}")
+    return jnp.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, seq_kv - mask.shape[-1])],
+                   constant_values=True)
 
 # %% ../../nbs/41_layers.cache.ipynb #init-layer-cache
 def check_sizes(
@@ -203,8 +235,10 @@ def check_sizes(
     """Raises: `ValueError` for a size below 1 or a dtype that is not floating point."""
     for name, size in sizes.items():
         if size < 1: raise ValueError(f"`{name}` must be at least 1, got {size}")
-    if not jnp.issubdtype(dtype, jnp.floating): raise ValueError(f"`dtype` must be floating point, got {jnp.dtype(dtype)}")
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"`dtype` must be floating point, got {jnp.dtype(dtype)}")
 
+# %% ../../nbs/41_layers.cache.ipynb #init-kv-layer-cache
 def init_kv_layer_cache(
     batch_size: int,                    # Sequences, `b`
     num_kv_heads: int,                  # Key/value heads, `g`
@@ -221,31 +255,37 @@ def init_kv_layer_cache(
     Raises: `ValueError` for a size below 1 or a dtype that is not floating point.
     """
     value_dim = head_dim if value_dim is None else value_dim
-    check_sizes(dtype, batch_size=batch_size, num_kv_heads=num_kv_heads, head_dim=head_dim, max_len=max_len, value_dim=value_dim)
-    keys, values = (jnp.zeros((batch_size, num_kv_heads, max_len, width), dtype) for width in (head_dim, value_dim))
+    check_sizes(dtype, batch_size=batch_size, num_kv_heads=num_kv_heads, head_dim=head_dim,
+                max_len=max_len, value_dim=value_dim)
+    keys, values = (jnp.zeros((batch_size, num_kv_heads, max_len, width), dtype)
+                    for width in (head_dim, value_dim))
     return KVLayerCache(keys, values, jnp.zeros((), jnp.int32))
 
 # %% ../../nbs/41_layers.cache.ipynb #write
 def write_rows(
     buffer: Float[Array, "*layers b g max_len d"], # Where to write
     new: Float[Array, "b g n d"],                  # Rows to write, `n <= max_len`
-    start: int | Int[Array, "*b"],                 # Where the first row goes, for all sequences or for each
-    layer: tuple[Int[Array, ""], ...] = ()         # Which layer's buffer, where those of a stack lie in one
-) -> Float[Array, "*layers b g max_len d"]:        # The buffer; rows outside it were dropped, no other row was moved
-    """Write rows at `start`: in place in a loop's carry, and never over rows that are not theirs."""
+    start: int | Int[Array, "*b"],         # Where the first row goes, for all sequences or for each
+    layer: tuple[Int[Array, ""], ...] = () # Which layer's buffer, where those of a stack lie in one
+) -> Float[Array, "*layers b g max_len d"]:        # The buffer, without rows outside it
+    """Write rows at `start`: in place in a loop's carry, and never over rows that are not
+    theirs."""
     new = new.astype(buffer.dtype)
     if jnp.ndim(start): return _scatter(buffer, new, start, layer)
     if isinstance(start, jax.core.Tracer) and not layer and 1 in buffer.shape[:2]:
         return lax.platform_dependent(buffer, new, start, cpu=_scatter, default=_write_slice)
     return _write_slice(buffer, new, start, layer)
 
+# %% ../../nbs/41_layers.cache.ipynb #write-slice
 def _write_slice(buffer, new, start, layer=()) -> Array:
     """Write the same place in all sequences, as a slice."""
     n, new, zero = new.shape[2], new.reshape(*(1 for _ in layer), *new.shape), np.int32(0)
     at = lambda row: (*layer, zero, zero, row, zero)
-    if not isinstance(start, jax.core.Tracer): return lax.dynamic_update_slice(buffer, new, at(np.int32(start)))
+    if not isinstance(start, jax.core.Tracer):
+        return lax.dynamic_update_slice(buffer, new, at(np.int32(start)))
     landing = jnp.clip(start, 0, buffer.shape[-2] - n).astype(jnp.int32)
-    source = jnp.arange(n, dtype=jnp.int32) - (start - landing)   # which new row belongs into each landing row
+    # which new row belongs into each landing row
+    source = jnp.arange(n, dtype=jnp.int32) - (start - landing)
     shifted = new if n == 1 else jnp.roll(new, start - landing, axis=-2)
     there = lax.dynamic_slice(buffer, at(landing), new.shape)
     mine = ((0 <= source) & (source < n))[:, None]
@@ -255,7 +295,7 @@ def _write_slice(buffer, new, start, layer=()) -> Array:
 def _scatter(
     buffer: Float[Array, "*layers b g max_len d"], # Where to write
     new: Float[Array, "b g n d"],                  # Rows to write
-    start: Int[Array, "*b"],                       # Where the first row goes, for all sequences or for each
+    start: Int[Array, "*b"],               # Where the first row goes, for all sequences or for each
     layer: tuple[Int[Array, ""], ...] = ()         # Which layer's buffer
 ) -> Float[Array, "*layers b g max_len d"]:        # The buffer; rows outside it went nowhere
     """Write rows by index."""
@@ -273,39 +313,10 @@ def _check_start(cache, start) -> None:
     shapes = {(), jnp.shape(cache.length)}
     if jnp.shape(start) not in shapes or not jnp.issubdtype(jnp.result_type(start), jnp.integer):
         found = f"shape {jnp.shape(start)} of {jnp.result_type(start)}"
-        raise ValueError(f"`start` must be one integer for all sequences, or with per_row() lengths one for each, got {found}")
-    if _known(start) and np.min(start, initial=0) < 0: raise ValueError(f"`start` must not be negative, got {start}")
-
-def update_kv_layer_cache(
-    cache: KVLayerCache,                      # Cache of the tokens so far
-    keys_new: Float[Array, "b g n d"],        # Keys of new tokens, rotated; cast to the cache's dtype
-    values_new: Float[Array, "b g n e"],      # Values of new tokens; cast to the cache's dtype
-    start: int | Int[Array, "*b"] | None = None, # Position of the first new token; `cache.length` when None
-    *,
-    num_new: Int[Array, " b"] | None = None   # How many of a row's `n` tokens are real, from the front; all when None
-) -> KVLayerCache:                            # With length `start + n`
-    """Write the keys and values of `n` tokens at positions `start ... start+n-1`.
-
-    A `start` before the length takes back the tokens from there on; one behind it counts positions that nothing was written to.
-    Outside `jit` this copies the buffers; inside, they are updated in place where they are donated or a loop's carry.
-
-    Raises: `ValueError` if shapes do not fit, or the tokens do not (`KV cache overflow: ...`) where `start` is concrete.
-    Under `jit`, tokens that do not fit are dropped, `overflowed` becomes true, and `checkify` reports it.
-    """
-    if not hasattr(cache, "written"):
-        raise ValueError(f"`cache` must be a KVLayerCache, got {type(cache).__name__}: use its take_in")
-    check_new(cache, keys_new, values_new)
-    n, start = keys_new.shape[2], cache.length if start is None else start
-    _check_start(cache, start)
-    first = jnp.asarray(start, jnp.int32)
-    if jnp.ndim(cache.length): first = jnp.broadcast_to(first, cache.length.shape)
-    end, real = grown(first, n, num_new), n if num_new is None else num_new
-    beyond = _known(start, real) and np.max(np.asarray(start) + np.asarray(real), initial=0) > cache.max_len
-    if beyond or num_new is None and n > cache.max_len:
-        raise ValueError(f"KV cache overflow: {n} tokens at position {start} do not fit into max_len={cache.max_len}")
-    report = f"KV cache overflow: {n} tokens at position {{first}} do not fit into max_len={cache.max_len}"
-    checkify.debug_check(jnp.all((first >= 0) & (end <= cache.max_len)), report, first=first)
-    return cache.written(keys_new, values_new, first if jnp.ndim(first) else start, end)
+        raise ValueError(f"`start` must be one integer for all sequences, or with per_row() "
+                         f"lengths one for each, got {found}")
+    if _known(start) and np.min(start, initial=0) < 0:
+        raise ValueError(f"`start` must not be negative, got {start}")
 
 # %% ../../nbs/41_layers.cache.ipynb #check-new
 def check_new(
@@ -315,25 +326,66 @@ def check_new(
 ) -> None:
     """Raises: `ValueError` for keys or values that do not fit a cache."""
     n = keys_new.shape[2] if jnp.ndim(keys_new) == 4 else 0
-    for name, new, buffer in (("keys_new", keys_new, cache.keys), ("values_new", values_new, cache.values)):
+    for name, new, buffer in (
+            ("keys_new", keys_new, cache.keys), ("values_new", values_new, cache.values)):
         want = (*buffer.shape[:2], n, buffer.shape[3])
         if jnp.shape(new) == want: continue
-        raise ValueError(f"`{name}` must have shape (batch, kv_heads, n, head_dim) = {want}, got {jnp.shape(new)}")
+        raise ValueError(f"`{name}` must have shape (batch, kv_heads, n, head_dim) = {want}, got "
+                         f"{jnp.shape(new)}")
 
 def _take_in(cache, keys_new, values_new, mask, num_new):
     """A buffer with new tokens at its end, and all of it to read."""
     new = update_kv_layer_cache(cache, keys_new, values_new, cache.length, num_new=num_new)
-    seen = KeysSeen(new.keys.astype(keys_new.dtype), new.values.astype(values_new.dtype), widen_mask(mask, new.max_len))
+    seen = KeysSeen(new.keys.astype(keys_new.dtype), new.values.astype(values_new.dtype),
+                    widen_mask(mask, new.max_len))
     return new, seen
+
+# %% ../../nbs/41_layers.cache.ipynb #update-kv
+def update_kv_layer_cache(
+    cache: KVLayerCache,                      # Cache of the tokens so far
+    keys_new: Float[Array, "b g n d"],      # Keys of new tokens, rotated; cast to the cache's dtype
+    values_new: Float[Array, "b g n e"],      # Values of new tokens; cast to the cache's dtype
+    start: int | Int[Array, "*b"] | None = None, # Where the first goes; `cache.length` when None
+    *,
+    num_new: Int[Array, " b"] | None = None   # How many tokens of each row are real, from the front
+) -> KVLayerCache:                            # With length `start + n`
+    """Write the keys and values of `n` tokens at positions `start ... start+n-1`.
+
+    A `start` before the length takes back the tokens from there on; one behind it counts positions
+    that nothing was written to. Outside `jit` this copies the buffers; inside, they are updated in
+    place where they are donated or a loop's carry.
+
+    Raises: `ValueError` if shapes do not fit, or the tokens do not (`KV cache overflow: ...`) where
+    `start` is concrete. Under `jit`, tokens that do not fit are dropped, `overflowed` becomes true.
+    """
+    if not hasattr(cache, "written"):
+        raise ValueError(f"`cache` must be a KVLayerCache, got {type(cache).__name__}: use its "
+                         f"take_in")
+    check_new(cache, keys_new, values_new)
+    n, start = keys_new.shape[2], cache.length if start is None else start
+    _check_start(cache, start)
+    first = jnp.asarray(start, jnp.int32)
+    if jnp.ndim(cache.length): first = jnp.broadcast_to(first, cache.length.shape)
+    end, real = grown(first, n, num_new), n if num_new is None else num_new
+    room = cache.max_len
+    report = f"KV cache overflow: {n} tokens at position {{first}} do not fit into "
+    beyond = _known(start, real) and np.max(np.asarray(start) + np.asarray(real), initial=0) > room
+    if beyond or num_new is None and n > room:
+        raise ValueError(report.format(first=start) + f"max_len={room}")
+    fits = jnp.all((first >= 0) & (end <= room))
+    checkify.debug_check(fits, report + f"max_len={room}", first=first)
+    return cache.written(keys_new, values_new, first if jnp.ndim(first) else start, end)
 
 # %% ../../nbs/41_layers.cache.ipynb #layer-slot
 @dataclass(frozen=True, eq=False)
 class LayerSlot(LayerCache):
-    """One layer's part of the caches of a stack, inside of the loop over its layers. Serves as a `KVLayerCache`."""
+    """One layer's part of the caches of a stack, inside of the loop over its layers. Serves as a
+    `KVLayerCache`."""
     whole: KVLayerCache    # Of all layers, its arrays with an axis of layers before the others
     index: Int[Array, ""]  # Which layer
 
-    def _part(self, x: Array) -> Array: return lax.dynamic_index_in_dim(x, self.index, 0, keepdims=False)
+    def _part(self, x: Array) -> Array:
+        return lax.dynamic_index_in_dim(x, self.index, 0, keepdims=False)
     @property
     def keys(self) -> Float[Array, "b g max_len d"]: return self._part(self.whole.keys)
     @property
@@ -345,8 +397,11 @@ class LayerSlot(LayerCache):
 
     def written(self, keys_new, values_new, start, end) -> "LayerSlot":
         """With new rows at `start`, and length `end`."""
-        (keys, values, length), at = (self.whole.keys, self.whole.values, self.whole.length), (self.index,)
-        if keys_new.shape[2]: keys, values = write_rows(keys, keys_new, start, at), write_rows(values, values_new, start, at)
+        (keys, values, length), at = (self.whole.keys, self.whole.values,
+                                      self.whole.length), (self.index,)
+        if keys_new.shape[2]:
+            keys, values = write_rows(keys, keys_new, start,
+                                      at), write_rows(values, values_new, start, at)
         return LayerSlot(KVLayerCache(keys, values, length.at[self.index].set(end)), self.index)
 
     def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple["LayerSlot", KeysSeen]:
@@ -357,7 +412,8 @@ class LayerSlot(LayerCache):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class StackedParts:
-    """What belongs to each layer of a stack whose kinds of layers take turns; counts, indexes and iterates like a tuple."""
+    """What belongs to each layer of a stack whose kinds of layers take turns; counts, indexes and
+    iterates like a tuple."""
     kinds: tuple # One tree per kind, its arrays with an axis of layers in front
     rest: tuple  # One tree per layer at the end that no longer fills a turn
 
@@ -365,11 +421,13 @@ class StackedParts:
     def of(cls, parts: Sequence, turn: int) -> "StackedParts":
         """From one tree per layer, `turn` kinds taking turns. Copies."""
         whole = len(parts) // turn * turn
-        stacked = tuple(jax.tree.map(lambda *x: jnp.stack(x), *parts[i:whole:turn]) for i in range(turn))
+        stacked = tuple(jax.tree.map(lambda *x: jnp.stack(x), *parts[i:whole:turn])
+                        for i in range(turn))
         return cls(stacked, tuple(parts[whole:]))
 
     @property
-    def turns(self) -> int: return jax.tree.leaves(self.kinds)[0].shape[0] # How often the kinds take turns
+    # How often the kinds take turns
+    def turns(self) -> int: return jax.tree.leaves(self.kinds)[0].shape[0]
     def __len__(self) -> int: return self.turns * len(self.kinds) + len(self.rest)
     def __iter__(self): return (self[i] for i in range(len(self)))
 
@@ -379,6 +437,7 @@ class StackedParts:
         if turn == self.turns: return self.rest[i - turn * len(self.kinds)]
         return jax.tree.map(lambda x: x[turn], self.kinds[kind])
 
+# %% ../../nbs/41_layers.cache.ipynb #stacked-of-caches
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class StackedCaches(StackedParts):
@@ -389,8 +448,10 @@ class StackedCaches(StackedParts):
     @property
     def overflowed(self) -> Bool[Array, ""]: # True once tokens did not fit
         """Whether any layer lost tokens, which only a traced call can do."""
-        return jnp.any(jnp.stack([jnp.any(c.overflowed) for c in (*self.kinds, *self.rest) if hasattr(c, "overflowed")]
-                                 or [jnp.zeros((), bool)]))
+        return jnp.any(
+            jnp.stack([jnp.any(c.overflowed) for c in (*self.kinds, *self.rest)
+                       if hasattr(c, "overflowed")]
+                      or [jnp.zeros((), bool)]))
 
     def check_room(self, n: int | Int[Array, " b"]) -> None:
         """Raises: `ValueError` for more tokens than fit, where that is known."""
@@ -403,29 +464,35 @@ def _each(caches: Caches, verb: str, *args) -> Caches:
     """Do the same to the cache of every layer."""
     def one(cache): return getattr(cache, verb)(*args)
     if not isinstance(caches, StackedCaches): return tuple(map(one, caches))
-    return StackedCaches(tuple(jax.vmap(one)(kind) for kind in caches.kinds), tuple(map(one, caches.rest)))
+    return StackedCaches(tuple(jax.vmap(one)(kind) for kind in caches.kinds),
+                         tuple(map(one, caches.rest)))
 
 def caches_length(caches: Caches) -> Int[Array, "*b"]: # Tokens so far, one number or one per row
     """How far a model has come."""
     return caches.length if isinstance(caches, StackedCaches) else caches[0].length
 
+# %% ../../nbs/41_layers.cache.ipynb #take-caches
 def take_caches(
     caches: Caches,             # Of a model
     rows: Int[Array, " n"]      # Rows, in this order
 ) -> Caches:                    # Their caches
-    """Reorder the rows of a model's caches, drop some, or have some twice: for beams, and for rows that have ended."""
+    """Reorder the rows of a model's caches, drop some, or have some twice: for beams, and for rows
+    that have ended."""
     return _each(caches, "take", rows)
 
+# %% ../../nbs/41_layers.cache.ipynb #rewind-caches
 def rewind_caches(
     caches: Caches,             # Of a model
     n: int | Int[Array, "*b"]   # Tokens to forget, of all rows or of each
 ) -> Caches:                    # Without them
     """Forget a model's last tokens, such as a guess that was rejected.
 
-    Raises: `ValueError` for more than there are, where that is known; `NotImplementedError` for sums, which cannot forget.
+    Raises: `ValueError` for more than there are, where that is known; `NotImplementedError` for
+    sums, which cannot forget.
     """
     return _each(caches, "rewind", n)
 
+# %% ../../nbs/41_layers.cache.ipynb #caches-per-row
 def caches_per_row(caches: Caches) -> Caches: # With a length for each row
     """Let the rows of a model's caches grow by different numbers."""
     return _each(caches, "per_row")
@@ -434,39 +501,48 @@ def caches_per_row(caches: Caches) -> Caches: # With a length for each row
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class LendingLayerCache(LayerCache):
-    """For one call: a layer's memory, or none, that notes what the layer read, for later layers to read too."""
-    inner: LayerCache | None      # The memory; None: the call's own keys and values are all there is
-    seen: KeysSeen | None = None  # What the layer read, once it did
+    """For one call: a layer's memory, or none, that notes what the layer read, for later layers to
+    read too."""
+    inner: LayerCache | None     # The memory; None: the call's own keys and values are all there is
+    seen: KeysSeen | None = None # What the layer read, once it did
 
     @property
-    def length(self): return None if self.inner is None else self.inner.length # Tokens so far; None without a memory
+    # Tokens so far; None without a memory
+    def length(self): return None if self.inner is None else self.inner.length
 
     def check_layer(self, window: int | None) -> None:
         """As the memory says."""
         if self.inner is not None: self.inner.check_layer(window)
 
-    def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple["LendingLayerCache", KeysSeen]:
+    def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple[
+        "LendingLayerCache", KeysSeen]:
         """As the memory does, and note it."""
         inner, seen = None, KeysSeen(keys_new, values_new, mask)
-        if self.inner is not None: inner, seen = self.inner.take_in(keys_new, values_new, mask, num_new)
+        if self.inner is not None:
+            inner, seen = self.inner.take_in(keys_new, values_new, mask, num_new)
         return LendingLayerCache(inner, seen), seen
 
+# %% ../../nbs/41_layers.cache.ipynb #borrowed
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class BorrowedLayerCache(LayerCache):
-    """The memory of a layer that reads an earlier layer's keys and values, under the mask of that layer's call."""
+    """The memory of a layer that reads an earlier layer's keys and values, under the mask of that
+    layer's call."""
     given: ClassVar[bool] = True
-    length: Int[Array, "*b"] | None # Tokens so far, one number per row between calls; the lender's in a call
+    length: Int[Array, "*b"] | None # Tokens so far of each row; in a call the lender's
     seen: KeysSeen | None = None    # What the earlier layer read; in a call
 
     def per_row(self) -> "BorrowedLayerCache":
         """Itself."""
         return self
 
-    def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple["BorrowedLayerCache", KeysSeen]:
-        """Nothing is taken in. Raises: `ValueError` outside of a model, which alone knows the earlier layer."""
-        if self.seen is None: raise ValueError("`kv_cache`: this layer reads an earlier layer's keys, and was called without: "
-                                               "call the model, or hand over BorrowedLayerCache(length, seen)")
+    def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple[
+        "BorrowedLayerCache", KeysSeen]:
+        """Nothing is taken in. Raises: `ValueError` outside of a model, which alone knows the
+        earlier layer."""
+        if self.seen is None: raise ValueError(
+            "`kv_cache`: this layer reads an earlier layer's keys, and was called without: "
+            "call the model, or hand over BorrowedLayerCache(length, seen)")
         return self, self.seen
 
 # %% ../../nbs/41_layers.cache.ipynb #check-layer-cache
@@ -474,7 +550,9 @@ def check_layer_cache(
     cache: LayerCache, # What a layer was given as its memory
     name: str          # The argument's name, for the message
 ) -> None:
-    """Raises: `ValueError` for anything but the cache of a layer, such as pages, which go into `attention_fn`."""
+    """Raises: `ValueError` for anything but the cache of a layer, such as pages, which go into
+    `attention_fn`."""
     if isinstance(cache, LayerCache): return
-    raise ValueError(f"`{name}` must be a KVLayerCache or another LayerCache, as init_decoder_kv_caches_from_config makes "
+    raise ValueError(f"`{name}` must be a KVLayerCache or another LayerCache, as "
+                     f"init_decoder_kv_caches_from_config makes "
                      f"them, got {type(cache).__name__}")

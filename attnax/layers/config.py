@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Literal, get_args
 
 from .positions import Alibi, Learned, Positions, Rope, Sinusoidal
 from .rope import RopeScaling
-from .specs import (
-    AttentionName, AttentionSpec, AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec, FfActivation, NormKind, NormSpec,
-    QKNorm, check_biases, check_choice, check_dtype, check_heads, check_rate)
+from attnax.layers.specs import (
+    AttentionName, AttentionSpec, AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec,
+    FfActivation, NormKind, NormSpec, QKNorm, check_biases, check_choice, check_dtype, check_heads,
+    check_rate)
 
 # %% ../../nbs/40_layers.config.ipynb #names
 PosEmbType = Literal["sinusoidal", "rope", "alibi", "learned", "none"]
@@ -27,12 +28,26 @@ Remat = Literal["nothing", "dots", "everything"]
 _CHOICES = {"ff_activation": FfActivation, "norm_type": NormKind, "pool": Pool, "remat": Remat}
 _MAY_BE_ZERO = {"pad_token_id", "num_token_types", "num_register_tokens"}
 _RATES = {"dropout_rate", "drop_path_rate", "router_jitter"}
-_POSITIVE = {"norm_eps", "attention_scale", "attention_softcap", "logit_softcap", "capacity_factor", "embed_scale"}
+_POSITIVE = {"norm_eps", "attention_scale", "attention_softcap", "logit_softcap", "capacity_factor",
+             "embed_scale"}
 
+def _check_field(config, f) -> None:
+    """Raises: `ValueError` for the value of one field."""
+    value = getattr(config, f.name)
+    if f.name in _CHOICES: check_choice(f.name, value, _CHOICES[f.name])
+    counts = f.type in (int, int | None) and f.name not in _MAY_BE_ZERO
+    if counts and value is not None and value < 1:
+        raise ValueError(f"`{f.name}` must be at least 1, got {value}")
+    if f.name in _RATES: check_rate(f.name, value)
+    if f.name in _POSITIVE and value is not None and not value > 0:
+        raise ValueError(f"`{f.name}` must be positive, got {value}")
+
+# %% ../../nbs/40_layers.config.ipynb #all-fields
 def check_fields(
-    config # A frozen dataclass of hyperparameters; `attention_type` becomes a member of the enum, dtypes become names
+    config # A frozen dataclass of hyperparameters
 ) -> int:  # The head width
-    """What holds for the fields of every model's config, each by itself.
+    """What holds for the fields of every model's config, each by itself; `attention_type` becomes a
+    member of the enum, dtypes become names.
 
     Raises: `ValueError` that names the field.
     """
@@ -40,30 +55,28 @@ def check_fields(
     put("attention_type", check_choice("attention_type", config.attention_type, AttentionType))
     put("compute_dtype", check_dtype("compute_dtype", config.compute_dtype, optional=True))
     put("param_dtype", check_dtype("param_dtype", config.param_dtype))
-    for f in fields(config):
-        value = getattr(config, f.name)
-        if f.name in _CHOICES: check_choice(f.name, value, _CHOICES[f.name])
-        if f.name == "ff_activation" and value.endswith("_tanh"): put(f.name, value.removesuffix("_tanh"))
-        if f.type in (int, int | None) and f.name not in _MAY_BE_ZERO and value is not None and value < 1:
-            raise ValueError(f"`{f.name}` must be at least 1, got {value}")
-        if f.name in _RATES: check_rate(f.name, value)
-        if f.name in _POSITIVE and value is not None and not value > 0:
-            raise ValueError(f"`{f.name}` must be positive, got {value}")
+    for f in fields(config): _check_field(config, f)
+    put("ff_activation", config.ff_activation.removesuffix("_tanh"))   # two names of one activation
     if config.qk_norm not in (True, False, *get_args(QKNorm)):
-        raise ValueError(f"`qk_norm` must be a bool or one of {', '.join(map(repr, get_args(QKNorm)))}, got {config.qk_norm!r}")
+        raise ValueError("`qk_norm` must be a bool or one of "
+                         f"{', '.join(map(repr, get_args(QKNorm)))}, got {config.qk_norm!r}")
     return check_heads(config.d_model, config.num_heads, config.num_kv_heads, config.head_dim)[1]
 
 # %% ../../nbs/40_layers.config.ipynb #check-per-layer
 def check_windows(
     attention_window: int | tuple[int | None, ...] | None, # One for all layers, or one per layer
     num_layers: int                                        # Layers
-) -> tuple[int | None, ...]:                               # The window of each layer; None: no window
-    """Settle the windows of a stack. Raises: `ValueError` for a window below 1, or a tuple of another length."""
-    each = attention_window if isinstance(attention_window, tuple) else (attention_window,) * num_layers
+) -> tuple[int | None, ...]:                             # The window of each layer; None: no window
+    """Settle the windows of a stack. Raises: `ValueError` for a window below 1, or a tuple of
+    another length."""
+    each = attention_window if isinstance(attention_window,
+                                          tuple) else (attention_window,) * num_layers
     if len(each) != num_layers:
-        raise ValueError(f"`attention_window` must be one window, or one for each of num_layers={num_layers}, got {len(each)}")
+        raise ValueError("`attention_window` must be one window, or one for each of "
+                         f"num_layers={num_layers}, got {len(each)}")
     for w in each:
-        if w is not None and w < 1: raise ValueError(f"`attention_window` must be at least 1, got {w}")
+        if w is not None and w < 1:
+            raise ValueError(f"`attention_window` must be at least 1, got {w}")
     return each
 
 # %% ../../nbs/40_layers.config.ipynb #repeating
@@ -71,24 +84,31 @@ def repeating(
     kinds: Sequence # One per layer
 ) -> int:           # After how many layers they begin again; all of them where they never do
     """Length of the shortest pattern that a stack repeats; at the end it may break off."""
-    return next(n for n in range(1, len(kinds) + 1) if all(a == b for a, b in zip(kinds, kinds[n:])))
+    return next(n for n in range(1, len(kinds) + 1) if all(a == b for a,
+                                                           b in zip(kinds, kinds[n:])))
 
 # %% ../../nbs/40_layers.config.ipynb #pattern
 class FrozenRecord(tuple):
-    """A few fields and their values: hashable, equal to any with the same ones, and to be read with `dict`."""
-    def __new__(cls, record: Mapping[str, Any]): return super().__new__(cls, sorted(dict(record).items()))
+    """A few fields and their values: hashable, equal to any with the same ones, and to be read with
+    `dict`."""
+    def __new__(cls, record: Mapping[str, Any]):
+        return super().__new__(cls, sorted(dict(record).items()))
     def __repr__(self) -> str: return f"dict({', '.join(f'{k}={v!r}' for k, v in self)})"
 
+# %% ../../nbs/40_layers.config.ipynb #check-pattern
 def check_pattern(
     pattern: Sequence[Mapping[str, Any]] | None, # A record for each layer of a turn
     own: Collection[str]                         # Fields that a layer may change
 ) -> tuple[FrozenRecord, ...] | None:            # The same, frozen
-    """Settle what layers change. Raises: `ValueError` for no record, or for a field that is not a layer's own."""
+    """Settle what layers change. Raises: `ValueError` for no record, or for a field that is not a
+    layer's own."""
     if pattern is None: return None
     if isinstance(pattern, Mapping) or not isinstance(pattern, Sequence) or not pattern:
-        raise ValueError(f"`layer_pattern` must be a sequence of records such as dict(attention_window=512), got {pattern!r}")
+        raise ValueError("`layer_pattern` must be a sequence of records such as "
+                         f"dict(attention_window=512), got {pattern!r}")
     for name in {name for record in pattern for name in dict(record)} - set(own):
-        raise ValueError(f"`layer_pattern` changes {name!r}, which is no field of a layer: {', '.join(sorted(own))}")
+        raise ValueError(f"`layer_pattern` changes {name!r}, which is no field of a layer: "
+                         f"{', '.join(sorted(own))}")
     return tuple(FrozenRecord(record) for record in pattern)
 
 # %% ../../nbs/40_layers.config.ipynb #sources
@@ -96,24 +116,34 @@ def _check_sources(specs: Sequence[BlockSpec], sources: Sequence[int | None]) ->
     """Raises: `ValueError` for a layer that reads keys which are not there, or not of its kind."""
     for i, source in enumerate(sources):
         if source is None: continue
-        if not 0 <= source < i: raise ValueError(f"`keys_from` of layer {i} must name an earlier layer, got layer {source}")
+        if not 0 <= source < i: raise ValueError(
+            f"`keys_from` of layer {i} must name an earlier layer, got layer {source}")
         mine, other = (specs[n].attention for n in (i, source))
-        if other.keys_given: raise ValueError(f"`keys_from` of layer {i} names layer {source}, which has no keys of its own")
+        if other.keys_given: raise ValueError(
+            f"`keys_from` of layer {i} names layer {source}, which has no keys of its own")
         if {mine.kernel, other.kernel} & {AttentionType.LINEAR, AttentionType.LITE}:
-            raise ValueError(f"`keys_from` of layer {i}: only softmax attention reads keys of another layer")
+            raise ValueError(f"`keys_from` of layer {i}: only softmax attention reads keys of "
+                             f"another "
+                             "layer")
         for name in ("num_kv_heads", "head_dim", "window", "chunk", "positions"):
-            if (a := getattr(mine, name)) != (b := getattr(other, name)): raise ValueError(
-                f"`keys_from` of layer {i} needs a layer of the same {name}: {a}, and layer {source} has {b}")
+            if (a := getattr(mine, name)) != (b := getattr(other, name)):
+                raise ValueError(
+                    f"`keys_from` of layer {i} needs a layer of the same {name}: {a}, and layer "
+                    f"{source} has {b}")
 
+# %% ../../nbs/40_layers.config.ipynb #sources-in-turn
 def sources_in_turn(
     sources: Sequence[int | None] | None, # By layer, whose keys it reads
     turn: int                             # Kinds of layers that take turns
 ) -> tuple[int | None, ...] | None:       # By kind, the kind in the same turn whose keys it reads
-    """The same for a loop over turns. Raises: `ValueError` for keys of another turn, or turns that differ."""
+    """The same for a loop over turns. Raises: `ValueError` for keys of another turn, or turns that
+    differ."""
     if sources is None: return None
     each = [None if s is None else s - i // turn * turn for i, s in enumerate(sources)]
-    if any(s is not None and s < 0 for s in each) or any(s != each[i % turn] for i, s in enumerate(each)): raise ValueError(
-        f"`scan_layers` needs layers whose `keys_from` lies in the same turn of {turn}, and alike in all turns, got {sources}")
+    outside = any(s is not None and s < 0 for s in each)
+    if outside or any(s != each[i % turn] for i, s in enumerate(each)): raise ValueError(
+        f"`scan_layers` needs layers whose `keys_from` lies in the same turn of {turn}, "
+        f"and alike in all turns, got {sources}")
     return tuple(each[:turn])
 
 # %% ../../nbs/40_layers.config.ipynb #layer-specs
@@ -128,25 +158,29 @@ class LayerSpecs:
         groups, width = check_heads(self.d_model, self.num_heads, self.num_kv_heads, self.head_dim)
         biases = check_biases(self.attention_bias, self.use_bias)
         return AttentionSpec(
-            num_heads=self.num_heads, num_kv_heads=groups, head_dim=width, bias=tuple(n for n, has in biases.items() if has),
-            causal=causal, window=self.attention_window, chunk=self.attention_chunk, scale=self.attention_scale,
-            softcap=self.attention_softcap, qk_norm="head" if self.qk_norm is True else self.qk_norm or None,
-            qk_norm_offset=self.qk_norm_offset, norm_eps=1e-6 if self.norm_eps is None else self.norm_eps,
-            sinks=self.attention_sinks, output_gate=self.output_gate, positions=self.positions, kernel=self.attention_type,
+            num_heads=self.num_heads, num_kv_heads=groups, head_dim=width,
+            bias=tuple(n for n, has in biases.items() if has), causal=causal,
+            window=self.attention_window, chunk=self.attention_chunk, scale=self.attention_scale,
+            softcap=self.attention_softcap, qk_norm="head" if self.qk_norm is True else self.qk_norm
+            or None, qk_norm_offset=self.qk_norm_offset,
+            norm_eps=1e-6 if self.norm_eps is None else self.norm_eps, sinks=self.attention_sinks,
+            output_gate=self.output_gate, positions=self.positions, kernel=self.attention_type,
             keys_given=self.keys_from is not None, block_size=self.attention_block_size,
             chunk_size=self.linear_attention_chunk_size, dropout_rate=self.dropout_rate)
 
     def feed_forward_spec(self) -> FeedForwardSpec | ExpertsSpec:
         """Describe the feed-forward, or the experts, of a layer whose fields these are."""
         if self.num_experts is None:
-            return FeedForwardSpec(d_ff=self.d_ff, activation=self.ff_activation, use_bias=self.use_bias)
+            return FeedForwardSpec(d_ff=self.d_ff, activation=self.ff_activation,
+                                   use_bias=self.use_bias)
         return ExpertsSpec(
-            num_experts=self.num_experts, d_ff=self.d_ff, activation=self.ff_activation, top_k=self.experts_top_k,
-            renormalize=self.renormalize_experts, router_jitter=self.router_jitter, capacity_factor=self.capacity_factor)
+            num_experts=self.num_experts, d_ff=self.d_ff, activation=self.ff_activation,
+            top_k=self.experts_top_k, renormalize=self.renormalize_experts,
+            router_jitter=self.router_jitter, capacity_factor=self.capacity_factor)
 
-# %% ../../nbs/40_layers.config.ipynb #config-specs
-class ConfigSpecs(LayerSpecs):
-    """From the fields of a config to its layers."""
+# %% ../../nbs/40_layers.config.ipynb #one-layer
+class _OneLayer(LayerSpecs):
+    """From the fields of a config to those of one layer."""
     layer_fields: ClassVar[frozenset[str]] = frozenset() # What else a layer may change
 
     @property
@@ -158,21 +192,26 @@ class ConfigSpecs(LayerSpecs):
         self,
         layer: int        # Which
     ) -> "ConfigSpecs":   # A config of the same kind, in which nothing differs from layer to layer
-        """The fields as one layer has them. Raises: `ValueError` for a field that no layer may change."""
-        own = {"attention_window": check_windows(self.attention_window, self.num_layers)[layer], "layer_pattern": None}
+        """The fields as one layer has them. Raises: `ValueError` for a field that no layer may
+        change."""
+        window = check_windows(self.attention_window, self.num_layers)[layer]
+        own = {"attention_window": window, "layer_pattern": None}
         if self.layer_pattern: own |= dict(self.layer_pattern[layer % len(self.layer_pattern)])
         keys_from = own.pop("keys_from", None)
         config = replace(self, scan_layers=False, **own)
         object.__setattr__(config, "keys_from", keys_from) # which is refused of a whole model
         return config
 
-    def key_sources(self) -> tuple[int | None, ...] | None: # By layer, None for one with keys of its own; None where all have
-        """Which earlier layer's keys and values each layer reads."""
+    def key_sources(self) -> tuple[int | None, ...] | None: # By layer; None for keys of its own
+        """Which earlier layer's keys and values each layer reads; None where all have their own."""
         turn = [dict(record).get("keys_from") for record in self.layer_pattern or ()]
         if turn.count(None) == len(turn): return None
         each = [turn[i % len(turn)] for i in range(self.num_layers)]
         return tuple(None if s is None else s + i if s < 0 else s for i, s in enumerate(each))
 
+# %% ../../nbs/40_layers.config.ipynb #config-specs
+class ConfigSpecs(_OneLayer):
+    """From the fields of a config to its layers."""
     def block_spec(
         self,
         layer: int = 0,       # Which block of the stack
@@ -180,71 +219,91 @@ class ConfigSpecs(LayerSpecs):
         causal: bool = False  # Whether a position sees only what came before
     ) -> BlockSpec:           # What that block is
         """Describe a block."""
-        c, norm = self.at_layer(layer), NormSpec(kind=self.norm_type, eps=self.norm_eps, scale_offset=self.norm_scale_offset)
-        order = ("both" if c.sandwich_norm else "output" if c.output_norm else "before") if c.use_pre_norm else "after"
+        c = self.at_layer(layer)
+        norm = NormSpec(kind=self.norm_type, eps=self.norm_eps, scale_offset=self.norm_scale_offset)
+        order = "both" if c.sandwich_norm else "output" if c.output_norm else "before"
+        if not c.use_pre_norm: order = "after"
         return BlockSpec(
-            d_model=c.d_model, attention=c.attention_spec(causal=causal), feed_forward=c.feed_forward_spec(), norm=norm,
-            norm_order=order, parallel=c.parallel_residual, layer_scale_init=c.layer_scale_init, dropout_rate=c.dropout_rate,
-            drop_path_rate=self.drop_path_rate * layer / max(self.num_layers - 1, 1), dtype=c.compute_dtype,
-            param_dtype=c.param_dtype)
+            d_model=c.d_model, attention=c.attention_spec(causal=causal),
+            feed_forward=c.feed_forward_spec(), norm=norm, norm_order=order,
+            parallel=c.parallel_residual, layer_scale_init=c.layer_scale_init,
+            dropout_rate=c.dropout_rate, drop_path_rate=self.drop_path_rate
+            * layer / max(self.num_layers - 1, 1), dtype=c.compute_dtype, param_dtype=c.param_dtype)
 
-# %% ../../nbs/40_layers.config.ipynb #config-checks
-_OF_THE_MODEL = {"d_model", "num_layers", "norm_type", "norm_eps", "norm_scale_offset", "layer_pattern", "dropout_rate",
-                 "drop_path_rate", "scan_layers", "remat", "compute_dtype", "param_dtype"}
-
-class ConfigChecks:
-    """What must hold between the fields of a config."""
-    def _check_blocks(self) -> None:
-        """Raises: `ValueError` for fields that do not go together, in any layer."""
-        if self.keys_from is not None: raise ValueError(
-            "`keys_from` says of one layer which earlier one it reads: put it into `layer_pattern`, got it for all layers")
-        head_dim = check_fields(self)
-        if self.num_experts is not None and self.experts_top_k > self.num_experts:
-            raise ValueError(f"`experts_top_k` must not exceed num_experts={self.num_experts}, got {self.experts_top_k}")
-        for name in ("sandwich_norm", "output_norm", "parallel_residual"):
-            if getattr(self, name) and not self.use_pre_norm: raise ValueError(f"`{name}` needs use_pre_norm=True, got False")
-        if self.output_norm and (self.sandwich_norm or self.parallel_residual):
-            raise ValueError("`output_norm` has no norm before a sub-layer, as sandwich_norm and parallel_residual have")
-        if self.norm_scale_offset and self.norm_type != "rms":
-            raise ValueError(f"`norm_scale_offset` belongs to norm_type='rms', got {self.norm_type!r}")
-        self._check_scores(head_dim); check_windows(self.attention_window, self.num_layers)
-        check_biases(self.attention_bias, self.use_bias)
-        own = {f.name for f in fields(BlocksConfig)} - _OF_THE_MODEL | self.layer_fields
-        object.__setattr__(self, "layer_pattern", check_pattern(self.layer_pattern, own))
-        if self.layer_pattern or self.scan_layers or isinstance(self.attention_window, tuple): self._check_layers()
-
+# %% ../../nbs/40_layers.config.ipynb #layer-checks
+class _LayerChecks:
+    """What must hold for the layers of a config, and for positions and scores."""
     def _check_layers(self) -> None:
-        """Raises: `ValueError` for a layer that cannot be, or layers that do not repeat where one loop is to run them."""
+        """Raises: `ValueError` for a layer that cannot be, or layers that do not repeat where one
+        loop is to run them."""
         specs = [self.block_spec(i) for i in range(self.num_layers)]
         if self.scan_layers and repeating(specs) == len(specs) > 1:
-            raise ValueError(f"`scan_layers` needs layers that repeat, and the {len(specs)} differ by `attention_window`, "
-                             "`layer_pattern` or `drop_path_rate`")
+            raise ValueError(f"`scan_layers` needs layers that repeat, and the {len(specs)} differ "
+                             f"by "
+                             "`attention_window`, `layer_pattern` or `drop_path_rate`")
         if (sources := self.key_sources()) is None: return
         _check_sources(specs, sources)
         if self.scan_layers: sources_in_turn(sources, repeating(specs))
 
     def _check_scores(self, head_dim: int) -> None:
-        """Raises: `ValueError` for what acts on scores where there are none, and for positions that do not fit."""
+        """Raises: `ValueError` for what acts on scores where there are none, and for positions that
+        do not fit."""
         self.positions.check(head_dim)
         if self.attention_type not in (AttentionType.LINEAR, AttentionType.LITE): return
         clash = f"and attention_type={self.attention_type.value!r} has none"
         if self.positions.score_mod(self.num_heads) is not None:
             raise ValueError(f"`pos_emb_type`={self.pos_emb_type!r} is a bias on scores, {clash}")
-        for name in ("attention_window", "attention_chunk", "attention_scale", "attention_softcap", "attention_sinks"):
-            if getattr(self, name) not in (None, False): raise ValueError(f"`{name}` acts on scores, {clash}")
+        for name in ("window", "chunk", "scale", "softcap", "sinks"):
+            if getattr(self, f"attention_{name}") not in (None, False):
+                raise ValueError(f"`attention_{name}` acts on scores, {clash}")
+
+# %% ../../nbs/40_layers.config.ipynb #config-checks
+_OF_THE_MODEL = {
+    "d_model", "num_layers", "norm_type", "norm_eps", "norm_scale_offset", "layer_pattern",
+    "dropout_rate", "drop_path_rate", "scan_layers", "remat", "compute_dtype", "param_dtype"}
+
+class ConfigChecks(_LayerChecks):
+    """What must hold between the fields of a config."""
+    def _check_blocks(self) -> None:
+        """Raises: `ValueError` for fields that do not go together, in any layer."""
+        if self.keys_from is not None:
+            raise ValueError(
+                "`keys_from` says of one layer which earlier one it reads: put it into "
+                "`layer_pattern`, got it for all layers")
+        head_dim = check_fields(self)
+        if self.num_experts is not None and self.experts_top_k > self.num_experts:
+            raise ValueError(f"`experts_top_k` must not exceed num_experts={self.num_experts}, got "
+                             f"{self.experts_top_k}")
+        for name in ("sandwich_norm", "output_norm", "parallel_residual"):
+            if getattr(self, name) and not self.use_pre_norm:
+                raise ValueError(f"`{name}` needs use_pre_norm=True, got False")
+        if self.output_norm and (self.sandwich_norm or self.parallel_residual):
+            raise ValueError("`output_norm` has no norm before a sub-layer, as sandwich_norm and "
+                             "parallel_residual have")
+        if self.norm_scale_offset and self.norm_type != "rms":
+            raise ValueError(f"`norm_scale_offset` belongs to norm_type='rms', got "
+                             f"{self.norm_type!r}")
+        self._check_scores(head_dim)
+        check_windows(self.attention_window, self.num_layers)
+        check_biases(self.attention_bias, self.use_bias)
+        own = {f.name for f in fields(BlocksConfig)} - _OF_THE_MODEL | self.layer_fields
+        object.__setattr__(self, "layer_pattern", check_pattern(self.layer_pattern, own))
+        differ = self.layer_pattern or isinstance(self.attention_window, tuple)
+        if differ or self.scan_layers: self._check_layers()
 
 # %% ../../nbs/40_layers.config.ipynb #run-config
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """How a model is run: its kernel, what it drops, how layers are stored and computed again, and in which dtypes."""
-    attention_type: AttentionType | AttentionName = AttentionType.STANDARD # Kernel; a string is accepted
+    """How a model is run: its kernel, what it drops, how layers are stored and recomputed, and in
+    which dtypes."""
+    attention_type: AttentionType | AttentionName = AttentionType.STANDARD # Or its name
     attention_block_size: int = 512              # Block size of the tiled kernels
     linear_attention_chunk_size: int = 64        # Chunk of linear attention
-    dropout_rate: float = 0.1                    # On embeddings, attention weights and the output of each sub-layer
-    drop_path_rate: float = 0.0                  # Stochastic depth of the last block; rises from 0 in the first
-    scan_layers: bool = False                    # Whether layers are stored stacked and run by one loop: compiles as one does
-    remat: Remat = "nothing"                     # What a backward pass computes again of a layer; "dots": all but products
-    compute_dtype: str | None = None             # Dtype of the computation, such as "bfloat16"; that of the parameters when None
+    dropout_rate: float = 0.1                    # On embeddings, attention weights and sub-layers
+    drop_path_rate: float = 0.0                 # Stochastic depth of the last block; 0 in the first
+    scan_layers: bool = False                    # Whether one loop runs all layers, stored stacked
+    remat: Remat = "nothing"                    # What of a layer is recomputed; "dots": no products
+    compute_dtype: str | None = None             # Of the computation; the parameters' when None
     param_dtype: str = "float32"                 # Dtype of the parameters
 
 # %% ../../nbs/40_layers.config.ipynb #blocks-config
@@ -258,68 +317,74 @@ class BlocksConfig(RunConfig, ConfigSpecs, ConfigChecks):
     num_kv_heads: int | None = None              # Key/value heads, `g`; `num_heads` when None
     head_dim: int | None = None                  # Head width, `d`; `d_model // num_heads` when None
     use_pre_norm: bool = True                    # Norm before each sub-layer, or after its residual
-    sandwich_norm: bool = False                  # Pre-norm only: a second norm after each sub-layer, before its residual
-    output_norm: bool = False                    # Norm of each sub-layer's output alone, before its residual
-    parallel_residual: bool = False              # Pre-norm only: attention and feed-forward side by side
+    sandwich_norm: bool = False                  # Pre-norm only: a second norm after each sub-layer
+    output_norm: bool = False           # Norm of each sub-layer's output alone, before its residual
+    parallel_residual: bool = False         # Pre-norm only: attention and feed-forward side by side
     norm_type: NormKind = "layer"                # LayerNorm or RMSNorm
     norm_eps: float | None = None                # Epsilon of the norms; 1e-6 when None
     norm_scale_offset: float = 0.0               # Added to the scales of RMSNorm
     ff_activation: FfActivation = "gelu"         # Activation, gated or not
     use_bias: bool = True                        # Biases in projections and feed-forwards
-    attention_bias: bool | tuple[str, ...] | None = None # Biases of attention: all, none, or "query" "key" "value" "output"
-    qk_norm: bool | QKNorm = False               # RMSNorm of queries and keys, per head; "full" width; "l2" without scales
+    attention_bias: bool | tuple[str, ...] | None = None # All, none, or by "query", "key", ...
+    qk_norm: bool | QKNorm = False               # Norm of queries and keys; True: per head
     qk_norm_offset: float = 0.0                  # Added to the scales of that norm
     attention_scale: float | None = None         # Factor on scores; 1/sqrt(head width) when None
     attention_softcap: float | None = None       # Bound on scores, by tanh
-    attention_window: int | tuple[int | None, ...] | None = None # Sliding window: keys on a side, or one such per layer
+    attention_window: int | tuple[int | None, ...] | None = None # Keys on a side
     attention_chunk: int | None = None           # Pieces of the sequence that see only themselves
-    attention_sinks: bool = False                # Whether each head has a learned logit whose value is 0
-    output_gate: bool = False                    # Whether attention is gated by a sigmoid of its input, per channel
-    layer_scale_init: float | None = None        # Learned factor per channel on each sub-layer, starting here; None: no factor
-    num_experts: int | None = None               # Experts in place of the feed-forward; None: one feed-forward
+    attention_sinks: bool = False           # Whether each head has a learned logit whose value is 0
+    output_gate: bool = False    # Whether attention is gated by a sigmoid of its input, per channel
+    layer_scale_init: float | None = None        # Learned factors on sub-layers, starting here
+    num_experts: int | None = None               # Experts in place of the feed-forward
     experts_top_k: int = 2                       # Experts per token
-    renormalize_experts: bool = True             # Whether the weights of a token's experts add up to one
+    renormalize_experts: bool = True        # Whether the weights of a token's experts add up to one
     router_jitter: float = 0.0                   # Noise on the router's input in training
-    capacity_factor: float | None = None         # Room of an expert in fair shares; None: no token is ever dropped
-    keys_from: int | None = None                 # In `layer_pattern`: earlier layer whose keys this one reads; -1: one before
-    layer_pattern: tuple[Mapping[str, Any], ...] | None = None # What layers change of these fields, in turns
+    capacity_factor: float | None = None         # Room of an expert; None: no token is dropped
+    keys_from: int | None = None                 # In `layer_pattern`: whose keys this layer reads
+    layer_pattern: tuple[Mapping[str, Any], ...] | None = None # What layers change
 
 # %% ../../nbs/40_layers.config.ipynb #transformer-config
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(BlocksConfig):
     """Hyperparameters of a transformer; checked on construction, immutable and hashable after.
 
-    Raises: `ValueError` that names the field, for a value out of range or a combination that cannot work.
+    Raises: `ValueError` that names the field, for a value out of range or a combination that cannot
+    work.
     """
     vocab_size: int                              # Number of token ids
     max_len: int = 512                           # Longest sequence
     kv_cache_max_len: int | None = None          # Length of KV caches; `max_len` when None
-    pad_token_id: int = 0                        # Id that fills up short sequences
-    pos_emb_type: PosEmbType | Positions = "sinusoidal" # How positions enter, by name or as an object
+    pad_token_id: int = 0                        # Id of padding
+    pos_emb_type: PosEmbType | Positions = "sinusoidal" # How positions enter, by name or as an
+                                                        # object
     rope_base: float = 10000.0                   # Base of the rotary frequencies
-    rope_dim: int | None = None                  # Channels of a head that are rotated; all of them when None
+    rope_dim: int | None = None         # Channels of a head that are rotated; all of them when None
     rope_scaling: RopeScaling | None = None      # Slower rotation for longer texts
-    rope_max_positions: int | None = None        # Positions of the rotary table; enough for `max_len` and the cache when None
+    rope_max_positions: int | None = None        # Of the rotary table; enough when None
     embed_scale: float | None = None             # Factor on token embeddings; 1 when None
     embed_norm: bool = False                     # Whether embeddings go through a norm
-    num_token_types: int = 0                     # Learned vectors for kinds of tokens, such as the two sentences of BERT
+    num_token_types: int = 0                     # Learned vectors for kinds of tokens, as in BERT
     final_norm: bool = True                      # Whether a norm follows the last block
-    tie_embeddings: bool = True                  # Whether a language-model head shares the token embedding
-    logit_softcap: float | None = None           # Bound on the logits of a language-model head, by tanh
+    tie_embeddings: bool = True           # Whether a language-model head shares the token embedding
+    logit_softcap: float | None = None       # Bound on the logits of a language-model head, by tanh
 
     layer_fields: ClassVar[frozenset[str]] = frozenset(
         {"pos_emb_type", "rope_base", "rope_dim", "rope_scaling", "rope_max_positions"})
 
     def __post_init__(self):
         """Check every field."""
-        if not isinstance(self.pos_emb_type, Positions): check_choice("pos_emb_type", self.pos_emb_type, PosEmbType)
+        if not isinstance(self.pos_emb_type, Positions):
+            check_choice("pos_emb_type", self.pos_emb_type, PosEmbType)
         self._check_blocks()
 
     @property
     def positions(self) -> Positions: # As an object
-        """How positions enter. Its job may be done at the embedding, in every layer, or by a mod."""
+        """How positions enter. Its job may be done at the embedding, in every layer, or by a
+        mod."""
         if isinstance(self.pos_emb_type, Positions): return self.pos_emb_type
         longest = max(self.max_len, self.kv_cache_max_len or 0, 8192)
         rope = Rope(base=self.rope_base, dim=self.rope_dim, scaling=self.rope_scaling,
                     max_positions=self.rope_max_positions or longest)
-        return dict(sinusoidal=Sinusoidal(), learned=Learned(), rope=rope, alibi=Alibi(), none=Positions())[self.pos_emb_type]
+        named = dict(sinusoidal=Sinusoidal(), learned=Learned(), rope=rope, alibi=Alibi(),
+                     none=Positions())
+        return named[self.pos_emb_type]

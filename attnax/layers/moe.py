@@ -33,20 +33,22 @@ def route_top_k(
 ) -> tuple[Float[Array, "t k"], Int[Array, "t k"]]: # Weights and experts, the best first
     """Choose each token's experts; on a tie, the lower number.
 
-    Raises: `ValueError` if `top_k` is not in 1 .. experts. Source: Shazeer et al. 2017, Outrageously Large Neural Networks.
+    Raises: `ValueError` if `top_k` is not in 1 .. experts. Source: Shazeer et al. 2017,
+    Outrageously Large Neural Networks.
     """
     if not 1 <= top_k <= logits.shape[-1]:
-        raise ValueError(f"`top_k` must lie in 1 .. {logits.shape[-1]}, the number of experts, got {top_k}")
+        raise ValueError(f"`top_k` must lie in 1 .. {logits.shape[-1]}, the number of experts, got "
+                         f"{top_k}")
     best, experts = lax.top_k(logits, top_k)
-    weights = jnp.exp(best - jax.nn.logsumexp(best if renormalize else logits, axis=-1, keepdims=True))
-    return weights, experts
+    over = best if renormalize else logits
+    return jnp.exp(best - jax.nn.logsumexp(over, axis=-1, keepdims=True)), experts
 
 # %% ../../nbs/34_layers.moe.ipynb #router-statistics
 def router_statistics(
     logits: Float[Array, "t experts"],       # Router scores of each token
     experts: Int[Array, "t k"],              # Experts chosen
     valid: Bool[Array, " t"] | None = None   # False at padding; `None`: all tokens count
-) -> dict[str, Float[Array, ""]]:            # `load_balance_loss` (1 when balanced) and `router_entropy` (nats)
+) -> dict[str, Float[Array, ""]]:            # `load_balance_loss` and `router_entropy`
     """Summarise a routing. Source: Fedus et al. 2021, Switch Transformers."""
     num, k = logits.shape[-1], experts.shape[-1]
     valid = jnp.ones(logits.shape[0], bool) if valid is None else valid
@@ -55,14 +57,16 @@ def router_statistics(
     p = jnp.where(valid[:, None], jnp.exp(log_p), 0.0)
     chosen = jnp.where(valid[:, None], experts, num)
     share = jnp.zeros(num, logits.dtype).at[chosen].add(1 / (k * count), mode="drop")
-    return {"load_balance_loss": num * (share * p.sum(0)).sum() / count, "router_entropy": -(p * log_p).sum() / count}
+    return {"load_balance_loss": num * (share * p.sum(0)).sum() / count,
+            "router_entropy": -(p * log_p).sum() / count}
 
 # %% ../../nbs/34_layers.moe.ipynb #sort-by-expert
 def sort_by_expert(
-    experts: Int[Array, "t k"],    # Expert of each choice; `num_experts` for nobody
+    experts: Int[Array, "t k"],    # Expert of each choice; `num_experts` for none
     num_experts: int               # Number of experts
-) -> tuple[Int[Array, " t*k"], Int[Array, " experts"], Int[Array, " experts"]]: # Assignments, sorted; each run's start and end
-    """Line up the assignments of each expert."""
+) -> tuple[Int[Array, " t*k"], Int[Array, " experts"], Int[Array, " experts"]]: # See below
+    """Line up the assignments of each expert: assignments sorted, each run's start, each run's
+    end."""
     flat = experts.T.reshape(-1)
     load = (flat[None] == jnp.arange(num_experts)[:, None]).sum(1, dtype=jnp.int32)
     ends = jnp.cumsum(load, dtype=jnp.int32)
@@ -77,6 +81,7 @@ class ExpertSpec(NamedTuple):
     block_sizes: tuple[int, ...] # Rows that one expert works on at a time, large first
     path: str                # "auto", "blocks" or "ragged"
 
+# %% ../../nbs/34_layers.moe.ipynb #hidden-rows
 def hidden_rows(
     spec: ExpertSpec,                   # Fixed settings
     inner: tuple[Float[Array, "... r ff"], ...], # Products with gate and up, or with up alone
@@ -87,15 +92,18 @@ def hidden_rows(
     hidden = resolve_activation(spec.ff_activation)[0](inner[0])
     if len(inner) == 2: hidden = hidden * inner[1]
     if key is None or not spec.dropout_rate: return hidden
-    draw = lambda i: jax.random.bernoulli(jax.random.fold_in(key, i), 1 - spec.dropout_rate, hidden.shape[-1:])
+    def draw(i):
+        return jax.random.bernoulli(jax.random.fold_in(key, i), 1 - spec.dropout_rate,
+                                    hidden.shape[-1:])
     keep = jax.vmap(draw)(ids.reshape(-1)).reshape(hidden.shape)
     return jnp.where(keep, hidden / (1 - spec.dropout_rate), 0)
 
+# %% ../../nbs/34_layers.moe.ipynb #rows-of-expert
 def expert_rows(
     spec: ExpertSpec,                 # Fixed settings
     x: Float[Array, "... r m"],       # Rows
     weight: Float[Array, "... r"],    # Router weight of each row
-    params: tuple[Array, ...],        # (gate, up, down), or (up, down) where the activation has no gate
+    params: tuple[Array, ...],    # (gate, up, down), or (up, down) where the activation has no gate
     ids: Int[Array, "... r"],         # Assignment of each row, for dropout
     key: Array | None,                # Key for dropout; `None`: no dropout
     dot: Any = jnp.matmul             # How rows meet parameters
@@ -117,13 +125,17 @@ def rows_or_zero(
 
 # %% ../../nbs/34_layers.moe.ipynb #each-block
 def each_block(
-    spec: ExpertSpec,              # Fixed settings
-    experts: Int[Array, "t k"],    # Expert of each choice; `num_experts` for nobody
-    num_experts: int,              # Number of experts
-    visit: Any,                    # `(expert, for_blocks, carry) -> carry`; `for_blocks(step, carry)` runs over its blocks
-    carry: Any                     # What the loops hand on
-) -> Any:                          # The last carry
-    """Visit every expert that has tokens; `step(assignments, tokens, carry)` sees one block, with `n` and `t` for no row."""
+    spec: ExpertSpec,           # Fixed settings
+    experts: Int[Array, "t k"], # Expert of each choice; `num_experts` for none
+    num_experts: int,           # Number of experts
+    visit: Any,                 # `(expert, for_blocks, carry) -> carry`; `for_blocks(step, carry)`
+                                # runs over its blocks
+    carry: Any                  # What the loops hand on
+) -> Any:                       # The last carry
+    """Visit every expert that has tokens.
+
+    `step(assignments, tokens, carry)` sees one block, with `n` and `t` for no row.
+    """
     order, starts, ends = sort_by_expert(experts, num_experts)
     t, n = experts.shape[0], experts.size
     order = jnp.pad(order, (0, max(spec.block_sizes)), constant_values=n)
@@ -139,7 +151,8 @@ def each_block(
                 return step(ids, jnp.where(ids < n, ids % t, t), carry)
             begin = starts[e]
             for size in spec.block_sizes:
-                spare = size - 1 if size == spec.block_sizes[-1] else 0  # only the smallest size takes a part of a block
+                # Only the smallest size takes a part of a block
+                spare = size - 1 if size == spec.block_sizes[-1] else 0
                 count = (ends[e] - begin + spare) // size
                 carry = lax.fori_loop(0, count, partial(block, size, begin), carry)
                 begin = begin + count * size
@@ -169,13 +182,17 @@ def expert_rows_backward(
     ids: Int[Array, " r"],            # Assignment of each row, for dropout
     key: Array | None,                # Key for dropout; `None`: no dropout
     dy: Float[Array, "r m"]           # Cotangent of the weighted results
-) -> tuple[Array, Array, tuple[Array, ...]]: # Of `x`, of `weight`, of `params` with the last one transposed; float32 or better
-    """Gradients of `expert_rows` for one expert; recomputes what is between the products."""
-    product = partial(lax.dot_general, preferred_element_type=jnp.promote_types(spec.dtype, jnp.float32))
-    dot, dot_t, t_dot = (partial(product, dimension_numbers=(((i,), (j,)), ((), ()))) for i, j in ((1, 0), (1, 1), (0, 0)))
+) -> tuple[Array, Array, tuple[Array, ...]]: # Of `x`, `weight` and `params`, the last transposed
+    """Gradients of `expert_rows` for one expert, in float32 or better; recomputes what is between
+    the products."""
+    wide = jnp.promote_types(spec.dtype, jnp.float32)
+    def product(i, j): return partial(lax.dot_general, dimension_numbers=(((i,), (j,)), ((), ())),
+                                      preferred_element_type=wide)
+    dot, dot_t, t_dot = product(1, 0), product(1, 1), product(0, 0)
     *into, down = (p.astype(spec.dtype) for p in params)
     x, dy = x.astype(spec.dtype), dy.astype(spec.dtype)
-    hidden, pull = jax.vjp(lambda *inner: hidden_rows(spec, inner, ids, key), *(dot(x, p) for p in into))
+    inner = [dot(x, p) for p in into]
+    hidden, pull = jax.vjp(lambda *inner: hidden_rows(spec, inner, ids, key), *inner)
     d_hidden = dot_t(dy, down)
     d_inner = [d.astype(spec.dtype) for d in pull(d_hidden * weight[:, None])]
     d_down_t = t_dot(dy, (hidden * weight[:, None]).astype(spec.dtype))
@@ -191,16 +208,18 @@ def blocks_backward(spec, x, weights, params, experts, key, dy):
         mine = tuple(lax.dynamic_index_in_dim(p, e, keepdims=False) for p in params)
         def step(ids, tokens, carry):
             dx, dw, dmine = carry
-            rows, weight, drows = rows_or_zero(x, tokens), rows_or_zero(flat, ids), rows_or_zero(dy, tokens)
+            rows, drows = rows_or_zero(x, tokens), rows_or_zero(dy, tokens)
+            weight = rows_or_zero(flat, ids)
             drows, dweight, dblock = expert_rows_backward(spec, rows, weight, mine, ids, key, drows)
             dmine = tuple(map(jnp.add, dmine, dblock))
-            return dx.at[tokens].add(drows, mode="drop"), dw.at[ids].set(dweight, mode="drop"), dmine
+            return dx.at[tokens].add(drows, mode="drop"), dw.at[ids].set(
+                dweight, mode="drop"), dmine
         none = [jnp.zeros(p.shape, dy.dtype) for p in (*mine[:-1], mine[-1].T)]
         dx, dw, (*dinto, ddown_t) = for_blocks(step, (dx, dw, tuple(vary_over(none, axes))))
         put = lambda d, v: lax.dynamic_update_index_in_dim(d, v.astype(d.dtype), e, 0)
         return dx, dw, tuple(map(put, dparams, (*dinto, ddown_t.T)))
-    zeros = vary_over((jnp.zeros(x.shape, dy.dtype), jnp.zeros_like(flat), tuple(map(jnp.zeros_like, params))), axes)
-    dx, dw, dparams = each_block(spec, experts, params[0].shape[0], visit, zeros)
+    zeros = jnp.zeros(x.shape, dy.dtype), jnp.zeros_like(flat), tuple(map(jnp.zeros_like, params))
+    dx, dw, dparams = each_block(spec, experts, params[0].shape[0], visit, vary_over(zeros, axes))
     return dx.astype(x.dtype), dw.reshape(weights.T.shape).T, dparams
 
 # %% ../../nbs/34_layers.moe.ipynb #ragged-forward
@@ -208,7 +227,7 @@ def ragged_forward(spec, x, weights, params, experts, key):
     """By ragged products: results (t, m) in float32 or better."""
     t, k = experts.shape
     order, starts, ends = sort_by_expert(experts, params[0].shape[0])
-    used = jnp.arange(t * k) < ends[-1]  # what a ragged product leaves in rows of no run is nobody's business
+    used = jnp.arange(t * k) < ends[-1]  # a ragged product leaves anything in rows of no run
     rows = jnp.where(used[:, None], x[order % t], 0)
     dot = partial(lax.ragged_dot, group_sizes=ends - starts)
     y = expert_rows(spec, rows, weights.T.reshape(-1)[order], params, order, key, dot)
@@ -217,17 +236,20 @@ def ragged_forward(spec, x, weights, params, experts, key):
 
 # %% ../../nbs/34_layers.moe.ipynb #ragged-backward
 def ragged_backward(spec, x, weights, params, experts, key, dy):
-    """By ragged products: gradients of `x`, `weights` and `params`. It recomputes, as the blocks do, so both keep only inputs."""
-    _, pull = jax.vjp(lambda x, weights, params: ragged_forward(spec, x, weights, params, experts, key), x, weights, params)
-    return pull(dy)
+    """By ragged products: gradients of `x`, `weights` and `params`. It recomputes, as the blocks
+    do, so both keep only inputs."""
+    def forward(x, weights, params): return ragged_forward(spec, x, weights, params, experts, key)
+    return jax.vjp(forward, x, weights, params)[1](dy)
 
 # %% ../../nbs/34_layers.moe.ipynb #dropless-rule
 def by_platform(spec, blocks, ragged, *args):
-    """Run the path that `spec` names, or that the platform wants; under `vmap` one example after the other."""
+    """Run the path that `spec` names, or that the platform wants; under `vmap` one example after
+    the other."""
     paths = {"blocks": partial(blocks, spec), "ragged": partial(ragged, spec)}
-    either = lambda *args: lax.platform_dependent(*args, cpu=paths["blocks"], default=paths["ragged"])
+    either = partial(lax.platform_dependent, cpu=paths["blocks"], default=paths["ragged"])
     return jax.custom_batching.sequential_vmap(paths.get(spec.path, either))(*args)
 
+# %% ../../nbs/34_layers.moe.ipynb #rule
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def dropless_rule(spec, x, weights, params, experts, key):
     """Dropless dispatch with a backward pass of its own."""
@@ -235,123 +257,156 @@ def dropless_rule(spec, x, weights, params, experts, key):
 
 dropless_rule.defvjp(
     lambda spec, *args: (dropless_rule(spec, *args), args),
-    lambda spec, args, dy: (*by_platform(spec, blocks_backward, ragged_backward, *args, dy), None, None))
+    lambda spec, args, dy: (*by_platform(spec, blocks_backward, ragged_backward, *args, dy), None,
+                            None))
 
-dropless_jitted = jax.jit(dropless_rule, static_argnums=0)  # so that eager calls compile once per shape
+dropless_jitted = jax.jit(dropless_rule, static_argnums=0) # so that eager calls compile once per
+                                                           # shape
 
 # %% ../../nbs/34_layers.moe.ipynb #dropless-experts
 def expert_blocks(
     num_assignments: int,      # Tokens times `top_k`
     num_experts: int           # Number of experts
 ) -> tuple[int, ...]:          # Rows of a block: one size, or a large and a small one
-    """Block sizes for a load: half a fair share, a power of two within 8 .. 256; from 32 on also a quarter of it."""
+    """Block sizes for a load: half a fair share, a power of two within 8 .. 256; from 32 on also a
+    quarter of it."""
     if not isinstance(num_assignments, int): return 128, 32   # without a number, as in an export
     half = num_assignments // num_experts // 2
     large = min(256, max(8, 1 << max(0, half.bit_length() - 1)))
     return (large, large // 4) if large >= 32 else (large,)
 
+# %% ../../nbs/34_layers.moe.ipynb #check-experts
+def _check_experts(params, ff_activation: str, block_size: int | None, path: str) -> None:
+    """Raises: `ValueError`, as `dropless_experts` does."""
+    if path not in ("auto", "blocks", "ragged"):
+        raise ValueError(f"`path` must be 'auto', 'blocks' or 'ragged', got {path!r}")
+    if len(params) != 2 + resolve_activation(ff_activation)[1]:
+        raise ValueError("`params` must be (gate, up, down) for a gated activation, else (up, "
+                         "down), "
+                         f"got {len(params)} for {ff_activation!r}")
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"`block_size` must be at least 1, got {block_size}")
+
+# %% ../../nbs/34_layers.moe.ipynb #dropless
 def dropless_experts(
     x: Float[Array, "t m"],               # Tokens
     weights: Float[Array, "t k"],         # Weight of each choice
-    experts: Int[Array, "t k"],           # Expert of each choice, all different in a row; the number of experts for nobody
-    params: tuple[Array, ...],            # (gate, up, down), or (up, down): (experts, m, ff), (experts, m, ff), (experts, ff, m)
+    experts: Int[Array, "t k"],           # Expert of each choice; the number of experts for none
+    params: tuple[Array, ...],            # (gate, up, down), or (up, down), experts first
     *,
     ff_activation: str = "swiglu",        # A key of `ff_activations`
-    dtype: DTypeLike | None = None,       # Dtype of the products; the wider of tokens and parameters when `None`
+    dtype: DTypeLike | None = None,                    # Of the products; the wider of tokens' and
+                                                       # parameters' when `None`
     dropout_rate: float = 0.0,            # Share of the hidden activations to drop
     dropout_rng: Array | None = None,     # Key for dropout; `None`: no dropout
     block_size: int | None = None,        # Rows at a time; `None`: see `expert_blocks`
-    path: Literal["auto", "blocks", "ragged"] = "auto" # "auto": blocks on CPU, ragged products elsewhere
+    path: Literal["auto", "blocks", "ragged"] = "auto" # "auto": blocks on CPU, ragged products
+                                                       # elsewhere
 ) -> Float[Array, "t m"]:                 # Weighted sum of each token's experts, in `dtype`
-    """Send tokens to their experts and add up what comes back. Every choice counts, however uneven the load.
+    """Send tokens to their experts and add up what comes back: every choice, however uneven the
+    load.
 
-    Memory beside inputs and result grows with tokens, not with tokens times experts. Experts without a token are not
-    read. Reverse mode only. Raises: `ValueError` for an unknown activation or path, a wrong number of parameters or a
-    block below 1. Source: Gale et al. 2022, MegaBlocks.
+    Gate and up have shape (experts, m, ff), down (experts, ff, m); experts of a token differ.
+    Memory beside inputs and result grows with tokens, not with tokens times experts. Experts
+    without a token are not read. Reverse mode only.
+
+    Raises: `ValueError` for an unknown activation or path, a wrong number of parameters or a block
+    below 1. Source: Gale et al. 2022, MegaBlocks.
     """
     n, num = experts.size, params[0].shape[0]
-    if path not in ("auto", "blocks", "ragged"): raise ValueError(f"`path` must be 'auto', 'blocks' or 'ragged', got {path!r}")
-    if len(params) != 2 + resolve_activation(ff_activation)[1]:
-        raise ValueError("`params` must be (gate, up, down) for a gated activation, else (up, down), "
-                         f"got {len(params)} for {ff_activation!r}")
-    if block_size is not None and block_size < 1: raise ValueError(f"`block_size` must be at least 1, got {block_size}")
+    _check_experts(params, ff_activation, block_size, path)
     dtype = jnp.dtype(jnp.result_type(x, *params) if dtype is None else dtype)
     if n == 0: return jnp.zeros(x.shape, dtype)
-    spec = ExpertSpec(ff_activation, dtype, float(dropout_rate), (block_size,) if block_size else expert_blocks(n, num), path)
-    args = x, weights.astype(jnp.promote_types(dtype, jnp.float32)), tuple(params), experts, dropout_rng
-    # Inside `shard_map` all inputs vary before our own derivative begins: what is shared gets the sum of its gradients outside
+    sizes = (block_size,) if block_size else expert_blocks(n, num)
+    spec = ExpertSpec(ff_activation, dtype, float(dropout_rate), sizes, path)
+    wide = weights.astype(jnp.promote_types(dtype, jnp.float32))
+    args = x, wide, tuple(params), experts, dropout_rng
+    # Inside `shard_map` all inputs vary before our own derivative begins: what is shared gets the
+    # sum of its gradients outside
     return dropless_jitted(spec, *vary_over(args, mesh_axes(args))).astype(dtype)
 
 # %% ../../nbs/34_layers.moe.ipynb #capacity-experts
 def capacity_experts(
     x: Float[Array, "t m"],               # Tokens
     weights: Float[Array, "t k"],         # Weight of each choice
-    experts: Int[Array, "t k"],           # Expert of each choice; the number of experts for nobody
+    experts: Int[Array, "t k"],           # Expert of each choice; the number of experts for none
     params: tuple[Array, ...],            # As in `dropless_experts`
     *,
     capacity: int,                        # Tokens that each expert has room for
     ff_activation: str = "swiglu",        # A key of `ff_activations`
-    dtype: DTypeLike | None = None,       # Dtype of the products; the wider of tokens and parameters when `None`
+    dtype: DTypeLike | None = None,              # Of the products; the wider of tokens' and
+                                                 # parameters' when `None`
     dropout_rate: float = 0.0,            # Share of the hidden activations to drop
     dropout_rng: Array | None = None      # Key for dropout; `None`: no dropout
-) -> tuple[Float[Array, "t m"], Int[Array, ""]]: # Weighted sum of what had room, and how many choices had none
+) -> tuple[Float[Array, "t m"], Int[Array, ""]]: # Weighted sum of what had room; choices that had
+                                                 # none
     """Send tokens to experts with limited room. Source: Lepikhin et al. 2020, GShard.
 
     Raises: `ValueError` if `capacity` < 1.
     """
     if capacity < 1: raise ValueError(f"`capacity` must be at least 1, got {capacity}")
-    t, n, dtype = x.shape[0], experts.size, jnp.dtype(jnp.result_type(x, *params) if dtype is None else dtype)
+    t, n = x.shape[0], experts.size
+    dtype = jnp.dtype(jnp.result_type(x, *params) if dtype is None else dtype)
     order, starts, ends = sort_by_expert(experts, params[0].shape[0])
     slots = starts[:, None] + jnp.arange(capacity)[None]
     ids = jnp.where(slots < ends[:, None], order.at[slots].get(mode="fill", fill_value=n), n)
     tokens = jnp.where(ids < n, ids % t, t)
     spec = ExpertSpec(ff_activation, dtype, float(dropout_rate), (), "batched")
     flat = weights.T.reshape(-1).astype(jnp.promote_types(dtype, jnp.float32))
-    y = expert_rows(spec, rows_or_zero(x, tokens), rows_or_zero(flat, ids), params, ids, dropout_rng)
+    rows, weight = rows_or_zero(x, tokens), rows_or_zero(flat, ids)
+    y = expert_rows(spec, rows, weight, params, ids, dropout_rng)
     out = jnp.zeros(x.shape, y.dtype).at[tokens].add(y, mode="drop")
     return out.astype(dtype), jnp.maximum(ends - starts - capacity, 0).sum()
 
-# %% ../../nbs/34_layers.moe.ipynb #mixture-of-experts
-class MixtureOfExperts(nnx.Module):
-    """A feed-forward layer of many experts, `top_k` of which each token uses.
+# %% ../../nbs/34_layers.moe.ipynb #check-mixture
+def _check_mixture(d_model, d_ff, num_experts, top_k, capacity_factor, dispatch, **rates) -> None:
+    """Raises: `ValueError`, as the layer does."""
+    if min(d_model, d_ff, num_experts) < 1:
+        raise ValueError("`d_model`, `d_ff` and `num_experts` must be at least 1, "
+                         f"got {d_model}, {d_ff} and {num_experts}")
+    if not 1 <= top_k <= num_experts:
+        raise ValueError(f"`top_k` must lie in 1 .. {num_experts}, the number of experts, got "
+                         f"{top_k}")
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise ValueError(f"`{name}` must be at least 0 and below 1, got {rate}")
+    if not capacity_factor > 0:
+        raise ValueError(f"`capacity_factor` must be positive, got {capacity_factor}")
+    if dispatch not in ("dropless", "capacity"):
+        raise ValueError(f"`dispatch` must be 'dropless' or 'capacity', got {dispatch!r}")
 
-    Raises: `ValueError` if a size is below 1, `top_k` is not in 1 .. `num_experts`, a rate is not in [0, 1), the capacity
-    factor is not positive, or the activation or dispatch unknown.
-    """
+# %% ../../nbs/34_layers.moe.ipynb #make-mixture
+class _MadeMixture(nnx.Module):
+    """The parameters and settings of a mixture."""
     def __init__(
         self,
-        rngs: nnx.Rngs,                         # Source of the initial values, of dropout and of jitter
+        rngs: nnx.Rngs,                     # Source of the initial values, of dropout and of jitter
         *,
         d_model: int,                           # Width of input and output, `m`
         d_ff: int,                              # Width inside an expert
         num_experts: int,                       # Number of experts
         top_k: int = 2,                         # Experts per token
-        dropout_rate: float = 0.0,              # Share of the hidden activations to drop in training
+        dropout_rate: float = 0.0,             # Share of the hidden activations to drop in training
         ff_activation: str = "swiglu",          # A key of `ff_activations`
         router_jitter: float = 0.0,             # Noise on the router's input in training
-        capacity_factor: float = 1.25,          # Room of an expert in fair shares; only `dispatch="capacity"` has a limit
-        dispatch: Literal["dropless", "capacity"] = "dropless", # Whether tokens wait or are dropped where many want the same
-        renormalize: bool = True,               # Whether the weights of a token add up to one; False for `top_k=1`
+        capacity_factor: float = 1.25,          # Room of an expert in fair shares, with a limit
+        dispatch: Literal["dropless", "capacity"] = "dropless", # No drops, or a limit
+        renormalize: bool = True,               # Whether a token's weights add up to one
         block_size: int | None = None,          # Rows at a time, as in `dropless_experts`
-        dtype: DTypeLike | None = None,         # Dtype of the experts' products; the wider of input and parameters when `None`
+        dtype: DTypeLike | None = None,         # Of the products; the wider one when `None`
         param_dtype: DTypeLike = jnp.float32    # Dtype of the parameters
     ):
         check_rngs(rngs)
-        if min(d_model, d_ff, num_experts) < 1:
-            raise ValueError(f"`d_model`, `d_ff` and `num_experts` must be at least 1, got {d_model}, {d_ff} and {num_experts}")
-        if not 1 <= top_k <= num_experts:
-            raise ValueError(f"`top_k` must lie in 1 .. {num_experts}, the number of experts, got {top_k}")
-        for name, rate in (("dropout_rate", dropout_rate), ("router_jitter", router_jitter)):
-            if not 0 <= rate < 1: raise ValueError(f"`{name}` must be at least 0 and below 1, got {rate}")
-        if not capacity_factor > 0: raise ValueError(f"`capacity_factor` must be positive, got {capacity_factor}")
-        if dispatch not in ("dropless", "capacity"):
-            raise ValueError(f"`dispatch` must be 'dropless' or 'capacity', got {dispatch!r}")
+        _check_mixture(d_model, d_ff, num_experts, top_k, capacity_factor, dispatch,
+                       dropout_rate=dropout_rate, router_jitter=router_jitter)
         init = nnx.initializers.lecun_normal(in_axis=-2, out_axis=-1, batch_axis=0)
         make = lambda *shape: nnx.Param(init(rngs.params(), (num_experts, *shape), param_dtype))
-        self.router = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (d_model, num_experts), param_dtype))
+        draw = nnx.initializers.normal(0.02)
+        self.router = nnx.Param(draw(rngs.params(), (d_model, num_experts), param_dtype))
         if resolve_activation(ff_activation)[1]: self.gate_proj = make(d_model, d_ff)
         self.up_proj, self.down_proj = make(d_model, d_ff), make(d_ff, d_model)
-        self.num_experts, self.top_k, self.dropout_rate, self.ff_activation = num_experts, top_k, dropout_rate, ff_activation
+        self.num_experts, self.top_k, self.ff_activation = num_experts, top_k, ff_activation
+        self.dropout_rate = dropout_rate
         self.router_jitter, self.renormalize, self.dtype = router_jitter, renormalize, dtype
         self.dispatch, self.capacity_factor, self.block_size = dispatch, capacity_factor, block_size
         self.deterministic = False  # `train()` and `eval()` set it
@@ -359,38 +414,15 @@ class MixtureOfExperts(nnx.Module):
         noisy = dropout_rate or router_jitter
         self.rngs = dropout_rngs(rngs, noisy).dropout.fork() if noisy else None
 
-    def route(
-        self,
-        x: Float[Array, "t m"],           # Tokens
-        jitter_rng: Array | None = None   # Key for jitter; `None`: no jitter
-    ) -> tuple[Float[Array, "t experts"], Float[Array, "t k"], Int[Array, "t k"]]: # Scores, weights and experts
-        """Score the experts and choose, in float32 or better."""
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        if jitter_rng is not None:
-            x = x * jax.random.uniform(jitter_rng, x.shape, x.dtype, 1 - self.router_jitter, 1 + self.router_jitter)
-        logits = jnp.matmul(x, self.router[...].astype(x.dtype), precision=lax.Precision.HIGHEST)
-        return logits, *route_top_k(logits, self.top_k, renormalize=self.renormalize)
-
-    def __call__(
-        self,
-        x: Float[Array, "*b m"],                         # Hidden states
-        *,
-        deterministic: bool | None = None,               # True: no dropout, no jitter; `None`: as `train()` or `eval()` last said
-        padding_mask: Bool[Array, "*b"] | None = None    # True at real tokens
-    ) -> tuple[Float[Array, "*b m"], dict[str, Float[Array, ""]]]: # New hidden states and three numbers
-        """Apply to every token its experts; beside the result `load_balance_loss`, `router_entropy` and `dropped_fraction`.
-
-        Raises: `ValueError` if the width of `x` is wrong, or the mask is not boolean of shape `x.shape[:-1]`.
-        """
-        tokens, valid = self.flat_tokens(x, padding_mask)
-        tokens, weights, experts, aux = self.choices(tokens, valid, deterministic)
-        y, aux["dropped_fraction"] = self.dispatched(tokens, weights, experts, self.noise(self.dropout_rate, deterministic))
-        return y.reshape(x.shape), aux
-
+# %% ../../nbs/34_layers.moe.ipynb #mixture-choices
+class _Routed(_MadeMixture):
+    """From hidden states to choices."""
     def flat_tokens(self, x, padding_mask):
-        """Tokens in a row, and which of them are real; `None`: all. Raises: `ValueError`, as a call does."""
+        """Tokens in a row, and which of them are real; `None`: all. Raises: `ValueError`, as a call
+        does."""
         m = self.router.shape[0]
-        if x.ndim < 1 or x.shape[-1] != m: raise ValueError(f"`x` must have width {m}, got shape {x.shape}")
+        if x.ndim < 1 or x.shape[-1] != m:
+            raise ValueError(f"`x` must have width {m}, got shape {x.shape}")
         if padding_mask is None: return x.reshape(-1, m), None
         if padding_mask.shape != x.shape[:-1] or padding_mask.dtype != bool:
             raise ValueError(f"`padding_mask` must be boolean of shape {x.shape[:-1]}, "
@@ -399,64 +431,124 @@ class MixtureOfExperts(nnx.Module):
 
     def noise(self, rate, deterministic):
         """A key where there is noise to draw, else `None`."""
-        return None if (self.deterministic if deterministic is None else deterministic) or not rate else self.rngs()
+        if deterministic is None: deterministic = self.deterministic
+        return None if deterministic or not rate else self.rngs()
+
+    def route(
+        self,
+        x: Float[Array, "t m"],           # Tokens
+        jitter_rng: Array | None = None   # Key for jitter; `None`: no jitter
+    ) -> tuple[Float[Array, "t experts"], Float[Array, "t k"], Int[Array, "t k"]]: # See below
+        """Score the experts and choose, in float32 or better: scores, weights and experts."""
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if jitter_rng is not None:
+            least, most = 1 - self.router_jitter, 1 + self.router_jitter
+            x = x * jax.random.uniform(jitter_rng, x.shape, x.dtype, least, most)
+        logits = jnp.matmul(x, self.router[...].astype(x.dtype), precision=lax.Precision.HIGHEST)
+        return logits, *route_top_k(logits, self.top_k, renormalize=self.renormalize)
 
     def choices(self, tokens, valid, deterministic):
-        """Tokens without what stands in padding, weights, experts with nobody for padding, and the statistics."""
+        """Tokens, zero in padding; weights; experts, none for padding; and the statistics."""
         if valid is not None: tokens = jnp.where(valid[:, None], tokens, 0)
         logits, weights, experts = self.route(tokens, self.noise(self.router_jitter, deterministic))
         aux = router_statistics(logits, experts, valid)
         if valid is not None: experts = jnp.where(valid[:, None], experts, self.num_experts)
         return tokens, weights, experts, aux
 
+# %% ../../nbs/34_layers.moe.ipynb #mixture-dispatched
+class _Dispatched(_Routed):
+    """From choices to results."""
     def dispatched(
         self,
         x: Float[Array, "t m"],           # Tokens
         weights: Float[Array, "t k"],     # Weight of each choice
-        experts: Int[Array, "t k"],       # Expert of each choice; `num_experts` for nobody
+        experts: Int[Array, "t k"],       # Expert of each choice; `num_experts` for none
         dropout_rng: Array | None         # Key for dropout; `None`: no dropout
-    ) -> tuple[Float[Array, "t m"], Float[Array, ""]]: # Results, and the share of all choices that was dropped
+    ) -> tuple[Float[Array, "t m"], Float[Array, ""]]: # Results, and the share of dropped choices
         """Send tokens to experts, the way the layer was told to."""
-        params = tuple(getattr(self, n)[...] for n in ("gate_proj", "up_proj", "down_proj") if hasattr(self, n))
+        names = [n for n in ("gate_proj", "up_proj", "down_proj") if hasattr(self, n)]
+        params = tuple(getattr(self, n)[...] for n in names)
         settings = dict(ff_activation=self.ff_activation, dtype=self.dtype,
                         dropout_rate=self.dropout_rate, dropout_rng=dropout_rng)
         if self.dispatch == "dropless" or experts.size == 0:
-            y = dropless_experts(x, weights, experts, params, block_size=self.block_size, **settings)
+            y = dropless_experts(x, weights, experts, params, block_size=self.block_size,
+                                 **settings)
             return y, jnp.zeros((), weights.dtype)
         room = -int(-self.capacity_factor * experts.size // self.num_experts)
-        y, dropped = capacity_experts(x, weights, experts, params, capacity=min(x.shape[0], room), **settings)
-        return y, dropped.astype(weights.dtype) / jnp.maximum((experts < self.num_experts).sum(), 1).astype(weights.dtype)
+        room = min(x.shape[0], room)
+        y, dropped = capacity_experts(x, weights, experts, params, capacity=room, **settings)
+        count = jnp.maximum((experts < self.num_experts).sum(), 1)
+        return y, dropped.astype(weights.dtype) / count.astype(weights.dtype)
+
+# %% ../../nbs/34_layers.moe.ipynb #mixture-of-experts
+class MixtureOfExperts(_Dispatched):
+    """A feed-forward layer of many experts, `top_k` of which each token uses.
+
+    Raises: `ValueError` if a size is below 1, `top_k` is not in 1 .. `num_experts`, a rate is not
+    in [0, 1), the capacity factor is not positive, or the activation or dispatch unknown.
+    """
+    def __call__(
+        self,
+        x: Float[Array, "*b m"],                         # Hidden states
+        *,
+        deterministic: bool | None = None,             # No dropout, no jitter; `None`: by `train()`
+        padding_mask: Bool[Array, "*b"] | None = None  # True at real tokens
+    ) -> tuple[Float[Array, "*b m"], dict[str, Float[Array, ""]]]:
+        """Apply to every token its experts: new hidden states, and `load_balance_loss`,
+        `router_entropy` and `dropped_fraction`.
+
+        Raises: `ValueError` if the width of `x` is wrong, or the mask is not boolean of shape
+        `x.shape[:-1]`.
+        """
+        tokens, valid = self.flat_tokens(x, padding_mask)
+        tokens, weights, experts, aux = self.choices(tokens, valid, deterministic)
+        key = self.noise(self.dropout_rate, deterministic)
+        y, aux["dropped_fraction"] = self.dispatched(tokens, weights, experts, key)
+        return y.reshape(x.shape), aux
+
+# %% ../../nbs/34_layers.moe.ipynb #check-parallel
+def _check_parallel(moe: MixtureOfExperts, x, axis_name: str, tokens: str) -> int:
+    """How many experts this device has. Raises: as `expert_parallel` does."""
+    if tokens not in ("sharded", "replicated"):
+        raise ValueError(f"`tokens` must be 'sharded' or 'replicated', got {tokens!r}")
+    if tokens == "replicated" and axis_name in mesh_axes(x):
+        raise ValueError(f"`x` differs between the devices of {axis_name!r}: `tokens` must be "
+                         f"'sharded', got 'replicated'")
+    if moe.dispatch != "dropless":
+        raise NotImplementedError(f"`dispatch` must be 'dropless' for experts on a mesh axis, got "
+                                  f"{moe.dispatch!r}")
+    held, size = moe.down_proj.shape[0], lax.axis_size(axis_name)
+    if held * size != moe.num_experts:
+        raise ValueError(f"{size} devices on {axis_name!r} must hold {moe.num_experts} experts "
+                         f"together, got {held} on each")
+    return held
 
 # %% ../../nbs/34_layers.moe.ipynb #expert-parallel
 def expert_parallel(
-    moe: MixtureOfExperts,                        # Its router whole, its experts this device's share of `num_experts`
+    moe: MixtureOfExperts,                        # Router whole, experts this device's share
     x: Float[Array, "*b m"],                      # Hidden states, this device's
     *,
     axis_name: str,                               # Mesh axis that the experts are cut along
-    tokens: Literal["sharded", "replicated"] = "sharded", # Whether that axis cuts the tokens too, or all devices have the same
+    tokens: Literal["sharded", "replicated"] = "sharded", # Per device, or alike
     deterministic: bool | None = None,            # As in a call of the layer
     padding_mask: Bool[Array, "*b"] | None = None # True at real tokens, this device's
-) -> tuple[Float[Array, "*b m"], dict[str, Float[Array, ""]]]: # As of one device with all tokens and experts; this device's rows
-    """Call a layer inside `shard_map` whose experts are cut along a mesh axis: same values, gradients and statistics.
+) -> tuple[Float[Array, "*b m"], dict[str, Float[Array, ""]]]: # This device's rows, and statistics
+    """Call a layer inside `shard_map` whose experts are cut along a mesh axis: same values,
+    gradients and statistics as on one device with all tokens and experts.
 
-    Raises: `ValueError` if the devices' experts are not `num_experts` together, for an unknown kind of `tokens`, or where
-    JAX knows better; `NotImplementedError` for `dispatch="capacity"`.
+    Raises: `ValueError` if the devices' experts are not `num_experts` together, for an unknown kind
+    of `tokens`, or where JAX knows better; `NotImplementedError` for `dispatch="capacity"`.
     """
-    if tokens not in ("sharded", "replicated"): raise ValueError(f"`tokens` must be 'sharded' or 'replicated', got {tokens!r}")
-    if tokens == "replicated" and axis_name in mesh_axes(x):
-        raise ValueError(f"`x` differs between the devices of {axis_name!r}: `tokens` must be 'sharded', got 'replicated'")
-    if moe.dispatch != "dropless":
-        raise NotImplementedError(f"`dispatch` must be 'dropless' for experts on a mesh axis, got {moe.dispatch!r}")
-    held, size = moe.down_proj.shape[0], lax.axis_size(axis_name)
-    if held * size != moe.num_experts:
-        raise ValueError(f"{size} devices on {axis_name!r} must hold {moe.num_experts} experts together, got {held} on each")
+    held = _check_parallel(moe, x, axis_name, tokens)
     rows, valid = moe.flat_tokens(x, padding_mask)
     if tokens == "sharded":
-        rows, valid = jax.tree.map(lambda a: lax.all_gather(a, axis_name, tiled=True), (rows, valid))
+        rows, valid = jax.tree.map(lambda a: lax.all_gather(a, axis_name, tiled=True),
+                                   (rows, valid))
     rows, weights, experts, aux = moe.choices(rows, valid, deterministic)
     here = experts - lax.axis_index(axis_name) * held
     here = jnp.where((here >= 0) & (here < held), here, held)
-    y, aux["dropped_fraction"] = moe.dispatched(rows, weights, here, moe.noise(moe.dropout_rate, deterministic))
+    key = moe.noise(moe.dropout_rate, deterministic)
+    y, aux["dropped_fraction"] = moe.dispatched(rows, weights, here, key)
     if tokens == "replicated": return lax.psum(y, axis_name).reshape(x.shape), aux
     aux = jax.tree.map(lambda a: lax.pmean(a, axis_name), aux)  # equal already; this tells JAX so
     return lax.psum_scatter(y, axis_name, tiled=True).reshape(x.shape), aux
@@ -465,11 +557,13 @@ def expert_parallel(
 def expert_specs(
     state: nnx.State,      # Of a layer or a model: `nnx.state(model)`
     axis_name: str         # Mesh axis
-) -> nnx.State:            # A `PartitionSpec` in the place of each variable, for `shard_map` or `NamedSharding`
-    """Say which axis of which parameter goes along a mesh axis, so that every device holds a share of the experts."""
+) -> nnx.State:            # A `PartitionSpec` in the place of each variable
+    """Say which axis of which parameter goes along a mesh axis, for `shard_map` or `NamedSharding`,
+    so that every device holds a share of the experts."""
     flat = dict(nnx.to_flat_state(state))
     def cut(path):
-        if path[-1] not in ("gate_proj", "up_proj", "down_proj") or (*path[:-1], "router") not in flat: return PartitionSpec()
+        experts = path[-1] in ("gate_proj", "up_proj", "down_proj")
+        if not experts or (*path[:-1], "router") not in flat: return PartitionSpec()
         # In stacked layers an axis of layers comes first
         return PartitionSpec(*[None] * (len(flat[path].shape) - 3), axis_name)
     return nnx.from_flat_state([(path, cut(path)) for path in flat])

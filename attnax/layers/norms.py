@@ -14,29 +14,33 @@ from jaxtyping import Array, Float
 
 # %% ../../nbs/32_layers.norms.ipynb #rms-norm
 class RMSNorm(nnx.Module):
-    """Divides each vector by its root mean square, then scales each channel by `scale_offset` plus the parameter `scale`.
+    """Divides each vector by its root mean square, then scales each channel by `scale_offset` plus
+    the parameter `scale`.
 
-    Raises: `ValueError` if `num_features` < 1 or `epsilon` is negative. Source: Zhang and Sennrich 2019, RMSNorm.
+    Raises: `ValueError` if `num_features` < 1 or `epsilon` is negative. Source: Zhang and Sennrich
+    2019, RMSNorm.
     """
     def __init__(
         self,
         num_features: int,                    # Width of a vector, `m`
         *,
-        rngs: nnx.Rngs,                       # Not used: the scale starts at one. Here for the sake of a common signature
+        rngs: nnx.Rngs,                       # Not used, since the scale starts at one
         epsilon: float = 1e-6,                # Added to the mean square
-        scale_offset: float = 0.0,            # Added to `scale`, which starts at one less; 1.0 in Gemma
+        scale_offset: float = 0.0,            # Added to `scale`; 1.0 in Gemma
         dtype: DTypeLike | None = None,       # Dtype of the result; that of the input when `None`
         param_dtype: DTypeLike = jnp.float32  # Dtype of the scale
     ):
-        if num_features < 1: raise ValueError(f"`num_features` must be at least 1, got {num_features}")
+        if num_features < 1:
+            raise ValueError(f"`num_features` must be at least 1, got {num_features}")
         if not epsilon >= 0: raise ValueError(f"`epsilon` must not be negative, got {epsilon}")
-        self.num_features, self.epsilon, self.scale_offset, self.dtype = num_features, epsilon, scale_offset, dtype
+        self.num_features, self.epsilon = num_features, epsilon
+        self.scale_offset, self.dtype = scale_offset, dtype
         self.scale = nnx.Param(jnp.full((num_features,), 1 - scale_offset, param_dtype))
 
     def __call__(
         self,
-        x: Float[Array, "... m"]       # Vectors
-    ) -> Float[Array, "... m"]:        # The same, normalised; in the dtype of `x` where none was set
+        x: Float[Array, "... m"]      # Vectors
+    ) -> Float[Array, "... m"]:       # The same, normalised; in the dtype of `x` where none was set
         """Normalise the last axis.
 
         Raises: `ValueError` if its width is not `num_features`.
@@ -47,7 +51,8 @@ class RMSNorm(nnx.Module):
         inv = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
         scale = self.scale[...]
         if self.scale_offset: scale = scale.astype(wide.dtype) + self.scale_offset
-        return (wide * inv * jnp.broadcast_to(scale, wide.shape)).astype(x.dtype if self.dtype is None else self.dtype)
+        y = wide * inv * jnp.broadcast_to(scale, wide.shape)
+        return y.astype(x.dtype if self.dtype is None else self.dtype)
 
 # %% ../../nbs/32_layers.norms.ipynb #create-norm
 def create_norm(
@@ -57,7 +62,7 @@ def create_norm(
     epsilon: float | None = None,         # Added to the variance or mean square; 1e-6 when `None`
     *,
     scale_offset: float = 0.0,            # Of "rms": added to the scales; "layer" has none
-    dtype: DTypeLike | None = None,       # Dtype of the result; when `None`, "rms" keeps that of its input and "layer" promotes
+    dtype: DTypeLike | None = None,       # Dtype of the result; `None`: see above
     param_dtype: DTypeLike = jnp.float32  # Dtype of the parameters
 ) -> nnx.LayerNorm | RMSNorm:             # The norm
     """Make a norm from its name.
@@ -66,8 +71,11 @@ def create_norm(
     """
     epsilon = 1e-6 if epsilon is None else epsilon
     if norm_type == "rms":
-        return RMSNorm(d_model, rngs=rngs, epsilon=epsilon, scale_offset=scale_offset, dtype=dtype, param_dtype=param_dtype)
-    if scale_offset: raise ValueError(f"`scale_offset` belongs to norm_type='rms', got {scale_offset} for {norm_type!r}")
+        return RMSNorm(d_model, rngs=rngs, epsilon=epsilon, scale_offset=scale_offset, dtype=dtype,
+                       param_dtype=param_dtype)
+    if scale_offset: raise ValueError(
+        f"`scale_offset` belongs to norm_type='rms', got {scale_offset} for {norm_type!r}")
     if norm_type == "layer":
-        return nnx.LayerNorm(d_model, rngs=rngs, epsilon=epsilon, dtype=dtype, param_dtype=param_dtype, use_fast_variance=False)
+        return nnx.LayerNorm(d_model, rngs=rngs, epsilon=epsilon, dtype=dtype,
+                             param_dtype=param_dtype, use_fast_variance=False)
     raise ValueError(f"`norm_type` must be 'layer' or 'rms', got {norm_type!r}")

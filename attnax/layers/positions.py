@@ -16,31 +16,19 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from attnax.kernels.score_mods import (
-    CallSizes,
-    alibi_mod,
-    check_buckets,
-    check_call,
-    check_number,
-    relative_position_bias_mod,
-)
+from ..kernels.score_mods import (
+    CallSizes, alibi_mod, check_buckets, check_call, check_number, relative_position_bias_mod)
 from .embeddings import LearnedPositionalEmbedding, PositionalEncoding, positions_for
 from attnax.layers.rope import (
-    RopeScaling,
-    _check_rotary,
-    _cos_sin,
-    _cos_sin_at,
-    _wider,
-    apply_rope,
-    check_position_ids,
-    rope_inv_freq,
-)
+    RopeScaling, _check_rotary, _cos_sin, _cos_sin_at, _wider, apply_rope, check_position_ids,
+    rope_inv_freq)
 from ..typing import ScoreMod
 
 # %% ../../nbs/35_layers.positions.ipynb #positions
 @dataclass(frozen=True, kw_only=True)
 class Positions:
-    """How a model knows where its tokens stand. This one tells it nothing; a scheme overrides the method that is its job."""
+    """How a model knows the positions of its tokens. This one tells it nothing; a scheme overrides
+    the method that is its job."""
     turns: ClassVar[bool] = False             # Whether it turns queries and keys
 
     def embedding(
@@ -50,7 +38,7 @@ class Positions:
         num_positions: int,                   # How many positions there are
         d_model: int,                         # Width of a token, `m`
         param_dtype: DTypeLike = jnp.float32  # Dtype of parameters
-    ) -> nnx.Module | None:                   # To be called as `module(x, position_ids=...)`; None where nothing is added
+    ) -> nnx.Module | None:                   # Called as `module(x, position_ids=...)`, or None
         """First job: what is added to embedded tokens."""
 
     def turn(
@@ -73,12 +61,13 @@ class Positions:
         *,
         num_heads: int,                       # Query heads, `h`
         param_dtype: DTypeLike = jnp.float32  # Dtype of parameters
-    ) -> ScoreMod | None:                     # A module where the mod learns; else what `score_mod` gives
+    ) -> ScoreMod | None:               # A module where the mod learns; else what `score_mod` gives
         """The third job for a layer, which can keep parameters."""
         return self.score_mod(num_heads)
 
     def check(self, head_dim: int) -> None:
-        """Raises: `ValueError` that names what does not fit, for a width of heads that cannot be turned."""
+        """Raises: `ValueError` that names what does not fit, for a width of heads that cannot be
+        turned."""
 
 # %% ../../nbs/35_layers.positions.ipynb #adding
 class _OffsetEmbedding(LearnedPositionalEmbedding):
@@ -87,17 +76,22 @@ class _OffsetEmbedding(LearnedPositionalEmbedding):
         super().__init__(rngs, num_positions=num_positions + offset, **kwargs)
         self.offset = offset
 
-    def __call__(self, x: Float[Array, "*b s m"], *, position_ids: Int[Array, "*b s"] | None = None) -> Float[Array, "*b s m"]:
+    def __call__(self, x: Float[Array, "*b s m"], *, position_ids: Int[Array, "*b s"]
+                 | None = None) -> Float[Array, "*b s m"]:
         ids = positions_for(x, position_ids, self.embedding.shape[0] - self.offset)
-        return super().__call__(x, position_ids=jnp.where(ids < 0, self.embedding.shape[0], ids + self.offset))
+        return super().__call__(
+            x, position_ids=jnp.where(ids < 0, self.embedding.shape[0], ids + self.offset))
 
+# %% ../../nbs/35_layers.positions.ipynb #sinusoidal
 @dataclass(frozen=True, kw_only=True)
 class Sinusoidal(Positions):
     """Adds sines and cosines. Source: Vaswani et al. 2017."""
-    def embedding(self, rngs, *, num_positions, d_model, param_dtype=jnp.float32) -> PositionalEncoding:
+    def embedding(self, rngs, *, num_positions, d_model,
+                  param_dtype=jnp.float32) -> PositionalEncoding:
         """The module that adds them; it has no parameters."""
         return PositionalEncoding(num_positions, d_model)
 
+# %% ../../nbs/35_layers.positions.ipynb #learned
 @dataclass(frozen=True, kw_only=True)
 class Learned(Positions):
     """Adds a learned vector per position. Raises: `ValueError` if a field is negative."""
@@ -107,12 +101,17 @@ class Learned(Positions):
     def __post_init__(self):
         check_number("offset", self.offset, integer=True)
         if self.offset < 0: raise ValueError(f"`offset` must not be negative, got {self.offset}")
-        if not 0 <= self.init_std < math.inf: raise ValueError(f"`init_std` must not be negative, got {self.init_std}")
+        if not 0 <= self.init_std < math.inf:
+            raise ValueError(f"`init_std` must not be negative, got {self.init_std}")
 
-    def embedding(self, rngs, *, num_positions, d_model, param_dtype=jnp.float32) -> LearnedPositionalEmbedding:
+    def embedding(self, rngs, *, num_positions, d_model,
+                  param_dtype=jnp.float32) -> LearnedPositionalEmbedding:
         """The module that adds them, with `num_positions + offset` rows."""
-        settings = dict(num_positions=num_positions, d_model=d_model, init_std=self.init_std, param_dtype=param_dtype)
-        return _OffsetEmbedding(rngs, self.offset, **settings) if self.offset else LearnedPositionalEmbedding(rngs, **settings)
+        settings = dict(num_positions=num_positions, d_model=d_model, init_std=self.init_std,
+                        param_dtype=param_dtype)
+        return _OffsetEmbedding(
+            rngs, self.offset, **settings) if self.offset else LearnedPositionalEmbedding(
+                rngs, **settings)
 
 # %% ../../nbs/35_layers.positions.ipynb #turned
 def _turned(
@@ -124,30 +123,17 @@ def _turned(
     """Turn the first channels."""
     n = 2 * cos.shape[-1]
     if n == x.shape[-1]: return apply_rope(x, cos, sin, interleaved=interleaved)
-    return jnp.concatenate([apply_rope(x[..., :n], cos, sin, interleaved=interleaved), x[..., n:]], axis=-1)
+    return jnp.concatenate([apply_rope(x[..., :n], cos, sin, interleaved=interleaved), x[..., n:]],
+                           axis=-1)
 
-# %% ../../nbs/35_layers.positions.ipynb #rope
-@dataclass(frozen=True, kw_only=True)
-class Rope(Positions):
-    """Turns queries and keys. Raises: `ValueError` that names a field that makes no sense. Source: Su et al. 2021, RoFormer."""
+# %% ../../nbs/35_layers.positions.ipynb #rotates
+class _Rotates(Positions):
+    """What a rotation does, once it has its fields."""
     turns: ClassVar[bool] = True
-    base: float = 10000.0                # As in `rope_inv_freq`
-    dim: int | None = None               # Channels that turn, the first ones; even; the whole head when None
-    scaling: RopeScaling | None = None   # Slower frequencies for longer texts
-    interleaved: bool = False            # Whether neighbours are a pair, as in `apply_rope`
-    fraction: float = 1.0                # Share of the pairs that turn, as in `rope_inv_freq`
-    max_positions: int | None = None     # Concrete positions must lie below it; anywhere when None
-
-    def __post_init__(self):
-        if self.dim is not None:
-            check_number("dim", self.dim, integer=True)
-            if self.dim < 2 or self.dim % 2: raise ValueError(f"`dim` must be positive and even, got {self.dim}")
-        _check_rotary(2, self.base, self.fraction, None, self.max_positions)
-        if not isinstance(self.scaling, RopeScaling | None):
-            raise ValueError(f"`scaling` must be a RopeScaling, got {type(self.scaling).__name__}")
 
     def check(self, head_dim: int) -> None:
-        """Raises: `ValueError` if `dim` channels are not within the head, or `scaling` does not fit them."""
+        """Raises: `ValueError` if `dim` channels are not within the head, or `scaling` does not fit
+        them."""
         dim = head_dim if self.dim is None else self.dim
         if dim % 2 or not 2 <= dim <= head_dim:
             raise ValueError(f"`dim` must be even and within the head, got {dim} of {head_dim}")
@@ -158,9 +144,10 @@ class Rope(Positions):
         position_ids: Int[Array, "*b s"],       # Positions, `(s,)` or `(b, s)`; may be traced
         head_dim: int,                          # Width of a head, `d`
         *,
-        out_dtype: DTypeLike = jnp.float32      # Dtype of the result; the angles are float32 or better
-    ) -> tuple[Float[Array, "*b s n"], Float[Array, "*b s n"]]: # Cosines and sines of the channels that turn
-        """Cosines and sines for `apply_rope`. Raises: `ValueError` as `check` and `check_position_ids` do."""
+        out_dtype: DTypeLike = jnp.float32   # Dtype of the result; the angles are float32 or better
+    ) -> tuple[Float[Array, "*b s n"], Float[Array, "*b s n"]]: # Cosines and sines
+        """Cosines and sines for `apply_rope`. Raises: `ValueError` as `check` and
+        `check_position_ids` do."""
         self.check(head_dim)
         return self._cos_sin(position_ids, head_dim if self.dim is None else self.dim, out_dtype)
 
@@ -168,42 +155,65 @@ class Rope(Positions):
         ids = check_position_ids(position_ids, self.max_positions)
         return _cos_sin_at(ids[..., None], dim, self.base, out_dtype, self.scaling, self.fraction)
 
-    def turn(self, x: Float[Array, "b h s d"], position_ids: Int[Array, "*b s"]) -> Float[Array, "b h s d"]:
+    def turn(self, x: Float[Array, "b h s d"], position_ids: Int[Array, "*b s"]) -> Float[
+        Array, "b h s d"]:
         """Turn queries or keys. Raises: `ValueError` as `cos_sin` and `apply_rope` do."""
-        return _turned(x, *self.cos_sin(position_ids, x.shape[-1], out_dtype=_wider(x.dtype)), self.interleaved)
+        return _turned(x, *self.cos_sin(position_ids, x.shape[-1], out_dtype=_wider(x.dtype)),
+                       self.interleaved)
 
-# %% ../../nbs/35_layers.positions.ipynb #axial-rope
+# %% ../../nbs/35_layers.positions.ipynb #rope
 @dataclass(frozen=True, kw_only=True)
-class AxialRope(Positions):
-    """Turns patches by their row and column. Raises: `ValueError` that names a field that makes no sense.
+class Rope(_Rotates):
+    """Rotates queries and keys. Raises: `ValueError` that names a field that makes no sense.
 
-    Source: Heo et al. 2024, Rotary Position Embedding for Vision Transformer; Siméoni et al. 2025, DINOv3.
+    Source: Su et al. 2021, RoFormer.
     """
-    turns: ClassVar[bool] = True
-    grid: tuple[int, int]    # Patches in a column and in a row: (rows, columns)
-    prefix: int = 0          # Tokens before the first patch, which do not turn
-    base: float = 100.0      # As in `rope_inv_freq`
+    base: float = 10000.0                # As in `rope_inv_freq`
+    dim: int | None = None      # Channels that turn, the first ones; even; the whole head when None
+    scaling: RopeScaling | None = None   # Slower frequencies for longer texts
+    interleaved: bool = False            # Whether neighbours are a pair, as in `apply_rope`
+    fraction: float = 1.0                # Share of the pairs that turn, as in `rope_inv_freq`
+    max_positions: int | None = None     # Concrete positions must lie below it; anywhere when None
 
     def __post_init__(self):
-        object.__setattr__(self, "grid", tuple(self.grid))
-        for n in self.grid: check_number("grid", n, integer=True)
-        check_number("prefix", self.prefix, integer=True)
-        if len(self.grid) != 2 or min(self.grid) < 1: raise ValueError(f"`grid` must be (rows, columns), got {self.grid}")
-        if self.prefix < 0: raise ValueError(f"`prefix` must not be negative, got {self.prefix}")
-        rope_inv_freq(2, self.base)
+        if self.dim is not None:
+            check_number("dim", self.dim, integer=True)
+            if self.dim < 2 or self.dim % 2:
+                raise ValueError(f"`dim` must be positive and even, got {self.dim}")
+        _check_rotary(2, self.base, self.fraction, None, self.max_positions)
+        if not isinstance(self.scaling, RopeScaling | None):
+            raise ValueError(f"`scaling` must be a RopeScaling, got {type(self.scaling).__name__}")
+
+# %% ../../nbs/35_layers.positions.ipynb #axial-angles
+def _axial_angles(scheme, ids: Int[Array, "*b s"], head_dim: int, dtype) -> Float[Array, "*b s n"]:
+    """The angle of each place and pair: those of its row, then those of its column; 0 in the
+    prefix."""
+    rows, cols = scheme.grid
+    inv_freq = rope_inv_freq(head_dim // 2, scheme.base, dtype).reshape((1,) * ids.ndim + (-1,))
+    patch = ids - scheme.prefix
+    at = [(i.astype(dtype) + 0.5) / n * 2 - 1 for i, n in ((patch // cols, rows),
+                                                           (patch % cols, cols))]
+    angles = jnp.concatenate([2 * math.pi * a[..., None] * inv_freq for a in at], axis=-1)
+    return jnp.where(ids[..., None] < scheme.prefix, 0.0, angles)
+
+# %% ../../nbs/35_layers.positions.ipynb #axial-turn
+class _RotatesPatches(Positions):
+    """What a rotation of patches does, once it has its fields."""
+    turns: ClassVar[bool] = True
 
     def check(self, head_dim: int) -> None:
         """Raises: `ValueError` unless each axis can have half of the pairs."""
-        if head_dim < 4 or head_dim % 4: raise ValueError(f"`head_dim` must be a multiple of 4 for two axes, got {head_dim}")
+        if head_dim < 4 or head_dim % 4:
+            raise ValueError(f"`head_dim` must be a multiple of 4 for two axes, got {head_dim}")
 
     def cos_sin(
         self,
-        position_ids: Int[Array, "*b s"],       # Places in the sequence, prefix first; may be traced
-        head_dim: int,                          # Width of a head, `d`
+        position_ids: Int[Array, "*b s"],      # Places in the sequence, prefix first; may be traced
+        head_dim: int,                         # Width of a head, `d`
         *,
-        out_dtype: DTypeLike = jnp.float32      # Dtype of the result; the angles are float32 or better
-    ) -> tuple[Float[Array, "*b s n"], Float[Array, "*b s n"]]: # Cosines and sines, `d/4` of rows and `d/4` of columns
-        """Cosines and sines for `apply_rope`; a traced place beyond the picture stands below it.
+        out_dtype: DTypeLike = jnp.float32   # Dtype of the result; the angles are float32 or better
+    ) -> tuple[Float[Array, "*b s n"], Float[Array, "*b s n"]]: # `d/4` of rows, `d/4` of columns
+        """Cosines and sines for `apply_rope`; a traced place beyond the image counts as below it.
 
         Raises: `ValueError` as `check` does, or if a concrete place is not there.
         """
@@ -211,19 +221,32 @@ class AxialRope(Positions):
         ids = check_position_ids(position_ids, self.prefix + math.prod(self.grid))
         return _cos_sin(_axial_angles(self, ids, head_dim, _wider(out_dtype)), 1.0, out_dtype)
 
-    def turn(self, x: Float[Array, "b h s d"], position_ids: Int[Array, "*b s"]) -> Float[Array, "b h s d"]:
+    def turn(self, x: Float[Array, "b h s d"], position_ids: Int[Array, "*b s"]) -> Float[
+        Array, "b h s d"]:
         """Turn queries or keys. Raises: `ValueError` as `cos_sin` and `apply_rope` do."""
         return apply_rope(x, *self.cos_sin(position_ids, x.shape[-1], out_dtype=_wider(x.dtype)))
 
-# %% ../../nbs/35_layers.positions.ipynb #axial-angles
-def _axial_angles(scheme: AxialRope, ids: Int[Array, "*b s"], head_dim: int, dtype) -> Float[Array, "*b s n"]:
-    """The angle of each place and pair: those of its row, then those of its column; 0 in the prefix."""
-    rows, cols = scheme.grid
-    inv_freq = rope_inv_freq(head_dim // 2, scheme.base, dtype).reshape((1,) * ids.ndim + (-1,))
-    patch = ids - scheme.prefix
-    at = [(i.astype(dtype) + 0.5) / n * 2 - 1 for i, n in ((patch // cols, rows), (patch % cols, cols))]
-    angles = jnp.concatenate([2 * math.pi * a[..., None] * inv_freq for a in at], axis=-1)
-    return jnp.where(ids[..., None] < scheme.prefix, 0.0, angles)
+# %% ../../nbs/35_layers.positions.ipynb #axial-rope
+@dataclass(frozen=True, kw_only=True)
+class AxialRope(_RotatesPatches):
+    """Rotates patches by their row and column. Raises: `ValueError` that names a field that makes
+    no sense.
+
+    Source: Heo et al. 2024, Rotary Position Embedding for Vision Transformer; Siméoni et al. 2025,
+    DINOv3.
+    """
+    grid: tuple[int, int]    # Patches, (rows, columns)
+    prefix: int = 0          # Tokens before the first patch, which do not turn
+    base: float = 100.0      # As in `rope_inv_freq`
+
+    def __post_init__(self):
+        object.__setattr__(self, "grid", tuple(self.grid))
+        for n in self.grid: check_number("grid", n, integer=True)
+        check_number("prefix", self.prefix, integer=True)
+        if len(self.grid) != 2 or min(self.grid) < 1:
+            raise ValueError(f"`grid` must be (rows, columns), got {self.grid}")
+        if self.prefix < 0: raise ValueError(f"`prefix` must not be negative, got {self.prefix}")
+        rope_inv_freq(2, self.base)
 
 # %% ../../nbs/35_layers.positions.ipynb #axis-of-pair
 def _axis_of_pair(sections: tuple[int, ...], layout: str) -> np.ndarray:
@@ -236,56 +259,66 @@ def _axis_of_pair(sections: tuple[int, ...], layout: str) -> np.ndarray:
     owner = np.zeros(sum(sections), int)
     for axis in range(1, axes): owner[axis:sections[axis] * axes:axes] = axis
     if np.bincount(owner, minlength=axes).tolist() != list(sections):
-        raise ValueError(f"`sections` can be interleaved if the first is the largest, or nearly so, got {sections}")
+        raise ValueError(f"`sections` can be interleaved if the first is the largest, or nearly "
+                         f"so, got {sections}")
     return owner
 
 # %% ../../nbs/35_layers.positions.ipynb #multi-rope
 @dataclass(frozen=True, kw_only=True)
 class MultiRope(Rope):
-    """Turns by positions on several axes at once. Raises: `ValueError` that names a field that makes no sense.
+    """Turns by positions on several axes at once. Raises: `ValueError` that names a field that
+    makes no sense.
 
     Source: Wang et al. 2024, Qwen2-VL.
     """
-    sections: tuple[int, ...]                            # Pairs of channels of each axis, such as (time, rows, columns)
-    layout: Literal["blocks", "interleaved"] = "blocks"  # How the axes share the pairs: one after the other, or by turns
+    sections: tuple[int, ...]                            # Pairs of each axis: (time, rows, columns)
+    layout: Literal["blocks", "interleaved"] = "blocks"  # How the axes share the pairs
 
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "sections", tuple(self.sections))
         for n in self.sections: check_number("sections", n, integer=True)
-        if not self.sections or min(self.sections) < 1: raise ValueError(f"`sections` must be positive, got {self.sections}")
+        if not self.sections or min(self.sections) < 1:
+            raise ValueError(f"`sections` must be positive, got {self.sections}")
         if self.layout not in ("blocks", "interleaved"):
             raise ValueError(f"`layout` must be 'blocks' or 'interleaved', got {self.layout!r}")
         _axis_of_pair(self.sections, self.layout)
 
     def check(self, head_dim: int) -> None:
-        """Raises: `ValueError` as `Rope.check` does, or if the sections are not all pairs that turn."""
+        """Raises: `ValueError` as `Rope.check` does, or if the sections are not all pairs that
+        turn."""
         super().check(head_dim)
         pairs = (head_dim if self.dim is None else self.dim) // 2
         if sum(self.sections) != pairs:
-            raise ValueError(f"`sections` must add up to the pairs that turn, {pairs}, got {self.sections}")
+            raise ValueError(f"`sections` must add up to the pairs that turn, {pairs}, got "
+                             f"{self.sections}")
 
     def _cos_sin(self, position_ids, dim: int, out_dtype):
         if jnp.ndim(position_ids) != 3: return super()._cos_sin(position_ids, dim, out_dtype)
         axes, *rest = jnp.shape(position_ids)
         if axes != len(self.sections):
-            raise ValueError(f"`position_ids` must have shape ({len(self.sections)}, batch, seq), one row of positions for each "
+            raise ValueError(f"`position_ids` must have shape ({len(self.sections)}, batch, seq), "
+                             f"one row of positions for each "
                              f"of `sections`, got {jnp.shape(position_ids)}")
-        ids = check_position_ids(position_ids.reshape(axes * rest[0], rest[1]), self.max_positions).reshape(axes, *rest)
+        ids = check_position_ids(position_ids.reshape(axes * rest[0], rest[1]),
+                                 self.max_positions).reshape(axes, *rest)
         places = jnp.moveaxis(ids[_axis_of_pair(self.sections, self.layout)], 0, -1)
         return _cos_sin_at(places, dim, self.base, out_dtype, self.scaling, self.fraction)
 
 # %% ../../nbs/35_layers.positions.ipynb #mods
 @dataclass(frozen=True, kw_only=True)
 class Alibi(Positions):
-    """Makes a key cost more the further away it is. Source: Press et al. 2022, Train Short, Test Long."""
+    """Makes a key cost more the further away it is. Source: Press et al. 2022, Train Short, Test
+    Long."""
     def score_mod(self, num_heads: int) -> ScoreMod:
         """The mod of `alibi_mod`. Raises: `ValueError` if `num_heads` < 1."""
         return alibi_mod(num_heads)
 
+# %% ../../nbs/35_layers.positions.ipynb #relative-bias
 @dataclass(frozen=True, kw_only=True)
 class RelativeBias(Positions):
-    """Learns what each distance costs each head. Raises: `ValueError` as `relative_position_bucket` does.
+    """Learns what each distance costs each head. Raises: `ValueError` as `relative_position_bucket`
+    does.
 
     Source: Raffel et al. 2020, T5, section 2.1.
     """
@@ -296,11 +329,13 @@ class RelativeBias(Positions):
 
     def __post_init__(self):
         check_buckets("num_buckets", self.num_buckets, self.max_distance, self.bidirectional)
-        if not 0 <= self.init_std < math.inf: raise ValueError(f"`init_std` must not be negative, got {self.init_std}")
+        if not 0 <= self.init_std < math.inf:
+            raise ValueError(f"`init_std` must not be negative, got {self.init_std}")
 
     def score_mod(self, num_heads: int) -> ScoreMod:
         """Raises: `ValueError`, for the mod has parameters; `make_mod` makes it."""
-        raise ValueError("`RelativeBias` learns a table: make its mod with `make_mod(rngs, num_heads=...)`, and keep it")
+        raise ValueError("`RelativeBias` learns a table: make its mod with `make_mod(rngs, "
+                         "num_heads=...)`, and keep it")
 
     def make_mod(self, rngs, *, num_heads: int, param_dtype=jnp.float32) -> nnx.Module:
         """A mod with a table of its own. Raises: `ValueError` if `num_heads` < 1."""

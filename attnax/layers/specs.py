@@ -25,9 +25,10 @@ from ..typing import AttentionFn, ScoreMod
 NormKind = Literal["layer", "rms"]
 NormOrder = Literal["before", "after", "both", "output"]
 QKNorm = Literal["head", "full", "l2"]
-FfActivation = Literal["gelu", "gelu_exact", "gelu_tanh", "relu", "swiglu", "geglu", "geglu_exact", "geglu_tanh"]
-
-AttentionName = Literal["standard", "memory_efficient", "flash", "pallas_flash", "linear", "lite"]
+FfActivation = Literal[
+    "gelu", "gelu_exact", "gelu_tanh", "relu", "swiglu", "geglu", "geglu_exact", "geglu_tanh"]
+AttentionName = Literal[
+    "standard", "memory_efficient", "flash", "pallas_flash", "linear", "lite"]
 
 class AttentionType(StrEnum):
     """Which kernel a layer calls."""
@@ -50,7 +51,8 @@ def check_choice(
     """
     allowed = [c.value for c in choices] if isinstance(choices, type) else list(get_args(choices))
     plain = value.value if isinstance(value, Enum) else value
-    if plain not in allowed: raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    if plain not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}")
     return choices(plain) if isinstance(choices, type) else value
 
 # %% ../../nbs/39_layers.specs.ipynb #check-heads
@@ -64,27 +66,32 @@ def check_heads(
 ) -> tuple[int, int]:         # Key/value heads, and head width
     """Settle the heads of an attention layer.
 
-    Raises: `ValueError` if heads do not divide the width, or key/value heads do not divide the heads.
+    Raises: `ValueError` if heads do not divide the width, or key/value heads do not divide the
+    heads.
     """
     groups = num_heads if num_kv_heads is None else num_kv_heads
     if num_heads < 1: raise ValueError(f"`num_heads` must be at least 1, got {num_heads}")
-    if groups < 1 or num_heads % groups: raise ValueError(f"`num_kv_heads` must divide num_heads={num_heads}, got {groups}")
+    if groups < 1 or num_heads % groups:
+        raise ValueError(f"`num_kv_heads` must divide num_heads={num_heads}, got {groups}")
     if head_dim is None and features % num_heads:
         raise ValueError(f"`{name}`={features} must be divisible by num_heads={num_heads}")
     return groups, features // num_heads if head_dim is None else head_dim
 
 # %% ../../nbs/39_layers.specs.ipynb #check-biases
-PROJECTIONS = ("query", "key", "value", "output") # Of an attention layer, by the names that biases use
+PROJECTIONS = ("query", "key", "value", "output") # Of an attention layer, by the names that biases
+                                                  # use
 
 def check_biases(
     attention_bias: bool | tuple[str, ...] | None, # All projections, none, or those named
     use_bias: bool                                 # What holds when it is None
 ) -> dict[str, bool]:                              # Whether each projection has a bias
-    """Settle the biases of an attention layer. Raises: `ValueError` for a projection that there is not."""
+    """Settle the biases of an attention layer. Raises: `ValueError` for a projection that there is
+    not."""
     chosen = use_bias if attention_bias is None else attention_bias
     if isinstance(chosen, bool): return dict.fromkeys(PROJECTIONS, chosen)
     if not isinstance(chosen, tuple) or set(chosen) - set(PROJECTIONS):
-        raise ValueError(f"`attention_bias` must be a bool or a tuple of names among {', '.join(PROJECTIONS)}, got {chosen!r}")
+        raise ValueError("`attention_bias` must be a bool or a tuple of names among "
+                         f"{', '.join(PROJECTIONS)}, got {chosen!r}")
     return {name: name in chosen for name in PROJECTIONS}
 
 # %% ../../nbs/39_layers.specs.ipynb #check-dtype
@@ -99,7 +106,9 @@ def check_dtype(
     try: found = None if dtype is None else jnp.dtype(dtype)
     except TypeError: found = None
     if found is None or not jnp.issubdtype(found, jnp.floating):
-        raise ValueError(f"`{name}` must be a floating-point dtype, such as 'bfloat16' or 'float32', got {dtype!r}")
+        raise ValueError(f"`{name}` must be a floating-point dtype, such as 'bfloat16' or "
+                         f"'float32', "
+                         f"got {dtype!r}")
     return found.name
 
 # %% ../../nbs/39_layers.specs.ipynb #check-fields
@@ -107,13 +116,16 @@ def _at_least(spec, least: int, *names: str) -> None:
     """Raises: `ValueError` for a field that is smaller; None passes."""
     for name in names:
         value = getattr(spec, name)
-        if value is not None and value < least: raise ValueError(f"`{name}` must be at least {least}, got {value}")
+        if value is not None and value < least:
+            raise ValueError(f"`{name}` must be at least {least}, got {value}")
 
+# %% ../../nbs/39_layers.specs.ipynb #check-positive
 def _positive(spec, *names: str) -> None:
     """Raises: `ValueError` for a field that is not above 0; None passes."""
     for name in names:
         value = getattr(spec, name)
-        if value is not None and not value > 0: raise ValueError(f"`{name}` must be positive, got {value}")
+        if value is not None and not value > 0:
+            raise ValueError(f"`{name}` must be positive, got {value}")
 
 def check_rate(
     name: str,   # Argument
@@ -122,64 +134,75 @@ def check_rate(
     """Raises: `ValueError` unless `0 <= rate < 1`."""
     if not 0 <= rate < 1: raise ValueError(f"`{name}` must satisfy 0 <= rate < 1, got {rate}")
 
+# %% ../../nbs/39_layers.specs.ipynb #settle
 def _check_positions(positions, head_dim: int) -> None:
-    """Raises: `ValueError` for what is no scheme of positions, or does not fit heads of this width."""
+    """Raises: `ValueError` for what is no scheme of positions, or does not fit heads of this
+    width."""
     if not isinstance(positions, Positions):
-        raise ValueError(f"`positions` must be a Positions, such as Rope(), got {type(positions).__name__}")
+        raise ValueError(f"`positions` must be a Positions, such as Rope(), got "
+                         f"{type(positions).__name__}")
     positions.check(head_dim)
 
 def _settle(spec, **values) -> None:
     """Put settled values in the place of what was given."""
     for name, value in values.items(): object.__setattr__(spec, name, value)
 
-# %% ../../nbs/39_layers.specs.ipynb #attention-spec
-@dataclass(frozen=True, kw_only=True)
-class AttentionSpec:
-    """What a layer of attention does. Raises: `ValueError` that names the field."""
-    num_heads: int                           # Query heads, `h`
-    head_dim: int                            # Head width, `d`
-    num_kv_heads: int | None = None          # Key/value heads, `g`; `num_heads` when None
-    bias: tuple[str, ...] = PROJECTIONS      # Projections that have a bias
-    causal: bool = False                     # Whether a query sees only what came before
-    window: int | None = None                # Sliding window, keys on a side; one-sided where causal
-    chunk: int | None = None                 # Pieces of the sequence that see only themselves
-    scale: float | None = None               # Factor on scores; 1/sqrt(d) when None
-    softcap: float | None = None             # Bound on scores, by tanh
-    qk_norm: QKNorm | None = None            # Norm of queries and keys: per head, over the full width, or to length sqrt(d)
-    qk_norm_offset: float = 0.0              # Added to its scales, which start at one less
-    norm_eps: float = 1e-6                   # Epsilon of that norm
-    sinks: bool = False                      # Whether each head has a learned logit whose value is 0
-    output_gate: bool = False                # Whether the output is multiplied by a sigmoid of the input, per channel
-    positions: Positions = Positions()       # How positions enter here: by turning queries and keys, by a mod, not at all
-    keys_given: bool = False                 # Whether keys and values are an earlier layer's, handed over in each call
-    score_mod: ScoreMod | None = None        # Mod of every call
-    kernel: AttentionType | AttentionName = AttentionType.STANDARD # Kernel of ours
-    attention_fn: AttentionFn | None = None  # Kernel of yours, in its place
-    block_size: int = 512                    # Of the tiled kernels
-    chunk_size: int = 64                     # Of linear attention
-    dropout_rate: float = 0.0                # On attention weights; on the output for LINEAR, which has no weights
-    broadcast_dropout: bool = True           # Whether all sequences and heads drop the same weights
-
+# %% ../../nbs/39_layers.specs.ipynb #attention-checks
+class _AttentionChecks:
+    """What holds between the fields of attention."""
     def __post_init__(self):
         """Check and settle every field."""
-        _settle(self, num_kv_heads=check_heads(0, self.num_heads, self.num_kv_heads, self.head_dim)[0],
-                kernel=check_choice("kernel", self.kernel, AttentionType),
-                bias=tuple(name for name, has in check_biases(self.bias, True).items() if has))
+        groups, _ = check_heads(0, self.num_heads, self.num_kv_heads, self.head_dim)
+        bias = tuple(name for name, has in check_biases(self.bias, True).items() if has)
+        kernel = check_choice("kernel", self.kernel, AttentionType)
+        _settle(self, num_kv_heads=groups, kernel=kernel, bias=bias)
         if self.qk_norm is not None: check_choice("qk_norm", self.qk_norm, QKNorm)
         if self.window is not None: check_window(self.window)
         if self.softcap is not None: softcap_mod(self.softcap) # refuses what is not positive
         _at_least(self, 1, "head_dim", "chunk", "block_size", "chunk_size")
-        check_rate("dropout_rate", self.dropout_rate); _check_positions(self.positions, self.head_dim)
+        check_rate("dropout_rate", self.dropout_rate)
+        _check_positions(self.positions, self.head_dim)
 
     @property
     def sees(self) -> int | None: # Keys, the query's own included; None: all of them
         """How far back a query looks at most."""
         return min((n for n in (self.window, self.chunk) if n is not None), default=None)
 
+# %% ../../nbs/39_layers.specs.ipynb #attention-spec
+@dataclass(frozen=True, kw_only=True)
+class AttentionSpec(_AttentionChecks):
+    """What a layer of attention does. Raises: `ValueError` that names the field."""
+    num_heads: int                           # Query heads, `h`
+    head_dim: int                            # Head width, `d`
+    num_kv_heads: int | None = None          # Key/value heads, `g`; `num_heads` when None
+    bias: tuple[str, ...] = PROJECTIONS      # Projections that have a bias
+    causal: bool = False                     # Whether a query sees only what came before
+    window: int | None = None               # Sliding window, keys on a side; one-sided where causal
+    chunk: int | None = None                 # Pieces of the sequence that see only themselves
+    scale: float | None = None               # Factor on scores; 1/sqrt(d) when None
+    softcap: float | None = None             # Bound on scores, by tanh
+    qk_norm: QKNorm | None = None            # Norm of queries and keys; None: none
+    qk_norm_offset: float = 0.0              # Added to its scales, which start at one less
+    norm_eps: float = 1e-6                   # Epsilon of that norm
+    sinks: bool = False                     # Whether each head has a learned logit whose value is 0
+    output_gate: bool = False # Whether the output is multiplied by a sigmoid of the input, per
+                              # channel
+    positions: Positions = Positions()       # How positions enter here
+    keys_given: bool = False                 # Whether keys and values are an earlier layer's
+    score_mod: ScoreMod | None = None        # Mod of every call
+    kernel: AttentionType | AttentionName = AttentionType.STANDARD # Kernel of ours
+    attention_fn: AttentionFn | None = None  # Kernel of yours, in its place
+    block_size: int = 512                    # Of the tiled kernels
+    chunk_size: int = 64                     # Of linear attention
+    dropout_rate: float = 0.0                # On attention weights; on the output for LINEAR
+    broadcast_dropout: bool = True           # Whether all sequences and heads drop the same weights
+
 # %% ../../nbs/39_layers.specs.ipynb #feed-forward-spec
 def _settle_activation(spec) -> None:
-    """One name for one activation: "gelu" is the tanh form. Raises: `ValueError` for one that there is not."""
-    _settle(spec, activation=check_choice("activation", spec.activation, FfActivation).removesuffix("_tanh"))
+    """One name for one activation: "gelu" is the tanh form. Raises: `ValueError` for one that there
+    is not."""
+    _settle(spec, activation=check_choice("activation", spec.activation,
+                                          FfActivation).removesuffix("_tanh"))
 
 @dataclass(frozen=True, kw_only=True)
 class FeedForwardSpec:
@@ -196,14 +219,16 @@ class FeedForwardSpec:
 # %% ../../nbs/39_layers.specs.ipynb #experts-spec
 @dataclass(frozen=True, kw_only=True)
 class ExpertsSpec:
-    """Several feed-forwards, of which a router picks some for each token. Raises: `ValueError` that names the field."""
-    num_experts: int                      # Experts
-    d_ff: int                             # Width inside of each
-    activation: FfActivation = "swiglu"   # Activation, gated or not
-    top_k: int = 2                        # Experts per token
-    renormalize: bool = True              # Whether the weights of a token's experts add up to one
-    router_jitter: float = 0.0            # Noise on the router's input in training
-    capacity_factor: float | None = None  # Room of an expert in fair shares; None: no token is ever dropped
+    """Several feed-forwards, of which a router picks some for each token. Raises: `ValueError` that
+    names the field."""
+    num_experts: int                     # Experts
+    d_ff: int                            # Width inside of each
+    activation: FfActivation = "swiglu"  # Activation, gated or not
+    top_k: int = 2                       # Experts per token
+    renormalize: bool = True             # Whether the weights of a token's experts add up to one
+    router_jitter: float = 0.0           # Noise on the router's input in training
+    capacity_factor: float | None = None # Room of an expert in fair shares; None: no token is ever
+                                         # dropped
 
     def __post_init__(self):
         """Check and settle every field."""
@@ -212,7 +237,8 @@ class ExpertsSpec:
         _settle_activation(self)
         check_rate("router_jitter", self.router_jitter)
         if self.top_k > self.num_experts:
-            raise ValueError(f"`top_k` must not exceed num_experts={self.num_experts}, got {self.top_k}")
+            raise ValueError(f"`top_k` must not exceed num_experts={self.num_experts}, got "
+                             f"{self.top_k}")
 
 # %% ../../nbs/39_layers.specs.ipynb #norm-spec
 @dataclass(frozen=True, kw_only=True)
@@ -240,13 +266,13 @@ class BlockSpec:
     attention: AttentionSpec                    # Self-attention; cross-attention has the same heads
     feed_forward: FeedForwardSpec | ExpertsSpec # Feed-forward, or experts
     norm: NormSpec = NormSpec()                 # What norms there are
-    norm_order: NormOrder = "before"            # Where they stand
-    first_norm: bool = True                     # Whether the first sub-layer has its norm; ModernBERT's first block has not
+    norm_order: NormOrder = "before"            # Where they are
+    first_norm: bool = True                     # Whether the first sub-layer has its norm
     parallel: bool = False                      # Attention and feed-forward side by side
-    layer_scale_init: float | None = None       # Learned factor per channel on each sub-layer, starting here; None: no factor
+    layer_scale_init: float | None = None       # Learned factors on sub-layers, starting here
     dropout_rate: float = 0.0                   # On the output of each sub-layer
-    drop_path_rate: float = 0.0                 # Share of sequences that leave out a sub-layer in training
-    dtype: str | None = None                    # Of the computation; that of inputs and parameters when None
+    drop_path_rate: float = 0.0          # Share of sequences that leave out a sub-layer in training
+    dtype: str | None = None           # Of the computation; that of inputs and parameters when None
     param_dtype: str = "float32"                # Of the parameters
 
     def __post_init__(self):
@@ -257,7 +283,8 @@ class BlockSpec:
         for name, optional in (("dtype", True), ("param_dtype", False)):
             _settle(self, **{name: check_dtype(name, getattr(self, name), optional=optional)})
         if self.parallel and self.norm_order not in ("before", "both"):
-            raise ValueError(f"`parallel` needs a norm before each sub-layer, got norm_order={self.norm_order!r}")
+            raise ValueError("`parallel` needs a norm before each sub-layer, "
+                             f"got norm_order={self.norm_order!r}")
 
 # %% ../../nbs/39_layers.specs.ipynb #files
 def _kinds() -> dict[str, type]:
@@ -266,6 +293,7 @@ def _kinds() -> dict[str, type]:
     own = AttentionSpec, FeedForwardSpec, ExpertsSpec, NormSpec, BlockSpec, RopeScaling
     return {k.__name__: k for k in (*own, *below(Positions))}
 
+# %% ../../nbs/39_layers.specs.ipynb #to-dict
 def spec_to_dict(
     spec # A spec, or a scheme of positions
 ) -> dict[str, Any]: # Fit for JSON
@@ -274,22 +302,28 @@ def spec_to_dict(
     Raises: `ValueError` for a field that holds a function, such as a mod or a kernel of yours.
     """
     def plain(name, x):
-        if is_dataclass(x): return {"spec": type(x).__name__} | {f.name: plain(f.name, getattr(x, f.name)) for f in fields(x)}
+        if is_dataclass(x):
+            inside = {f.name: plain(f.name, getattr(x, f.name)) for f in fields(x)}
+            return {"spec": type(x).__name__} | inside
         if isinstance(x, tuple): return [plain(name, y) for y in x]
         if isinstance(x, Enum): return x.value
         if x is None or isinstance(x, (bool, int, float, str)): return x
-        raise ValueError(f"`{name}` holds {x!r}, which no file can hold: write the spec without it, and add it after reading")
+        raise ValueError(f"`{name}` holds {x!r}, which no file can hold: write the spec without "
+                         f"it, "
+                         "and add it after reading")
     return plain("spec", spec)
 
+# %% ../../nbs/39_layers.specs.ipynb #from-dict
 def spec_from_dict(
     record: dict[str, Any] # What `spec_to_dict` made
 ):                         # The spec
-    """Read a spec back. Raises: `ValueError` for a kind or a field that there is not, or a value out of range."""
+    """Read a spec back. Raises: `ValueError` for a kind or a field that there is not, or a value
+    out of range."""
     if not isinstance(record, dict):
         return tuple(map(spec_from_dict, record)) if isinstance(record, list) else record
     kinds, kind = _kinds(), record.get("spec")
-    if kind not in kinds: raise ValueError(f"`spec` must be one of {', '.join(kinds)}, got {kind!r}")
-
+    if kind not in kinds:
+        raise ValueError(f"`spec` must be one of {', '.join(kinds)}, got {kind!r}")
     unknown = set(record) - {"spec"} - {f.name for f in fields(kinds[kind])}
     if unknown: raise ValueError(f"{kind} has no field {', '.join(map(repr, sorted(unknown)))}")
     return kinds[kind](**{name: spec_from_dict(x) for name, x in record.items() if name != "spec"})
@@ -304,4 +338,5 @@ def check_alone(
     for name, word in inspect.signature(make).parameters.items():
         if name in beside or word.default is inspect.Parameter.empty: continue
         if given[name] is not word.default and given[name] != word.default:
-            raise ValueError(f"`{name}` is a part of the spec that this is made from: change the spec, got {given[name]!r}")
+            raise ValueError(f"`{name}` is a part of the spec that this is made from: "
+                             f"change the spec, got {given[name]!r}")

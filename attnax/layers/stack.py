@@ -17,35 +17,18 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array
 
-from .cache import BorrowedLayerCache, LayerCache, LendingLayerCache, StackedCaches, StackedParts
+from .cache import (
+    BorrowedLayerCache, LayerCache, LendingLayerCache, StackedCaches, StackedParts)
 from .config import Remat, repeating, sources_in_turn
 
-# %% ../../nbs/44_layers.stack.ipynb #stacked-blocks
-class StackedBlocks(nnx.Module):
-    """Blocks of a stack, those of one kind stored as one block whose arrays have an axis of layers in front.
-
-    `kinds` take turns; `rest` are blocks at the end that no longer fill a turn. Counts and iterates like the list of blocks;
-    each block of a turn is a copy.
-
-    Raises: `ValueError` for blocks of which no two are of one kind, or which share parameters.
-    """
-    def __init__(self, blocks: Sequence[nnx.Module]):
-        blocks = list(blocks)
-        variables = jax.tree.leaves(blocks, is_leaf=lambda x: isinstance(x, nnx.Variable))
-        if len(set(map(id, variables))) < len(variables):
-            raise ValueError("`scan_layers` cannot store parameters that blocks share, or that a block has twice: each layer "
-                             "would get its own; keep these layers in a list")
-        turn = repeating([nnx.split(block)[0] for block in blocks])
-        if turn == len(blocks) > 1: raise ValueError("`scan_layers` needs layers that repeat; no two of these are built alike")
-        whole = len(blocks) // turn * turn
-        self.turns, self.turn = whole // turn, turn
-        self.kinds = nnx.List([jax.tree.map(lambda *x: jnp.stack(x), *blocks[i:whole:turn]) for i in range(turn)])
-        self.rest = nnx.List(blocks[whole:])
-
+# %% ../../nbs/44_layers.stack.ipynb #like-a-list
+class _LikeAList(nnx.Module):
+    """Which block lies where, for blocks of `turn` kinds that take turns `turns` times."""
     def stored(self, where: str, number: int) -> range: # Layers
         """Which layers `kinds[number]` or `rest[number]` holds, in order."""
         whole = self.turns * self.turn
-        return range(number, whole, self.turn) if where == "kinds" else range(whole + number, whole + number + 1)
+        return range(number, whole, self.turn) if where == "kinds" else range(
+            whole + number, whole + number + 1)
 
     def __len__(self) -> int: return self.turns * self.turn + len(self.rest)
     def __iter__(self): return (self[i] for i in range(len(self)))
@@ -57,17 +40,47 @@ class StackedBlocks(nnx.Module):
         if turn == self.turns: return self.rest[i - turn * self.turn]
         return jax.tree.map(lambda x: x[turn], self.kinds[kind])
 
+# %% ../../nbs/44_layers.stack.ipynb #stacked-blocks
+class StackedBlocks(_LikeAList):
+    """Blocks of a stack, those of one kind stored as one block whose arrays have an axis of layers
+    in front.
+
+    `kinds` take turns; `rest` are blocks at the end that no longer fill a turn. Counts and iterates
+    like the list of blocks; each block of a turn is a copy.
+
+    Raises: `ValueError` for blocks of which no two are of one kind, or which share parameters.
+    """
+    def __init__(self, blocks: Sequence[nnx.Module]):
+        blocks = list(blocks)
+        variables = jax.tree.leaves(blocks, is_leaf=lambda x: isinstance(x, nnx.Variable))
+        if len(set(map(id, variables))) < len(variables):
+            raise ValueError("`scan_layers` cannot store parameters that blocks share, or that a "
+                             "block "
+                             "has twice: each layer would get its own; keep these layers in a list")
+        turn = repeating([nnx.split(block)[0] for block in blocks])
+        if turn == len(blocks) > 1:
+            raise ValueError("`scan_layers` needs layers that repeat; no two of these are built "
+                             "alike")
+        whole = len(blocks) // turn * turn
+        self.turns, self.turn = whole // turn, turn
+        stack = lambda *x: jnp.stack(x)
+        self.kinds = nnx.List([jax.tree.map(stack, *blocks[i:whole:turn]) for i in range(turn)])
+        self.rest = nnx.List(blocks[whole:])
+
 # %% ../../nbs/44_layers.stack.ipynb #pure
 def _pure(call: Callable, graph) -> Callable:
-    """A call on a block as a function of the block's state; it also returns the variables that were written, by number."""
+    """A call on a block as a function of the block's state; it also returns the variables that were
+    written, by number."""
     def run(state, *args):
         block = nnx.merge(graph, state)
         before = jax.tree.leaves(nnx.state(block))
         out, after = call(block, *args), jax.tree.leaves(nnx.state(block))
         if len(before) != len(after):
-            raise ValueError("a block made or dropped a variable while it was called, which neither `remat` nor `scan_layers` "
-                             "can keep: make it when the block is made")
-        return out, {n: new for n, (old, new) in enumerate(zip(before, after, strict=True)) if new is not old}
+            raise ValueError("a block made or dropped a variable while it was called, which "
+                             "neither "
+                             "`remat` nor `scan_layers` can keep: make it when the block is made")
+        pairs = enumerate(zip(before, after, strict=True))
+        return out, {n: new for n, (old, new) in pairs if new is not old}
     return run
 
 def _put_back(block: nnx.Module, written: dict[int, Any]) -> None:
@@ -76,11 +89,13 @@ def _put_back(block: nnx.Module, written: dict[int, Any]) -> None:
     leaves, tree = jax.tree.flatten(nnx.state(block))
     nnx.update(block, jax.tree.unflatten(tree, [written.get(n, x) for n, x in enumerate(leaves)]))
 
+# %% ../../nbs/44_layers.stack.ipynb #forgetting
 _POLICIES = {"everything": None, "dots": jax.checkpoint_policies.dots_saveable}
 
 def _forgetting(run: Callable, remat: Remat, looped: bool) -> Callable:
-    """The same function, of whose insides the backward pass computes again what `remat` says."""
-    return run if remat == "nothing" else jax.checkpoint(run, policy=_POLICIES[remat], prevent_cse=not looped)
+    """The same function, of whose insides the backward pass recomputes what `remat` says."""
+    if remat == "nothing": return run
+    return jax.checkpoint(run, policy=_POLICIES[remat], prevent_cse=not looped)
 
 # %% ../../nbs/44_layers.stack.ipynb #handed
 class Handed:
@@ -102,7 +117,8 @@ class Handed:
             return used.inner
         if not isinstance(used, BorrowedLayerCache): return used
         after = self.lent[self.sources[i]][2]
-        return None if cache is None else BorrowedLayerCache(jnp.broadcast_to(after, cache.length.shape))
+        return None if cache is None else BorrowedLayerCache(
+            jnp.broadcast_to(after, cache.length.shape))
 
 # %% ../../nbs/44_layers.stack.ipynb #run-blocks
 def run_blocks(
@@ -111,18 +127,21 @@ def run_blocks(
     x: Any,                                        # What goes through all of them
     *,
     caches: Sequence[LayerCache] | StackedCaches | None = None, # One per layer
-    own: Sequence[Any] | None = None,              # What else belongs to each layer; trees of arrays of one shape
-    remat: Remat = "nothing",                      # What the backward pass computes again
-    sources: Sequence[int | None] | None = None    # Which earlier layer's keys each layer reads, as `config.key_sources()`
-) -> tuple[Any, Any, Sequence]:                    # States; caches as they were given; what each block says
-    """Run every block of a stack on what the one before it made. With caches nothing is computed again."""
+    own: Sequence[Any] | None = None,             # What else belongs to each layer; trees of arrays
+    remat: Remat = "nothing",                      # What the backward pass recomputes
+    sources: Sequence[int | None] | None = None   # Whose keys each reads, by `config.key_sources()`
+) -> tuple[Any, Any, Sequence]:            # States; caches as they were given; what each block says
+    """Run every block of a stack on what the one before it made. With caches nothing is
+    recomputed."""
     if caches is not None: remat = "nothing"
     if isinstance(layers, StackedBlocks): return _scan(layers, call, x, caches, own, remat, sources)
     after, auxes, handed = [], [], Handed(sources)
     for i, block in enumerate(layers):
         cache = None if caches is None else caches[i]
-        x, used, aux = _once(block, call, remat, x, handed.over(i, cache), None if own is None else own[i])
-        after.append(handed.back(i, cache, used)); auxes.append(aux)
+        x, used, aux = _once(block, call, remat, x, handed.over(i, cache),
+                             None if own is None else own[i])
+        after.append(handed.back(i, cache, used))
+        auxes.append(aux)
     return x, None if caches is None else tuple(after), auxes
 
 def _once(block: nnx.Module, call: Callable, remat: Remat, *args):
@@ -134,52 +153,66 @@ def _once(block: nnx.Module, call: Callable, remat: Remat, *args):
     return out
 
 # %% ../../nbs/44_layers.stack.ipynb #scan
+def _turn(runs: Sequence[Callable], sources) -> Callable:
+    """The body of the loop: one layer of every kind."""
+    def body(carry, now):
+        (x, kept), (i, states, own), said, handed = carry, now, [], Handed(sources)
+        came = jax.tree.map(jnp.result_type, x)
+        for n, run in enumerate(runs):
+            slot, mine = None if kept is None else kept[n].at_layer(
+                i), None if own is None else own[n]
+            (x, used, aux), written = run(states[n], x, handed.over(n, slot), mine)
+            slot = handed.back(n, slot, used)
+            if kept is not None: kept = (*kept[:n], kept[n].put_layer(i, slot), *kept[n + 1:])
+            said.append((aux, written))
+        if came != (left := jax.tree.map(jnp.result_type, x)):
+            raise ValueError("`scan_layers` needs layers that keep the dtype of the stream, and it "
+                             "came "
+                             f"as {came} and left as {left}: set `compute_dtype`, or use "
+                             f"parameters "
+                             "of one dtype")
+        return (x, kept), said
+    return body
+
+# %% ../../nbs/44_layers.stack.ipynb #scan-all
 def _scan(layers: StackedBlocks, call: Callable, x, caches, own, remat: Remat, sources):
     """A loop over the turns, in each of which every kind has one layer; then the rest."""
     given, sources = caches, sources_in_turn(sources, layers.turn)
     lies = isinstance(caches, StackedCaches) and len(caches.kinds) == layers.turn
     if caches is not None and not lies: caches = StackedCaches.of(list(caches), layers.turn)
-    graphs, states = zip(*(nnx.split(kind) for kind in layers.kinds))
     if own is not None and not (isinstance(own, StackedParts) and len(own.kinds) == layers.turn):
         own = StackedParts.of(list(own), layers.turn)
+    graphs, states = zip(*(nnx.split(kind) for kind in layers.kinds))
     runs = [_forgetting(_pure(call, graph), remat, looped=True) for graph in graphs]
-    def body(carry, now):
-        (x, kept), (i, states, own), said, handed = carry, now, [], Handed(sources)
-        came = jax.tree.map(jnp.result_type, x)
-        for n, run in enumerate(runs):
-            slot = None if kept is None else kept[n].at_layer(i)
-            (x, used, aux), written = run(states[n], x, handed.over(n, slot), None if own is None else own[n])
-            slot = handed.back(n, slot, used)
-            if kept is not None: kept = (*kept[:n], kept[n].put_layer(i, slot), *kept[n + 1:])
-            said.append((aux, written))
-        if came != (left := jax.tree.map(jnp.result_type, x)):
-            raise ValueError(f"`scan_layers` needs layers that keep the dtype of the stream, and it came as {came} and left as "
-                             f"{left}: set `compute_dtype`, or use parameters of one dtype")
-        return (x, kept), said
     start = x, None if caches is None else caches.kinds
-    each = jnp.arange(layers.turns, dtype=jnp.int32), states, None if own is None else own.kinds
-    (x, kept), said = lax.scan(body, start, each)
+    turns = jnp.arange(layers.turns, dtype=jnp.int32)
+    each = turns, states, None if own is None else own.kinds
+    (x, kept), said = lax.scan(_turn(runs, sources), start, each)
     for kind, (_, written) in zip(layers.kinds, said): _put_back(kind, written)
     rest, own = (None if part is None else part.rest for part in (caches, own))
-    x, rest, last = run_blocks(layers.rest, call, x, caches=rest, own=own, remat=remat, sources=sources)
+    x, rest, last = run_blocks(layers.rest, call, x, caches=rest, own=own, remat=remat,
+                               sources=sources)
     after = None if caches is None else StackedCaches(kept, rest)
     if after is not None and not lies:  # as they were given
-        after = StackedCaches.of(list(after), len(given.kinds)) if isinstance(given, StackedCaches) else tuple(after)
+        turn = len(given.kinds) if isinstance(given, StackedCaches) else None
+        after = tuple(after) if turn is None else StackedCaches.of(list(after), turn)
     return x, after, StackedParts(tuple(aux for aux, _ in said), tuple(last))
 
 # %% ../../nbs/44_layers.stack.ipynb #parts
 def stored_blocks(
     layers: Sequence[nnx.Module] | StackedBlocks # The blocks of a model
-) -> Sequence[nnx.Module]:                       # One for each that is stored; of a stack, one per kind
+) -> Sequence[nnx.Module]:                   # One for each that is stored; of a stack, one per kind
     """Blocks as they lie, without cutting anything out: to ask what they are made of."""
     return (*layers.kinds, *layers.rest) if isinstance(layers, StackedBlocks) else layers
 
+# %% ../../nbs/44_layers.stack.ipynb #unsliced
 def unsliced(
     said: Sequence | StackedParts # One tree per layer
 ) -> Sequence:                    # The trees; of layers that lie together one tree for all of them
     """What blocks say, without cutting anything out."""
     return (*said.kinds, *said.rest) if isinstance(said, StackedParts) else said
 
+# %% ../../nbs/44_layers.stack.ipynb #stack-parts
 def stack_parts(
     parts: Sequence[Array],       # What `unsliced` gave, or a part of each
     said: Sequence | StackedParts # What it was given
@@ -199,28 +232,34 @@ def make_stack(
     """Keep blocks as a list, or stacked."""
     return StackedBlocks(blocks) if config.scan_layers else nnx.List(blocks)
 
+# %% ../../nbs/44_layers.stack.ipynb #converted
+def _converted(model: nnx.Module, scan: bool) -> nnx.Module:
+    """A model whose stacks are of the other kind."""
+    other = nnx.List if scan else StackedBlocks
+    def has_config(m): return hasattr(getattr(m, "config", None), "scan_layers")
+    def to_change(m): return isinstance(getattr(m, "layers", None), other) and has_config(m)
+    if not any(to_change(m) for _, m in nnx.iter_modules(model)): return model
+    model = nnx.clone(model)
+    for module in [m for _, m in nnx.iter_modules(model)]:
+        if to_change(module):
+            layers = list(module.layers)
+            module.layers = StackedBlocks(layers) if scan else nnx.List(layers)
+        if has_config(module): module.config = replace(module.config, scan_layers=scan)
+    return model
+
+# %% ../../nbs/44_layers.stack.ipynb #stack-layers
 def stack_layers(
     model: nnx.Module # A model of ours, or several in one
-) -> nnx.Module:      # Another with the same parameters, its layers stacked; the model itself where they are already
+) -> nnx.Module:      # Another with the same parameters, its layers stacked; or the model itself
     """Store the layers of every stack in a model stacked, so that one loop runs them.
 
     Raises: `ValueError` for a stack of which no two layers are of one kind.
     """
     return _converted(model, True)
 
+# %% ../../nbs/44_layers.stack.ipynb #unstack-layers
 def unstack_layers(
     model: nnx.Module # A model of ours, or several in one
-) -> nnx.Module:      # Another with the same parameters, its layers in a list; the model itself where they are already
+) -> nnx.Module:      # Another with the same parameters, its layers in a list; or the model itself
     """Undo `stack_layers`."""
     return _converted(model, False)
-
-def _converted(model: nnx.Module, scan: bool) -> nnx.Module:
-    """A model whose stacks are of the other kind."""
-    other = nnx.List if scan else StackedBlocks
-    def to_change(m): return isinstance(getattr(m, "layers", None), other) and hasattr(getattr(m, "config", None), "scan_layers")
-    if not any(to_change(m) for _, m in nnx.iter_modules(model)): return model
-    model = nnx.clone(model)
-    for module in [m for _, m in nnx.iter_modules(model)]:
-        if to_change(module): module.layers = StackedBlocks(list(module.layers)) if scan else nnx.List(list(module.layers))
-        if hasattr(getattr(module, "config", None), "scan_layers"): module.config = replace(module.config, scan_layers=scan)
-    return model

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..layers.attention import mask_of_new
 from ..layers.blocks import AUX, EncoderBlock
 from ..layers.cache import (
-    Caches, LayerCache, StackedCaches, caches_length, check_layer_cache, positions_from)
+    LayerCache, StackedCaches, caches_length, check_layer_cache, positions_from)
 from ..layers.config import BlocksConfig, TransformerConfig
 from ..layers.embeddings import TokenEmbedding
 from ..layers.feedforward import dropout_rngs

@@ -16,28 +16,36 @@ from jaxtyping import Float
 
 # %% ../nbs/54_audio.ipynb #check-samples
 def _check_samples(samples: np.ndarray) -> np.ndarray:
+    """One row of finite floats. Raises: `ValueError` for anything else."""
     x = np.asarray(samples)
-    if x.ndim != 1: raise ValueError(f"`samples` must have one axis (average the channels first), got shape {x.shape}")
-    if not np.issubdtype(x.dtype, np.floating): raise ValueError(f"`samples` must be floats between -1 and 1, got {x.dtype}")
+    if x.ndim != 1:
+        raise ValueError("`samples` must have one axis (average the channels first), "
+                         f"got shape {x.shape}")
+    if not np.issubdtype(x.dtype, np.floating):
+        raise ValueError(f"`samples` must be floats between -1 and 1, got {x.dtype}")
     bad = x.size - np.count_nonzero(np.isfinite(x))
     if bad: raise ValueError(f"`samples` has {bad} values of {x.size} that are NaN or infinite")
     loudest = np.abs(x).max(initial=0)
     if loudest > 16: # far beyond any overshoot of a filter, and quiet for integers
-        raise ValueError(f"`samples` must be floats between -1 and 1, got {loudest:g}: divide 16-bit numbers by 32768")
+        raise ValueError(f"`samples` must be floats between -1 and 1, got {loudest:g}: "
+                         "divide 16-bit numbers by 32768")
     return x.astype(np.float64)
 
+# %% ../nbs/54_audio.ipynb #check-positive
 def _check_positive(**numbers: int) -> None:
+    """Raises: `ValueError` for a number that is not whole, or below 1."""
     for name, n in numbers.items():
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
             raise ValueError(f"`{name}` must be a whole number of at least 1, got {n!r}")
 
-# %% ../nbs/54_audio.ipynb #read-wav
+# %% ../nbs/54_audio.ipynb #sound-record
 class Sound(NamedTuple):
     """A sound and how fast it was sampled."""
     samples: Float[np.ndarray, " n"] # Between -1 and 1, float32
     rate: int                        # Samples in a second, Hz
 
 def _to_float(raw: bytes, width: int) -> Float[np.ndarray, " n"]:
+    """Integers of `width` bytes as numbers between -1 and 1."""
     if width == 1: return (np.frombuffer(raw, np.uint8).astype(np.float64) - 128) / 128
     if width == 3: # the three bytes become the upper ones of four
         wide = np.zeros((len(raw) // 3, 4), np.uint8)
@@ -45,70 +53,95 @@ def _to_float(raw: bytes, width: int) -> Float[np.ndarray, " n"]:
         return wide.view("<i4")[:, 0] / 2.0**31
     return np.frombuffer(raw, f"<i{width}") / 2.0**(8 * width - 1)
 
+# %% ../nbs/54_audio.ipynb #read-wav
 def read_wav(
     path: str | os.PathLike # File with integers of 8, 16, 24 or 32 bits
 ) -> Sound:                 # Its samples, the channels averaged, and its rate
     """Read an uncompressed WAV file as one channel.
 
-    Raises: `ValueError` that names the file and says what is wrong with it; `FileNotFoundError` without a file.
+    Raises: `ValueError` that names the file and says what is wrong with it; `FileNotFoundError`
+    without a file.
     """
     with open(path, "rb") as f:
         # a broken header can end in any of these, a division by a count of zero included
         try:
             with wave.open(f) as w:
-                channels, width, rate, count = w.getnchannels(), w.getsampwidth(), w.getframerate(), w.getnframes()
+                channels, width, rate, count = w.getparams()[:4]
                 raw = w.readframes(count)
         except (wave.Error, EOFError, ZeroDivisionError, RuntimeError) as e:
-            raise ValueError(f"{path} is not an uncompressed WAV file: {e or 'it is cut off'}") from e
-    if width not in (1, 2, 3, 4): raise ValueError(f"{path} must have samples of 8, 16, 24 or 32 bits, got {8 * width}")
+            why = e or "it is cut off"
+            raise ValueError(f"{path} is not an uncompressed WAV file: {why}") from e
+    if width not in (1, 2, 3, 4):
+        raise ValueError(f"{path} must have samples of 8, 16, 24 or 32 bits, got {8 * width}")
     if rate < 1: raise ValueError(f"{path} must have a sampling rate of at least 1 Hz, got {rate}")
     if len(raw) != count * channels * width:
-        raise ValueError(f"{path} is cut off: its header speaks of {count} samples, {len(raw) // (channels * width)} are there")
-    return Sound(_to_float(raw, width).reshape(-1, channels).mean(axis=1).astype(np.float32), rate)
+        raise ValueError(f"{path} is cut off: its header speaks of {count} samples, "
+                         f"{len(raw) // (channels * width)} are there")
+    samples = _to_float(raw, width).reshape(-1, channels).mean(axis=1)
+    return Sound(samples.astype(np.float32), rate)
+
+# %% ../nbs/54_audio.ipynb #resample-weights
+# Zeros of the sinc on each side, share of the band that is kept, shape of the window
+_ZEROS, _CUTOFF, _BETA = 64, 0.96, 8.0
+
+def _sinc_weights(t, narrow: float, half: int) -> Float[np.ndarray, " w"]:
+    """Weights of the samples at distances `t`; they add up to one: a constant stays what it is."""
+    window = np.i0(_BETA * np.sqrt(np.clip(1 - (t / (half + 1))**2, 0, None)))
+    weights = np.sinc(_CUTOFF * narrow * t) * window
+    return weights / weights.sum()
 
 # %% ../nbs/54_audio.ipynb #resample
-_ZEROS, _CUTOFF, _BETA = 64, 0.96, 8.0 # zeros of the sinc on each side, share of the band that is kept, shape of the window
-
 def resample(
     samples: Float[np.ndarray, " n"], # Sound
     from_rate: int,                   # Its sampling rate, Hz
     to_rate: int                      # The rate wanted, Hz
-) -> Float[np.ndarray, " k"]:         # The same sound: ceil(n * to_rate / from_rate) samples, float32
-    """Change the sampling rate with a windowed sinc: flat to 0.9 of the new band, 80 dB down beyond it.
+) -> Float[np.ndarray, " k"]:         # The same sound: ceil(n * to_rate / from_rate) samples
+    """Change the sampling rate with a windowed sinc: flat to 0.9 of the new band, 80 dB down
+    beyond it. The result is float32.
 
-    Raises: `ValueError` for rates below 1, or samples that are not one row of finite floats. Source: Smith 1984.
+    Raises: `ValueError` for rates below 1, or samples that are not one row of finite floats.
+    Source: Smith 1984.
     """
     x = _check_samples(samples)
     _check_positive(from_rate=from_rate, to_rate=to_rate)
-    up, down = to_rate // gcd(from_rate, to_rate), from_rate // gcd(from_rate, to_rate)
+    common = gcd(from_rate, to_rate)
+    up, down = to_rate // common, from_rate // common
     if up == down or not x.size: return x.astype(np.float32)
     narrow = min(1.0, up / down)
     half = int(np.ceil(_ZEROS / narrow))
     # silence before and after; window i holds the samples around input sample i
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, (half, half + 1)), 2 * half + 1)
+    padded = np.pad(x, (half, half + 1))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
     out = np.empty(-(-len(x) * up // down))
     for first in range(min(up, len(out))):
         start, late = divmod(first * down, up)
-        t = np.arange(-half, half + 1) - late / up
-        weights = np.sinc(_CUTOFF * narrow * t) * np.i0(_BETA * np.sqrt(np.clip(1 - (t / (half + 1))**2, 0, None)))
-        part = windows[start::down]
-        out[first::up] = part[:len(out[first::up])] @ (weights / weights.sum()) # a constant stays what it is
+        weights = _sinc_weights(np.arange(-half, half + 1) - late / up, narrow, half)
+        out[first::up] = windows[start::down][:len(out[first::up])] @ weights
     return out.astype(np.float32)
 
+# %% ../nbs/54_audio.ipynb #mel-scale
+def _mel(hz):
+    """Height on the mel scale."""
+    high = 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4)
+    return np.where(hz < 1000, 3 * hz / 200, high)
+
+def _hz(mel):
+    """The frequency of a height."""
+    high = 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27)
+    return np.where(mel < 15, 200 * mel / 3, high)
+
 # %% ../nbs/54_audio.ipynb #mel-filters
-def _mel(hz): return np.where(hz < 1000, 3 * hz / 200, 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4))
-
-def _hz(mel): return np.where(mel < 15, 200 * mel / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
-
 def mel_filters(
     num_mels: int = 80,       # Triangles
     *,
     sample_rate: int = 16000, # Hz
     n_fft: int = 400          # Samples in a frame
-) -> Float[np.ndarray, "mels f"]: # A row for each triangle, over 1 + n_fft // 2 frequencies from 0 to half the rate
-    """Triangular filters, evenly spaced on the mel scale, of area one (in Hz).
+) -> Float[np.ndarray, "mels f"]: # A row for each triangle, over frequencies 0 to half the rate
+    """Triangular filters, evenly spaced on the mel scale, of area one (in Hz), over `1 + n_fft //
+    2` frequencies.
 
-    Raises: `ValueError` for numbers below 1, or filters that fall between two frequencies. Source: Slaney 1998, Auditory Toolbox.
+    Raises: `ValueError` for numbers below 1, or filters that fall between two frequencies. Source:
+    Slaney 1998, Auditory Toolbox.
     """
     _check_positive(num_mels=num_mels, sample_rate=sample_rate, n_fft=n_fft)
     hz = np.linspace(0, sample_rate / 2, 1 + n_fft // 2)
@@ -117,8 +150,10 @@ def mel_filters(
     rise, fall = (hz - left) / (middle - left), (right - hz) / (right - middle)
     filters = np.maximum(0, np.minimum(rise, fall)) * 2 / (right - left)
     deaf = num_mels - np.count_nonzero(filters.any(axis=1))
-    if deaf: raise ValueError(f"`num_mels` must be so few that each filter hears a frequency, got {num_mels}, of which {deaf} "
-                              f"fall between the {len(hz)} frequencies of n_fft={n_fft}")
+    if deaf:
+        raise ValueError("`num_mels` must be so few that each filter hears a frequency, got "
+                         f"{num_mels}, of which {deaf} fall between the {len(hz)} frequencies of "
+                         f"n_fft={n_fft}")
     return filters
 
 # %% ../nbs/54_audio.ipynb #log-mel-spectrogram
@@ -129,25 +164,35 @@ def log_mel_spectrogram(
     sample_rate: int = 16000,           # Rate of the samples, Hz: see `resample`
     n_fft: int = 400,                   # Samples in a frame
     hop: int = 160,                     # Samples from one frame to the next
-    chunk_seconds: int | None = 30      # Fill up with silence to this length; None: take the sound as long as it is
+    chunk_seconds: int | None = 30      # Padded with silence to this length; None: as it is
 ) -> Float[np.ndarray, "mels t"]:       # One column for each hop, float32
     """The input of Whisper, as its feature extractor computes it.
 
-    Raises: `ValueError` for sound that is longer than a chunk, or shorter than half a frame, or not one row of finite
-    floats. Source: Radford et al. 2022, Whisper.
+    Raises: `ValueError` for sound that is longer than a chunk, or shorter than half a frame, or not
+    one row of finite floats. Source: Radford et al. 2022, Whisper.
     """
     x = _check_samples(samples)
     _check_positive(num_mels=num_mels, sample_rate=sample_rate, n_fft=n_fft, hop=hop)
-    if chunk_seconds is not None:
-        _check_positive(chunk_seconds=chunk_seconds)
-        most = chunk_seconds * sample_rate
-        if len(x) > most:
-            raise ValueError(f"`samples` must last at most {chunk_seconds} s ({most} samples), got {len(x)}: cut it into pieces")
-        x = np.pad(x, (0, most - len(x)))
-    if len(x) <= n_fft // 2: raise ValueError(f"`samples` must have more than {n_fft // 2} values to be mirrored, got {len(x)}")
-    frames = np.lib.stride_tricks.sliding_window_view(np.pad(x, n_fft // 2, mode="reflect"), n_fft)[::hop]
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft) # periodic: the next frame's first value is left out
+    if chunk_seconds is not None: x = _pad_to_chunk(x, chunk_seconds, sample_rate)
+    if len(x) <= n_fft // 2:
+        raise ValueError(f"`samples` must have more than {n_fft // 2} values to be mirrored, "
+                         f"got {len(x)}")
+    mirrored = np.pad(x, n_fft // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(mirrored, n_fft)[::hop]
+    # periodic: the next frame's first value is left out
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
     power = np.abs(np.fft.rfft(frames * window))**2
-    log = np.log10(np.maximum(mel_filters(num_mels, sample_rate=sample_rate, n_fft=n_fft) @ power.T, 1e-10))
+    filters = mel_filters(num_mels, sample_rate=sample_rate, n_fft=n_fft)
+    log = np.log10(np.maximum(filters @ power.T, 1e-10))
     log = log[:, :-1] # Whisper leaves out the last frame, which is centred behind the end
     return ((np.maximum(log, log.max(initial=-10.0) - 8) + 4) / 4).astype(np.float32)
+
+# %% ../nbs/54_audio.ipynb #log-mel-parts
+def _pad_to_chunk(x: Float[np.ndarray, " n"], chunk_seconds: int, sample_rate: int):
+    """Silence behind a sound. Raises: `ValueError` for one that is longer than a chunk."""
+    _check_positive(chunk_seconds=chunk_seconds)
+    most = chunk_seconds * sample_rate
+    if len(x) > most:
+        raise ValueError(f"`samples` must last at most {chunk_seconds} s ({most} samples), "
+                         f"got {len(x)}: cut it into pieces")
+    return np.pad(x, (0, most - len(x)))

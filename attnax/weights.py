@@ -31,17 +31,21 @@ def named_parameters(
     named = {name: param[...][i] if stacked else param[...]
              for _, param, names, stacked in places for i, name in enumerate(names)}
     if len(named) < sum(len(names) for _, _, names, _ in places):
-        raise ValueError("`module` must have parameters with different names, got dots inside of names")
+        raise ValueError("`module` must have parameters with different names, got dots inside of "
+                         "names")
     return dict(sorted(named.items()))
 
+# %% ../nbs/60_weights.ipynb #places
 def _places(module: nnx.Module) -> list[tuple[tuple, nnx.Param, list[str], bool]]:
-    """Path of each parameter, the parameter, its names, and whether there is one for each layer on its first axis."""
+    """Path of each parameter, the parameter, its names, and whether there is one for each layer on
+    its first axis."""
     stacks = {path: m for path, m in nnx.iter_modules(module) if isinstance(m, StackedBlocks)}
     dotted, out = lambda path: ".".join(map(str, path)), []
     for path, param in nnx.to_flat_state(nnx.state(module, nnx.Param)):
         at = next((p for p in stacks if path[:len(p)] == p), None)
         where, number, *inside = (None, None) if at is None else path[len(at):]
-        names = [dotted(path)] if at is None else [dotted((*at, i, *inside)) for i in stacks[at].stored(where, number)]
+        names = [dotted(path)] if at is None else [dotted((*at, i, *inside))
+                                                   for i in stacks[at].stored(where, number)]
         out.append((path, param, names, where == "kinds"))
     return out
 
@@ -61,14 +65,18 @@ def save_weights(
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     arrays = {name: np.asarray(x, order="C") for name, x in named_parameters(module).items()}
     try:
-        # by way of bytes, and not `save_file`: the file then has the permissions that the user's other files have
+        # by way of bytes, and not `save_file`: the file then has the permissions
+        # that the user's other files have
         beside.write_bytes(save(arrays, metadata={"format": "attnax", **(metadata or {})}))
         os.replace(beside, path)
     finally: beside.unlink(missing_ok=True)
 
 # %% ../nbs/60_weights.ipynb #load-weights
 def _as_loaded(value: np.ndarray, old: Array, where: str) -> Array:
-    """What a file holds, in the dtype and on the devices of the array in its place. Raises: `ValueError` if it is lost."""
+    """What a file holds, in the dtype and on the devices of the array in its place.
+
+    Raises: `ValueError` if it is lost.
+    """
     floats = [jnp.issubdtype(x.dtype, jnp.floating) for x in (value, old)]
     if value.dtype != old.dtype and not all(floats):
         raise ValueError(f"{where} must have dtype {old.dtype}, got {value.dtype}")
@@ -76,29 +84,38 @@ def _as_loaded(value: np.ndarray, old: Array, where: str) -> Array:
     if all(floats) and np.isinf(new).sum() != np.isinf(value).sum():
         raise ValueError(f"{where} holds numbers that are too large for the module's {old.dtype}")
     sharding = getattr(old, "sharding", None)
-    return jax.device_put(new, sharding) if isinstance(sharding, jax.sharding.NamedSharding) else jnp.asarray(new)
+    placed = isinstance(sharding, jax.sharding.NamedSharding)
+    return jax.device_put(new, sharding) if placed else jnp.asarray(new)
 
+# %% ../nbs/60_weights.ipynb #load-into
 def load_weights(
     module: nnx.Module,       # Module to fill; changed in place
     path: str | os.PathLike   # File that `save_weights` wrote
 ) -> None:
-    """Read every parameter from a safetensors file; the module changes completely or not at all, and keeps its dtypes.
+    """Read every parameter from a safetensors file; the module changes completely or not at all,
+    and keeps its dtypes.
 
-    Raises: `ValueError` that names missing, extra or misshapen parameters, or those whose numbers the module's dtype
-    cannot hold, or a file that is not safetensors;
-    `FileNotFoundError` without a file; `ImportError` without safetensors.
+    Raises: `ValueError` that names missing, extra or misshapen parameters, or those whose numbers
+    the module's dtype cannot hold, or a file that is not safetensors; `FileNotFoundError` without a
+    file; `ImportError` without safetensors.
     """
     safetensors = optional_import("safetensors", extra="demo")
     load_file = optional_import("safetensors.numpy", extra="demo").load_file
     try: arrays = load_file(path)
-    except safetensors.SafetensorError as e: raise ValueError(f"{path} is not a whole safetensors file: {e}") from e
+    except safetensors.SafetensorError as e:
+        raise ValueError(f"{path} is not a whole safetensors file: {e}") from e
     want = named_parameters(module)
-    for what, names in (("lacks", want.keys() - arrays.keys()), ("has, and the model lacks,", arrays.keys() - want.keys())):
-        if names: raise ValueError(f"{path} {what} {len(names)} parameters: {', '.join(sorted(names)[:5])}")
+    for what, names in (("lacks", want.keys() - arrays.keys()),
+                        ("has, and the model lacks,", arrays.keys() - want.keys())):
+        if names:
+            raise ValueError(f"{path} {what} {len(names)} parameters: "
+                             f"{', '.join(sorted(names)[:5])}")
     for name, x in want.items():
         if arrays[name].shape != x.shape:
-            raise ValueError(f"{path}: `{name}` must have shape {x.shape}, got {arrays[name].shape}")
+            raise ValueError(
+                f"{path}: `{name}` must have shape {x.shape}, got {arrays[name].shape}")
     def loaded(param, names, stacked):
         given = np.stack([arrays[n] for n in names]) if stacked else arrays[names[0]]
         return param.replace(_as_loaded(given, param[...], f"{path}: `{names[0]}`"))
-    nnx.update(module, nnx.from_flat_state([(where, loaded(*rest)) for where, *rest in _places(module)]))
+    nnx.update(module,
+               nnx.from_flat_state([(where, loaded(*rest)) for where, *rest in _places(module)]))

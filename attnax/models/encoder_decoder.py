@@ -17,15 +17,13 @@ from ..layers.blocks import DecoderBlock
 from ..layers.cache import LayerCache, StackedParts, caches_length, positions_from
 from ..layers.config import TransformerConfig
 from ..layers.stack import run_blocks
-from .transformer import TransformerDecoder, TransformerEncoder, as_key_mask, language_head, make_head
+from .transformer import (
+    TransformerDecoder, TransformerEncoder, as_key_mask, language_head, make_head)
 from ..typing import AttentionFn, ScoreMod
 
-# %% ../../nbs/53_models.encoder_decoder.ipynb #cross-decoder
-class CrossDecoder(TransformerDecoder):
-    """A causal stack that also attends to a source; the sub-modules of `TransformerDecoder`, over `DecoderBlock`s.
-
-    Raises: `ValueError` as `TransformerEncoder` does, or without a source.
-    """
+# %% ../../nbs/53_models.encoder_decoder.ipynb #memory-part
+class _Remembers(TransformerDecoder):
+    """Blocks with cross-attention, and what they keep of a source."""
     block = DecoderBlock
 
     def project_memory(
@@ -33,46 +31,66 @@ class CrossDecoder(TransformerDecoder):
         encoder_output: Float[Array, "b k m"] # Hidden states of the source
     ) -> tuple[ContextKV, ...] | StackedParts: # Keys and values for each layer, `memory=` of a call
         """Project the source once, for any number of calls."""
-        def project(layer, x, cache, own): return x, None, layer.cross_attn.project_context(encoder_output)
+        def project(layer, x, cache, own):
+            return x, None, layer.cross_attn.project_context(encoder_output)
         memory = run_blocks(self.layers, project, ())[2]
         return tuple(memory) if isinstance(memory, list) else memory
 
+    def _check_memory(self, encoder_output, memory) -> None:
+        """Raises: `ValueError` unless there is one source, with one entry per layer."""
+        if (encoder_output is None) == (memory is None):
+            raise ValueError("a decoder attends to `encoder_output` or to `memory`: "
+                             "give one of them")
+        if memory is not None and len(memory) != len(self.layers):
+            raise ValueError(f"`memory` must hold keys and values for {len(self.layers)} layers, "
+                             f"got {len(memory)}")
+
+# %% ../../nbs/53_models.encoder_decoder.ipynb #cross-call
+class _CrossCalls(_Remembers):
+    """The call."""
     def __call__(
         self,
-        input_ids: Int[Array, "b s"],                                            # Target tokens so far
+        input_ids: Int[Array, "b s"],                    # Target tokens so far
         *,
-        encoder_output: Float[Array, "b k m"] | None = None,                     # Hidden states of the source
-        memory: Sequence[ContextKV] | None = None,                               # The same, as `project_memory` prepared it
-        source_mask: Bool[Array, "b k"] | Bool[Array, "b 1 1 k"] | None = None,  # True at real positions of the source
-        padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None, # True at real target tokens
-        deterministic: bool | None = None,                                       # True: no dropout; None: train() or eval() says
-        position_ids: Int[Array, "#b s"] | None = None,                          # Positions; after the cache when None
-        token_type_ids: Int[Array, "b s"] | None = None,                         # Kinds of tokens; all 0 when None
-        layer_kv_caches: Sequence[LayerCache] | None = None,                     # Of self-attention, one per layer
-        num_new_tokens: Int[Array, " b"] | None = None,                          # With per_row() caches: real tokens of each row
-        score_mod: ScoreMod | None = None,                                       # Mod of this call, in every self-attention
-        return_aux: bool = False,                                                # Whether to return what experts say
-        return_hidden_states: bool = False                                       # Whether to return what every block made
-    ) -> Float[Array, "b s m"]: # States; in a tuple with caches, the aux of all layers, and `(layers + 1, b, s, m)` where asked
-        """Embed and run all blocks.
+        encoder_output: Float[Array, "b k m"] | None = None, # Hidden states of the source
+        memory: Sequence[ContextKV] | None = None,       # The same, as `project_memory` prepared it
+        source_mask: Bool[Array, "b k"] | Bool[Array, "b 1 1 k"] | None = None, # True: real source
+        padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None, # True: real token
+        deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
+        position_ids: Int[Array, "#b s"] | None = None,  # Positions; after the cache when None
+        token_type_ids: Int[Array, "b s"] | None = None, # Kinds of tokens; all 0 when None
+        layer_kv_caches: Sequence[LayerCache] | None = None, # Of self-attention, one per layer
+        num_new_tokens: Int[Array, " b"] | None = None,  # With per_row() caches: real ones by row
+        score_mod: ScoreMod | None = None,               # Mod of this call, in self-attention
+        return_aux: bool = False,                        # Whether to return what experts say
+        return_hidden_states: bool = False               # Whether to return what every block made
+    ) -> Float[Array, "b s m"]:                          # States; in a tuple with what is asked
+        """Embed and run all blocks; a tuple is that of `TransformerDecoder`.
 
-        Raises: `ValueError` unless one of `encoder_output` and `memory` is given, with one entry per layer.
+        Raises: `ValueError` unless one of `encoder_output` and `memory` is given, one per layer.
         """
-        if (encoder_output is None) == (memory is None):
-            raise ValueError("a decoder attends to `encoder_output` or to `memory`: give one of them")
-        if memory is not None and len(memory) != len(self.layers):
-            raise ValueError(f"`memory` must hold keys and values for {len(self.layers)} layers, got {len(memory)}")
+        self._check_memory(encoder_output, memory)
         input_ids, caches = self._check(input_ids, layer_kv_caches, num_new_tokens)
-        if position_ids is None and caches is not None: position_ids = positions_from(caches_length(caches), input_ids.shape[1])
+        if position_ids is None and caches is not None:
+            position_ids = positions_from(caches_length(caches), input_ids.shape[1])
         mask, cross = as_key_mask(padding_mask), as_key_mask(source_mask)
         x = self._embed(input_ids, position_ids, token_type_ids, deterministic)
-        def step(layer, x, cache, own, **common): return layer(
-            x, encoder_output=encoder_output, cross_kv=own, self_mask=mask, cross_mask=cross,
-            position_ids_self=position_ids, self_attn_kv_cache=cache, deterministic=deterministic, **common, **asked)
         asked = dict(score_mod=score_mod, num_new_tokens=num_new_tokens)
         asked = {name: value for name, value in asked.items() if value is not None}
-        return self._run(step, x, mask, caches, return_aux, return_hidden_states, own=memory, num_new=num_new_tokens)
+        def step(layer, x, cache, own, **common):
+            return layer(x, encoder_output=encoder_output, cross_kv=own, self_mask=mask,
+                         cross_mask=cross, position_ids_self=position_ids, self_attn_kv_cache=cache,
+                         deterministic=deterministic, **common, **asked)
+        return self._run(step, x, mask, caches, return_aux, return_hidden_states, own=memory,
+                         num_new=num_new_tokens)
 
+# %% ../../nbs/53_models.encoder_decoder.ipynb #cross-decoder
+class CrossDecoder(_CrossCalls):
+    """A causal stack that also attends to a source; the sub-modules of `TransformerDecoder`, over
+    `DecoderBlock`s.
+
+    Raises: `ValueError` as `TransformerEncoder` does, or without a source.
+    """
     def cross_attention_maps(
         self,
         input_ids: Int[Array, "b s"],                  # Target tokens
@@ -80,7 +98,8 @@ class CrossDecoder(TransformerDecoder):
         encoder_output: Float[Array, "b k m"],         # Hidden states of the source
         source_mask: Bool[Array, "b k"] | None = None  # True at real positions of the source
     ) -> Float[Array, "layers b h s k"]:               # Weights of each block; rows add up to one
-        """Which positions of the source each token looks at, without dropout. For pictures and alignment: holds every weight.
+        """Which positions of the source each token looks at, without dropout. For pictures and
+        alignment: holds every weight.
 
         Raises: `NotImplementedError` for a kernel that has no weights.
         """
@@ -90,39 +109,15 @@ class CrossDecoder(TransformerDecoder):
             weights = layer.cross_attention_weights(x, self_attn_kv_cache=cache, **words)
             x = layer(x, self_attn_kv_cache=cache, **words, deterministic=True)
             return (x, None, weights) if cache is None else (*x, weights)
-        x = self._embed(input_ids, None, None, True)
-        return jnp.stack(run_blocks(list(self.layers), call, x, sources=self.config.key_sources())[2])
+        x, sources = self._embed(input_ids, None, None, True), self.config.key_sources()
+        return jnp.stack(run_blocks(list(self.layers), call, x, sources=sources)[2])
 
-# %% ../../nbs/53_models.encoder_decoder.ipynb #encoder-decoder
-class EncoderDecoder(nnx.Module):
-    """An encoder, a decoder that looks at it, a language-model head; sub-modules `encoder`, `decoder`, `lm_head` where not tied.
-
-    Raises: `ValueError` if the widths of the two stacks differ. Source: Vaswani et al. 2017.
-    """
-    def __init__(
-        self,
-        rngs: nnx.Rngs,                                   # Keys for parameters and dropout
-        config: TransformerConfig,                        # Of the decoder and the head
-        *,
-        encoder_config: TransformerConfig | None = None,  # Of the encoder; `config` when None
-        encoder: nnx.Module | None = None,                # An encoder of yours, in place of a `TransformerEncoder`
-        attention_fn: AttentionFn | Sequence[AttentionFn | None] | None = None, # Kernel of yours, in both stacks, or by layer
-        block: Callable | None = None                     # What the decoder is made of in place of `DecoderBlock`
-    ):
-        if encoder is not None and encoder_config is not None:
-            raise ValueError("`encoder` and `encoder_config` say the same: give one of them")
-        encoder_config = config if encoder_config is None else encoder_config
-        if encoder_config.d_model != config.d_model:
-            raise ValueError(
-                f"`encoder_config` must have d_model={config.d_model} as the decoder has, got {encoder_config.d_model}")
-        self.config = config
-        self.encoder = TransformerEncoder(rngs, encoder_config, attention_fn=attention_fn) if encoder is None else encoder
-        self.decoder = CrossDecoder(rngs, config, attention_fn=attention_fn, block=block)
-        self.lm_head = make_head(rngs, config)
-
+# %% ../../nbs/53_models.encoder_decoder.ipynb #reads-part
+class _Reads(nnx.Module):
+    """What is done once per source."""
     def encode(
         self,
-        source: Array,                                # What the encoder reads, such as token ids `(b, k)`
+        source: Array,                                # What the encoder reads, such as ids `(b, k)`
         *,
         source_mask: Bool[Array, "b k"] | None = None, # True at real positions
         deterministic: bool | None = None             # True: no dropout
@@ -137,17 +132,21 @@ class EncoderDecoder(nnx.Module):
         """Prepare the source for `decode`, once."""
         return self.decoder.project_memory(encoder_output)
 
+# %% ../../nbs/53_models.encoder_decoder.ipynb #writes-part
+class _Writes(_Reads):
+    """What is done per target token, or for a whole target in training."""
     def decode(
         self,
         input_ids: Int[Array, "b s"],   # Target tokens so far
         *,
         last_only: bool = False,        # True: logits of the last position only
-        **kwargs                        # What `CrossDecoder` takes: `memory` or `encoder_output`, masks, caches, ...
-    ) -> Float[Array, "b s v"]:         # Logits; a tuple with what else was asked for, as `CrossDecoder` returns it
+        **kwargs                        # What `CrossDecoder` takes: `memory`, masks, caches, ...
+    ) -> Float[Array, "b s v"]:         # Logits; a tuple with what else was asked of `CrossDecoder`
         """Logits of the next target token at each position."""
         out = self.decoder(input_ids, **kwargs)
         h, *more = out if isinstance(out, tuple) else (out,)
-        logits = language_head(h[:, -1:] if last_only else h, self.decoder.token_embed, self.lm_head, self.config)
+        h = h[:, -1:] if last_only else h
+        logits = language_head(h, self.decoder.token_embed, self.lm_head, self.config)
         return (logits, *more) if more else logits
 
     def __call__(
@@ -157,9 +156,39 @@ class EncoderDecoder(nnx.Module):
         *,
         source_mask: Bool[Array, "b k"] | None = None,  # True at real positions of the source
         padding_mask: Bool[Array, "b s"] | None = None, # True at real target tokens
-        deterministic: bool | None = None               # True: no dropout; None: train() or eval() says
+        deterministic: bool | None = None               # True: no dropout; None: train() or eval()
     ) -> Float[Array, "b s v"]:         # Logits
         """Logits of the next target token at each position, for training."""
         encoded = self.encode(source, source_mask=source_mask, deterministic=deterministic)
-        return self.decode(input_ids, encoder_output=encoded, source_mask=source_mask, padding_mask=padding_mask,
-                           deterministic=deterministic)
+        return self.decode(input_ids, encoder_output=encoded, source_mask=source_mask,
+                           padding_mask=padding_mask, deterministic=deterministic)
+
+# %% ../../nbs/53_models.encoder_decoder.ipynb #encoder-decoder
+class EncoderDecoder(_Writes):
+    """An encoder, a decoder that looks at it, a language-model head; sub-modules `encoder`,
+    `decoder`, `lm_head` where not tied.
+
+    Raises: `ValueError` if the widths of the two stacks differ. Source: Vaswani et al. 2017.
+    """
+    def __init__(
+        self,
+        rngs: nnx.Rngs,                                   # Keys for parameters and dropout
+        config: TransformerConfig,                        # Of the decoder and the head
+        *,
+        encoder_config: TransformerConfig | None = None,  # Of the encoder; `config` when None
+        encoder: nnx.Module | None = None,                # Yours, for a `TransformerEncoder`
+        attention_fn: AttentionFn | Sequence[AttentionFn | None] | None = None, # Kernel of yours
+        # in both stacks, or by layer
+        block: Callable | None = None                     # What the decoder has for `DecoderBlock`
+    ):
+        if encoder is not None and encoder_config is not None:
+            raise ValueError("`encoder` and `encoder_config` say the same: give one of them")
+        encoder_config = config if encoder_config is None else encoder_config
+        if encoder_config.d_model != config.d_model:
+            raise ValueError(f"`encoder_config` must have d_model={config.d_model} as the decoder "
+                             f"has, got {encoder_config.d_model}")
+        if encoder is None:
+            encoder = TransformerEncoder(rngs, encoder_config, attention_fn=attention_fn)
+        self.config, self.encoder = config, encoder
+        self.decoder = CrossDecoder(rngs, config, attention_fn=attention_fn, block=block)
+        self.lm_head = make_head(rngs, config)

@@ -20,18 +20,45 @@ from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
 from ..layers.positions import Learned
 from .transformer import as_ids
 
+# %% ../../nbs/51_models.generate.ipynb #check-filter
+def _number(name: str, value, whole: bool = False) -> float | int:
+    """A plain number. Raises: `ValueError` for what is none, or is known only inside of `jit`."""
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(f"`{name}` says which program to run and must be known outside of jit, "
+                         "got a traced value")
+    x, kinds = np.asarray(value), (jnp.integer,) if whole else (jnp.integer, jnp.floating)
+    if x.ndim or not any(jnp.issubdtype(x.dtype, kind) for kind in kinds):
+        raise ValueError(f"`{name}` must be a {'whole ' if whole else ''}number, got {value!r}")
+    return int(x) if whole else float(x)
+
+# %% ../../nbs/51_models.generate.ipynb #check-range
+def _check_filter(temperature, top_k, top_p) -> None:
+    """Raises: `ValueError` for a number out of range; what is traced cannot be checked."""
+    if not isinstance(temperature, jax.core.Tracer):
+        # A smaller one would be 0 in float32
+        least = float(jnp.finfo(jnp.float32).tiny)
+        if not least <= _number("temperature", temperature) < float("inf"):
+            raise ValueError(f"`temperature` must be positive, at least {least:.3g} and finite, "
+                             f"got {temperature}")
+    if top_k is not None and _number("top_k", top_k, whole=True) < 1:
+        raise ValueError(f"`top_k` must be at least 1, got {top_k}")
+    if top_p is None or isinstance(top_p, jax.core.Tracer): return
+    if not 0 < _number("top_p", top_p) <= 1:
+        raise ValueError(f"`top_p` must satisfy 0 < top_p <= 1, got {top_p}")
+
 # %% ../../nbs/51_models.generate.ipynb #filter-logits
 def filter_logits(
     logits: Float[Array, "b v"],  # Logits of the next token
     *,
-    temperature: float | Float[Array, ""] = 1.0, # Divides the logits, > 0: below 1 sharper, above 1 flatter
+    temperature: float | Float[Array, ""] = 1.0, # Divides the logits, > 0: below 1 sharper
     top_k: int | None = None,     # Keep the `k` likeliest tokens; all of them where there are fewer
     top_p: float | Float[Array, ""] | None = None # Keep the likeliest tokens up to this probability
 ) -> Float[Array, "b v"]:         # Logits to sample from, float32; `-inf` where cut off
-    """Temperature, then top-k, then top-p. The likeliest token always stays, and equally likely ones stay or go together.
+    """Temperature, then top-k, then top-p. The likeliest token always stays, and equally likely
+    ones stay or go together.
 
-    Raises: `ValueError` for a number out of range, where it is concrete. Source: Fan et al. 2018 (top-k); Holtzman et al.
-    2020 (top-p).
+    Raises: `ValueError` for a number out of range, where it is concrete. Source: Fan et al. 2018
+    (top-k); Holtzman et al. 2020 (top-p).
     """
     _check_filter(temperature, top_k, top_p)
     logits = logits.astype(jnp.float32) / temperature
@@ -42,34 +69,96 @@ def filter_logits(
         logits = jnp.where(p < _least_kept(p, top_p), -jnp.inf, logits)
     return logits
 
-# %% ../../nbs/51_models.generate.ipynb #check-filter
-def _number(name: str, value, whole: bool = False) -> float | int:
-    """A plain number. Raises: `ValueError` for what is none, or is known only inside of `jit`."""
-    if isinstance(value, jax.core.Tracer):
-        raise ValueError(f"`{name}` says which program to run and must be known outside of jit, got a traced value")
-    x = np.asarray(value)
-    if x.ndim or not any(jnp.issubdtype(x.dtype, k) for k in (jnp.integer, *(() if whole else (jnp.floating,)))):
-        raise ValueError(f"`{name}` must be a {'whole ' if whole else ''}number, got {value!r}")
-    return int(x) if whole else float(x)
+# %% ../../nbs/51_models.generate.ipynb #align-right
+def align_right(
+    prompt_ids: Int[Array, "b s"],    # Prompts, each padded on the right
+    prompt_lengths: Int[Array, " b"], # Tokens of each
+    fill: int                         # Id of the padding on the left
+) -> tuple[Int[Array, "b s"], Bool[Array, "b s"], Int[Array, "b s"]]: # Ids, real ones, positions
+    """Move every prompt to the right end of its row."""
+    gap = prompt_ids.shape[1] - prompt_lengths[:, None]
+    source = jnp.arange(prompt_ids.shape[1]) - gap
+    ids = jnp.take_along_axis(prompt_ids, jnp.maximum(source, 0), axis=1)
+    return jnp.where(source >= 0, ids, fill), source >= 0, jnp.maximum(source, 0)
 
-def _check_filter(temperature, top_k, top_p) -> None:
-    """Raises: `ValueError` for a number out of range; what is traced cannot be checked."""
-    if not isinstance(temperature, jax.core.Tracer):
-        # A smaller one would be 0 in float32
-        least = float(jnp.finfo(jnp.float32).tiny)
-        if not least <= _number("temperature", temperature) < float("inf"):
-            raise ValueError(f"`temperature` must be positive, at least {least:.3g} and finite, got {temperature}")
-    if top_k is not None and _number("top_k", top_k, whole=True) < 1:
-        raise ValueError(f"`top_k` must be at least 1, got {top_k}")
-    if top_p is not None and not isinstance(top_p, jax.core.Tracer) and not 0 < _number("top_p", top_p) <= 1:
-        raise ValueError(f"`top_p` must satisfy 0 < top_p <= 1, got {top_p}")
+# %% ../../nbs/51_models.generate.ipynb #choose
+def _choose(logits, t, banned, rng, temperature, top_p, *, top_k, greedy, nucleus):
+    """A token for each row; -1 where no logit is the greatest: NaN, infinite, or all `-inf`."""
+    if banned is not None: logits = jnp.where(banned, -jnp.inf, logits)
+    top = logits.max(-1, keepdims=True)
+    if greedy:
+        # The first of the greatest, in two passes that use vectors: on a CPU XLA's argmax does not
+        ids = jnp.arange(logits.shape[-1])
+        token = jnp.where(logits == top, ids, ids[-1]).min(-1)
+    else:
+        # Below the greatest everything is negative, and no temperature makes infinity of it
+        chosen = filter_logits(logits - top, temperature=temperature, top_k=top_k,
+                               top_p=top_p if nucleus else None)
+        token = jax.random.categorical(jax.random.fold_in(rng, t), chosen)
+    return jnp.where(jnp.isfinite(top[:, 0]), token, -1).astype(jnp.int32)
+
+# %% ../../nbs/51_models.generate.ipynb #write
+def _write(token, out, ended, lost, t, *, stops, pad):
+    """Write a token down at `t`, or padding in the rows that have ended."""
+    written = jnp.where(ended, pad, token)[:, None]
+    out = lax.dynamic_update_slice_in_dim(out, written, t, 1)
+    lost = lost | (token < 0) & ~ended
+    ends = token < 0 if stops is None else (token < 0) | stops[token]
+    return out, ended | ends, lost
+
+# %% ../../nbs/51_models.generate.ipynb #caller
+def _caller(model, source, source_mask, mask):
+    """`call(ids, caches, positions)`: logits of each row's last position, and the caches."""
+    leaves, tree = jax.tree.flatten(model)
+    # The source is read once, and projected once for all cross-attentions
+    memory = None if source is None else model.remember(
+        model.encode(source, source_mask=source_mask, deterministic=True))
+    def call(ids, caches, positions):
+        net = jax.tree.unflatten(tree, leaves)
+        if source is not None:
+            net = functools.partial(net.decode, memory=memory, source_mask=source_mask)
+        logits, caches = net(ids, layer_kv_caches=caches, deterministic=True, padding_mask=mask,
+                             position_ids=positions, last_only=True)
+        return logits[:, -1], caches
+    return call
+
+# %% ../../nbs/51_models.generate.ipynb #program
+@functools.partial(jax.jit, static_argnames=(
+    "max_new_tokens", "top_k", "greedy", "nucleus", "cache_dtype", "cache_kind"))
+def _generate(model, prompt, lengths, source, source_mask, banned, stops, pad, rng, temperature,
+              top_p, *, max_new_tokens, top_k, greedy, nucleus, cache_dtype, cache_kind):
+    """Prefill, then decode until every row has ended; the tokens, and whether one was lost."""
+    (b, s), n = prompt.shape, max_new_tokens
+    caches = init_decoder_kv_caches_from_config(
+        model.config, batch_size=b, max_len=s + n, dtype=cache_dtype, kind=cache_kind)
+    mask, positions, last = None, jnp.arange(s), jnp.full((1,), s - 1)
+    if lengths is not None:
+        prompt, mask, positions = align_right(prompt, lengths, 0)
+        last = lengths[:, None] - 1
+    call = _caller(model, source, source_mask, mask)
+    choose = functools.partial(_choose, banned=banned, rng=rng, temperature=temperature,
+                               top_p=top_p, top_k=top_k, greedy=greedy, nucleus=nucleus)
+    keep = functools.partial(_write, stops=stops, pad=pad)
+
+    logits, caches = call(prompt, caches, positions)
+    token, none = choose(logits, 0), jnp.zeros(b, bool)
+    def step(carry):
+        t, token, caches, *kept = carry
+        logits, caches = call(jnp.maximum(token, 0)[:, None], caches, last + t)
+        token = choose(logits, t)
+        return t + 1, token, caches, *keep(token, *kept, t)
+    def more(carry): return (carry[0] < n) & ~carry[-2].all()
+    first = keep(token, jnp.broadcast_to(pad, (b, n)), none, none, 0)
+    out, _, lost = lax.while_loop(more, step, (jnp.int32(1), token, caches, *first))[3:]
+    return out, lost
 
 # %% ../../nbs/51_models.generate.ipynb #least-kept
 def _least_kept(
     p: Float[Array, "b v"],                # Probabilities, float32
     top_p: float | Float[Array, ""]        # The share that is to be reached
 ) -> Float[Array, "b 1"]:                  # The least probability that top-p keeps
-    """Bisection over the bits of a float32. The greatest probability is always kept, however small `top_p` is."""
+    """Bisection over the bits of a float32. The greatest probability is always kept, however small
+    `top_p` is."""
     def as_float(bits): return lax.bitcast_convert_type(bits, jnp.float32)
     top_p = jnp.maximum(top_p, jnp.finfo(jnp.float32).tiny)
     def halve(_, ends):
@@ -80,107 +169,58 @@ def _least_kept(
     none = jnp.zeros_like(p[..., :1], jnp.int32)
     return as_float(lax.fori_loop(0, 30, halve, (none, none + 0x3f800000))[1])    # the bits of 1.0
 
-# %% ../../nbs/51_models.generate.ipynb #align-right
-def align_right(
-    prompt_ids: Int[Array, "b s"],    # Prompts, each filled up on the right
-    prompt_lengths: Int[Array, " b"], # Tokens of each
-    fill: int                         # Id to fill up with on the left
-) -> tuple[Int[Array, "b s"], Bool[Array, "b s"], Int[Array, "b s"]]: # Ids, where they are real, and their positions
-    """Move every prompt to the right end of its row."""
-    gap = prompt_ids.shape[1] - prompt_lengths[:, None]
-    source = jnp.arange(prompt_ids.shape[1]) - gap
-    ids = jnp.take_along_axis(prompt_ids, jnp.maximum(source, 0), axis=1)
-    return jnp.where(source >= 0, ids, fill), source >= 0, jnp.maximum(source, 0)
-
-# %% ../../nbs/51_models.generate.ipynb #program
-def _choose(logits, t, banned, rng, temperature, top_p, *, top_k, greedy, nucleus):
-    """A token for each row; -1 where no logit is the greatest: one is NaN or infinite, or all are `-inf`."""
-    if banned is not None: logits = jnp.where(banned, -jnp.inf, logits)
-    top = logits.max(-1, keepdims=True)
-    if greedy:
-        # The first token that equals the greatest: two passes that use vectors, where XLA's argmax on a CPU does not
-        ids = jnp.arange(logits.shape[-1])
-        token = jnp.where(logits == top, ids, ids[-1]).min(-1)
-    else:
-        # Below the greatest everything is negative, and no temperature makes infinity of it
-        chosen = filter_logits(logits - top, temperature=temperature, top_k=top_k, top_p=top_p if nucleus else None)
-        token = jax.random.categorical(jax.random.fold_in(rng, t), chosen)
-    return jnp.where(jnp.isfinite(top[:, 0]), token, -1).astype(jnp.int32)
-
-@functools.partial(jax.jit, static_argnames=("max_new_tokens", "top_k", "greedy", "nucleus", "cache_dtype", "cache_kind"))
-def _generate(model, prompt, lengths, source, source_mask, banned, stops, pad, rng, temperature, top_p, *,
-              max_new_tokens, top_k, greedy, nucleus, cache_dtype, cache_kind):
-    """Fill the caches with the prompt, then decode until every row has ended; the tokens, and whether one was lost."""
-    config, (leaves, tree) = model.config, jax.tree.flatten(model)
-    (b, s), n = prompt.shape, max_new_tokens
-    # The source is read once, and projected once for all cross-attentions
-    memory = None if source is None else model.remember(model.encode(source, source_mask=source_mask, deterministic=True))
-    caches = init_decoder_kv_caches_from_config(config, batch_size=b, max_len=s + n, dtype=cache_dtype, kind=cache_kind)
-    mask, positions = None, jnp.arange(s)
-    if lengths is not None: prompt, mask, positions = align_right(prompt, lengths, 0)
-    choose = functools.partial(_choose, banned=banned, rng=rng, temperature=temperature, top_p=top_p,
-                               top_k=top_k, greedy=greedy, nucleus=nucleus)
-
-    def call(ids, caches, positions):
-        # A model made where it runs: what Flax's transforms inside of it write to belongs to the loop then, not to the outside
-        net = jax.tree.unflatten(tree, leaves)
-        if source is not None: net = functools.partial(net.decode, memory=memory, source_mask=source_mask)
-        logits, caches = net(
-            ids, layer_kv_caches=caches, deterministic=True, padding_mask=mask, position_ids=positions, last_only=True)
-        return logits[:, -1], caches
-    def keep(token, out, ended, lost, t):
-        """Write a token down, or padding in the rows that have ended."""
-        out = lax.dynamic_update_slice_in_dim(out, jnp.where(ended, pad, token)[:, None], t, 1)
-        lost = lost | (token < 0) & ~ended
-        ends = token < 0 if stops is None else (token < 0) | stops[token]
-        return out, ended | ends, lost
-
-    logits, caches = call(prompt, caches, positions)
-    token, none = choose(logits, 0), jnp.zeros(b, bool)
-    carry = token, caches, *keep(token, jnp.broadcast_to(pad, (b, n)), none, none, 0)
-    last = (jnp.full((1,), s - 1) if lengths is None else lengths - 1)[:, None]
-    def step(carry):
-        t, token, caches, *kept = carry
-        ids = jnp.maximum(token, 0)[:, None]
-        logits, caches = call(ids, caches, last[0] + t if lengths is None else last + t)
-        token = choose(logits, t)
-        return t + 1, token, caches, *keep(token, *kept, t)
-    more = lambda carry: (carry[0] < n) & ~carry[-2].all()
-    out, _, lost = lax.while_loop(more, step, (jnp.int32(1), *carry))[3:]
-    return out, lost
-
-# %% ../../nbs/51_models.generate.ipynb #checks
+# %% ../../nbs/51_models.generate.ipynb #room
 def _room(config) -> int:
     """Positions that a model has, which prompt and new tokens share."""
-    room, positions = max(config.max_len, config.kv_cache_max_len or 0), getattr(config, "positions", None)
+    positions = getattr(config, "positions", None)
     if isinstance(positions, Learned): return config.max_len
+    room = max(config.max_len, config.kv_cache_max_len or 0)
     return min(room, getattr(positions, "max_positions", None) or room)
 
+# %% ../../nbs/51_models.generate.ipynb #checks
 def _check_lengths(prompt_lengths, shape: tuple[int, ...]) -> Int[Array, " b"]:
     """Raises: `ValueError` for lengths that do not fit prompts of this shape."""
-    lengths = prompt_lengths if isinstance(prompt_lengths, jax.Array) else np.asarray(prompt_lengths)
+    known = isinstance(prompt_lengths, jax.Array)
+    lengths = prompt_lengths if known else np.asarray(prompt_lengths)
     if lengths.shape != shape[:1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise ValueError(f"`prompt_lengths` must be integers of shape {shape[:1]}, got {lengths.dtype} {lengths.shape}")
-    if not isinstance(lengths, jax.core.Tracer) and not bool(((lengths >= 1) & (lengths <= shape[1])).all()):
-        raise ValueError(f"`prompt_lengths` must lie between 1 and {shape[1]}, got {lengths.tolist()}")
+        raise ValueError(f"`prompt_lengths` must be integers of shape {shape[:1]}, "
+                         f"got {lengths.dtype} {lengths.shape}")
+    traced = isinstance(lengths, jax.core.Tracer)
+    if not traced and not bool(((lengths >= 1) & (lengths <= shape[1])).all()):
+        raise ValueError(f"`prompt_lengths` must lie between 1 and {shape[1]}, "
+                         f"got {lengths.tolist()}")
     return lengths.astype(jnp.int32)
 
+# %% ../../nbs/51_models.generate.ipynb #check-prompt
 def _check_prompt(prompt_ids, prompt_lengths, max_new_tokens: int, config):
-    """Prompts, and their lengths. Raises: `ValueError` for prompts that are empty or do not fit the model."""
+    """Prompts, and their lengths. Raises: `ValueError` for prompts that are empty or do not fit."""
     ragged = prompt_lengths is not None and np.ndim(prompt_ids) == 2
     lengths = _check_lengths(prompt_lengths, np.shape(prompt_ids)) if ragged else None
     prompt = as_ids("prompt_ids", prompt_ids, config.vocab_size, lengths=lengths)
-    if prompt.shape[1] < 1: raise ValueError("`prompt_ids` must hold at least one token per row, got none")
-    if max_new_tokens < 1: raise ValueError(f"`max_new_tokens` must be at least 1, got {max_new_tokens}")
+    if prompt.shape[1] < 1:
+        raise ValueError("`prompt_ids` must hold at least one token per row, got none")
+    if max_new_tokens < 1:
+        raise ValueError(f"`max_new_tokens` must be at least 1, got {max_new_tokens}")
     room = _room(config)
     if prompt.shape[1] + max_new_tokens > room:
-        raise ValueError(
-            f"`prompt_ids` and `max_new_tokens` must fit max_len={room} together, got {prompt.shape[1]} + {max_new_tokens}")
+        raise ValueError(f"`prompt_ids` and `max_new_tokens` must fit max_len={room} together, "
+                         f"got {prompt.shape[1]} + {max_new_tokens}")
     return prompt, lengths
 
+# %% ../../nbs/51_models.generate.ipynb #check-source
+def _check_source_mask(source_mask, rows: int):
+    """A boolean per position. Raises: `ValueError` for a mask that cannot be one of the source."""
+    mask = jnp.asarray(source_mask)
+    fits = mask.ndim in (2, 4) and mask.shape[0] in (1, rows)
+    if not fits or jnp.issubdtype(mask.dtype, jnp.inexact):
+        raise ValueError(f"`source_mask` must be boolean of shape ({rows}, positions of the "
+                         f"encoder's output), got {mask.dtype} {mask.shape}")
+    return mask
+
+# %% ../../nbs/51_models.generate.ipynb #check-which
 def _check_source(model, source, source_mask, rows: int):
-    """The source, and its mask. Raises: `ValueError` for a source without an encoder, an encoder without a source, or
-    what does not fit the encoder or the prompts."""
+    """The source, and its mask. Raises: `ValueError` for a source without an encoder, an encoder
+    without a source, or what does not fit the encoder or the prompts."""
     if (source is None) == hasattr(model, "encode"):
         raise ValueError(f"`source` is what an encoder reads: {type(model).__name__} "
                          + ("has one and needs it" if source is None else "has none"))
@@ -188,46 +228,41 @@ def _check_source(model, source, source_mask, rows: int):
         raise ValueError("`source_mask` says which positions of `source` are real; got no source")
     if source is None: return None, None
     reads = getattr(getattr(model, "encoder", None), "token_embed", None)
-    source = jnp.asarray(source) if reads is None else as_ids("source", source, reads.embed.num_embeddings)
+    if reads is None: source = jnp.asarray(source)
+    else: source = as_ids("source", source, reads.embed.num_embeddings)
     if source.shape[:1] != (rows,):
         raise ValueError(f"`source` must have one row per prompt, {rows}, got shape {source.shape}")
-    if source_mask is None: return source, None
-    source_mask = jnp.asarray(source_mask)
-    if source_mask.ndim not in (2, 4) or source_mask.shape[0] not in (1, rows) or jnp.issubdtype(source_mask.dtype, jnp.inexact):
-        raise ValueError(f"`source_mask` must be boolean of shape ({rows}, positions of the encoder's output), "
-                         f"got {source_mask.dtype} {source_mask.shape}")
-    return source, source_mask
+    return source, None if source_mask is None else _check_source_mask(source_mask, rows)
 
-# %% ../../nbs/51_models.generate.ipynb #check-choice
+# %% ../../nbs/51_models.generate.ipynb #among
 def _among(name: str, tokens, vocab_size: int) -> Bool[np.ndarray, " v"] | None:
-    """Whether each token of the vocabulary is one of these; None for no tokens. Raises: `ValueError` for other things."""
-    if isinstance(tokens, jax.core.Tracer): raise ValueError(f"`{name}` must be known outside of jit, got a traced array")
+    """Whether each token of the vocabulary is one of these; None for no tokens.
+
+    Raises: `ValueError` for other things."""
+    if isinstance(tokens, jax.core.Tracer):
+        raise ValueError(f"`{name}` must be known outside of jit, got a traced array")
     ids = np.asarray(list(tokens) if isinstance(tokens, Set) else tokens)
     if ids.size == 0 and ids.ndim == 1: return None
     if ids.ndim > 1 or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"`{name}` must be an integer or a collection of integers, got {tokens!r}")
-    low, high = ids.min(), ids.max()
-    if low < 0 or high >= vocab_size:
-        raise ValueError(f"`{name}` must lie in 0 .. {vocab_size - 1}, got {low if low < 0 else high}")
+    wrong = ids[(ids < 0) | (ids >= vocab_size)]
+    if wrong.size:
+        raise ValueError(f"`{name}` must lie in 0 .. {vocab_size - 1}, got {wrong.flat[0]}")
     return np.isin(np.arange(vocab_size), ids)
 
-def _check_choice(temperature: float, top_k, top_p, banned, rng) -> Array | None:
-    """The key for sampling. Raises: `ValueError` for a way to choose tokens that is none, or that lacks a key."""
-    if temperature < 0: raise ValueError(f"`temperature` must not be negative, got {temperature}")
-    _check_filter(temperature or 1.0, top_k, top_p)
-    if temperature == 0 and (top_k is not None or top_p is not None):
-        raise ValueError("`top_k` and `top_p` choose what to sample from: set `temperature` above 0")
-    if banned is not None and banned.all(): raise ValueError("`suppress_tokens` must leave a token to choose, got all of them")
-    return _key(rng) if temperature else None
-
+# %% ../../nbs/51_models.generate.ipynb #check-key
 def _key(rng) -> Array:
     """A key of jax.random. Raises: `ValueError` for what is neither a key nor can give one."""
-    if rng is None: raise ValueError("`rng` is needed for sampling: a seed, a key of jax.random, or an `nnx.Rngs`")
+    if rng is None:
+        raise ValueError("`rng` is needed for sampling: a seed, a key of jax.random, "
+                         "or an `nnx.Rngs`")
     if isinstance(rng, nnx.Rngs):
         if "sample" in rng or "default" in rng: return rng.sample()
-        raise ValueError("`rng` must have a stream `sample` or a default one: nnx.Rngs(0), or nnx.Rngs(sample=0)")
+        raise ValueError("`rng` must have a stream `sample` or a default one: nnx.Rngs(0), "
+                         "or nnx.Rngs(sample=0)")
     if isinstance(rng, nnx.RngStream): return rng()
-    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and -2**63 <= rng < 2**64: return jax.random.key(rng)
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+        if -2**63 <= rng < 2**64: return jax.random.key(rng)
     if isinstance(rng, (jax.Array, np.ndarray)):
         if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) and rng.shape == (): return rng
         if jnp.issubdtype(rng.dtype, jnp.integer) and rng.shape == (): return jax.random.key(rng)
@@ -235,53 +270,86 @@ def _key(rng) -> Array:
         if (rng.dtype, rng.shape) == (old.dtype, old.shape): return jax.random.wrap_key_data(rng)
     raise ValueError(f"`rng` must be a seed, one key of jax.random, or an `nnx.Rngs`, got {rng!r}")
 
+# %% ../../nbs/51_models.generate.ipynb #check-choice
+def _sampling(temperature, top_k, top_p, banned, rng):
+    """The key and the numbers for the program, and which program it is.
+
+    Raises: `ValueError` for a way to choose tokens that is none, or that lacks a key."""
+    temperature = _number("temperature", temperature)
+    if temperature < 0: raise ValueError(f"`temperature` must not be negative, got {temperature}")
+    if top_k is not None: top_k = _number("top_k", top_k, whole=True)
+    _check_filter(temperature or 1.0, top_k, top_p)
+    if temperature == 0 and (top_k is not None or top_p is not None):
+        raise ValueError("`top_k` and `top_p` choose what to sample from: "
+                         "set `temperature` above 0")
+    if banned is not None and banned.all():
+        raise ValueError("`suppress_tokens` must leave a token to choose, got all of them")
+    key = _key(rng) if temperature else None
+    numbers = jnp.float32(temperature or 1), jnp.float32(1 if top_p is None else top_p)
+    kind = dict(top_k=top_k, greedy=temperature == 0, nucleus=top_p is not None)
+    return (key, *numbers), kind
+
+# %% ../../nbs/51_models.generate.ipynb #check-ends
+def _check_pad(pad_token_id) -> np.int32:
+    """Raises: `ValueError` for what is no whole number of 32 bits."""
+    pad = _number("pad_token_id", pad_token_id, whole=True)
+    if not -2**31 <= pad < 2**31:
+        raise ValueError(f"`pad_token_id` must fit into 32 bits, got {pad}")
+    return np.int32(pad)
+
+# %% ../../nbs/51_models.generate.ipynb #check-tokens
+def _check_tokens(config, suppress_tokens, stop_token, pad_token_id):
+    """What is banned, what stops a row, what fills it then."""
+    banned = _among("suppress_tokens", suppress_tokens, config.vocab_size)
+    stops = None if stop_token is None else _among("stop_token", stop_token, config.vocab_size)
+    return banned, stops, _check_pad(config.pad_token_id if pad_token_id is None else pad_token_id)
+
+# %% ../../nbs/51_models.generate.ipynb #check-lost
+def _check_lost(lost) -> None:
+    """Raises: `ValueError` where a row got no token, as far as that can be seen from here."""
+    if isinstance(lost, jax.core.Tracer) or not lost.is_fully_addressable: return
+    if lost.any():
+        rows = np.flatnonzero(lost).tolist()
+        raise ValueError("`model` must give finite logits, got NaN or infinity for the rows "
+                         f"{rows}")
+
 # %% ../../nbs/51_models.generate.ipynb #generate
 def generate(
-    model: nnx.Module,                      # A language model with a `config`, such as `TransformerLM`
-    prompt_ids: Int[Array, "b s"],          # Prompts, any integers, or lists; shorter ones filled up on the right
+    model: nnx.Module,                      # A language model with a `config`: `TransformerLM`, ...
+    prompt_ids: Int[Array, "b s"],          # Prompts, any integers, or lists; padded on the right
     *,
     max_new_tokens: int,                    # Most tokens to add
     prompt_lengths: Int[Array, " b"] | None = None, # Tokens of each prompt; all of them when None
-    source: Array | None = None,            # What an encoder–decoder model reads, such as token ids `(b, s)`
+    source: Array | None = None,            # What an encoder–decoder reads, such as ids `(b, s)`
     source_mask: Bool[Array, "b k"] | None = None, # True at real positions of the encoder's output
     temperature: float = 0.0,               # 0: greedy; above: sampling
     top_k: int | None = None,               # Sample from the `k` likeliest tokens
-    top_p: float | None = None,             # Sample from the likeliest tokens up to this probability
-    stop_token: int | Collection[int] | None = None, # Token or tokens that end a row; the one met is the row's last
+    top_p: float | None = None,             # Sample from the likeliest up to this probability
+    stop_token: int | Collection[int] | None = None, # Tokens that end a row, and stay in it
     suppress_tokens: int | Collection[int] = (), # Tokens that are never chosen
-    pad_token_id: int | None = None,        # Fills a row after its end; `config.pad_token_id` when None
-    rng: Array | int | nnx.Rngs | None = None, # Key or seed for sampling; needed when temperature > 0
-    cache_dtype: jnp.dtype = jnp.float32,   # Of the KV caches; the sums of LINEAR are float32 or wider
-    cache_kind: CacheKind | Callable = "everything" # How layers without a window keep their tokens: also "int8", "pages"
+    pad_token_id: int | None = None,        # Padding after a row's end; the config's when None
+    rng: Array | int | nnx.Rngs | None = None, # Key or seed, needed when temperature > 0
+    cache_dtype: jnp.dtype = jnp.float32,   # Of the KV caches; sums of LINEAR: float32 or wider
+    cache_kind: CacheKind | Callable = "everything" # Of layers without a window: "int8", "pages"
 ) -> Int[Array, "b n"]:                     # New tokens, `max_new_tokens` per row, int32
-    """Continue prompts. The same key gives the same text; a row does not depend on the rows beside it when greedy.
+    """Continue prompts. The same key gives the same text; greedy rows do not depend on each other.
 
-    Compiles once per shape of prompt, number of tokens and kind of sampling; `temperature`, `top_p`, `stop_token`,
-    `suppress_tokens` and `pad_token_id` may change freely. Each position scheme takes ragged prompts: rope, alibi and none
-    see only distances, sinusoidal and learned take positions per row. An `nnx.Rngs` gives a new key to each call, from its
-    stream `sample` or else the default one. What a model writes into its own variables meanwhile is not kept.
+    Compiles once per shape of prompt, number of tokens and kind of sampling; other numbers, stops
+    and bans may change freely. An `nnx.Rngs` gives a new key to each call, from its stream `sample`
+    or else the default one. An encoder reads its `source` once, before the first token.
 
-    A model with an encoder, such as `EncoderDecoder`, takes its `source` here: it is
-    encoded once, and keys and values of every cross-attention are computed once, before the first token.
-
-    Raises: `ValueError` for arguments that do not fit, for an id outside of the vocabulary, and for logits that are not
-    finite. Inside of `jit`, where the last two cannot be seen, such a row ends with -1 in place of the token.
+    Raises: `ValueError` for arguments that do not fit, for an id outside of the vocabulary, and for
+    logits that are not finite. Inside of `jit`, where the last two cannot be seen, such a row ends
+    with -1 in place of the token.
     """
     config, n = model.config, _number("max_new_tokens", max_new_tokens, whole=True)
     prompt, lengths = _check_prompt(prompt_ids, prompt_lengths, n, config)
     source, source_mask = _check_source(model, source, source_mask, prompt.shape[0])
-    banned = _among("suppress_tokens", suppress_tokens, config.vocab_size)
-    stops = None if stop_token is None else _among("stop_token", stop_token, config.vocab_size)
-    temperature, top_k = _number("temperature", temperature), None if top_k is None else _number("top_k", top_k, whole=True)
-    key = _check_choice(temperature, top_k, top_p, banned, rng)
-    pad = _number("pad_token_id", config.pad_token_id if pad_token_id is None else pad_token_id, whole=True)
-    if not -2**31 <= pad < 2**31: raise ValueError(f"`pad_token_id` must fit into 32 bits, got {pad}")
+    banned, stops, pad = _check_tokens(config, suppress_tokens, stop_token, pad_token_id)
+    sampling, kind = _sampling(temperature, top_k, top_p, banned, rng)
     if not prompt.shape[0]: return jnp.zeros((0, n), jnp.int32)
     out, lost = _generate(
-        model, prompt, lengths, source, source_mask, banned, stops, np.int32(pad), key,
-        jnp.float32(temperature or 1), jnp.float32(1 if top_p is None else top_p),
-        max_new_tokens=n, top_k=top_k, greedy=temperature == 0, nucleus=top_p is not None,
-        cache_dtype=cache_dtype, cache_kind=cache_kind)
-    if not isinstance(lost, jax.core.Tracer) and lost.is_fully_addressable and lost.any():
-        raise ValueError(f"`model` must give finite logits, got NaN or infinity for the rows {np.flatnonzero(lost).tolist()}")
+        model, prompt, lengths, source, source_mask, banned, stops, pad, *sampling, **kind,
+        max_new_tokens=n, cache_dtype=cache_dtype, cache_kind=cache_kind)
+    _check_lost(lost)
     return out

@@ -21,89 +21,76 @@ def mean_pool(
     padding_mask: Bool[Array, "b s"] | None = None,    # True at real tokens; all of them when None
     *,
     normalize: bool = True                             # Whether to bring each vector to length one
-) -> Float[Array, "b m"]:                              # One vector per row; zero where no token is real
+) -> Float[Array, "b m"]:                              # One per row; zero where no token is real
     """The mean over real tokens. Source: Reimers and Gurevych 2019, Sentence-BERT."""
-    real = jnp.ones(hidden.shape[:2], bool) if padding_mask is None else padding_mask.astype(bool)
-    wide = jnp.where(real[..., None], hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32)), 0)
-    mean = wide.sum(1) / jnp.maximum(real.sum(1, keepdims=True), 1)
+    if padding_mask is None: real = jnp.ones(hidden.shape[:2], bool)
+    else: real = padding_mask.astype(bool)
+    wide = hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32))
+    total = jnp.where(real[..., None], wide, 0).sum(1)
+    mean = total / jnp.maximum(real.sum(1, keepdims=True), 1)
     if normalize: mean = mean / jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
     return mean.astype(hidden.dtype)
 
-# %% ../../nbs/55_models.sentence.ipynb #pool-states
+# %% ../../nbs/55_models.sentence.ipynb #pool-weights
 Pooling = Literal["mean", "cls", "last", "max", "weighted_mean", "mean_sqrt"]
-
-def _check_pooling(pooling) -> None:
-    """Raises: `ValueError` for a way of making one vector that is not known."""
-    if pooling not in get_args(Pooling):
-        raise ValueError(f"`pooling` must be one of {', '.join(get_args(Pooling))}, got {pooling!r}")
 
 def _token_weights(real: Bool[Array, "b s"], pooling: Pooling) -> Float[Array, "b s"]:
     """How much each state counts; zero in padding."""
-    places = jnp.arange(1, real.shape[1] + 1)
     if pooling == "cls": return (real & (jnp.cumsum(real, 1) == 1)).astype(jnp.float32)
-    if pooling == "last": return (real & (jnp.cumsum(real[:, ::-1], 1)[:, ::-1] == 1)).astype(jnp.float32)
-    wide = jnp.where(real, places if pooling == "weighted_mean" else 1, 0).astype(jnp.float32)
-    total = jnp.maximum(wide.sum(1, keepdims=True), 1)
-    return wide / (jnp.sqrt(total) if pooling == "mean_sqrt" else total)
+    if pooling == "last": return _token_weights(real[:, ::-1], "cls")[:, ::-1]
+    places = jnp.arange(1, real.shape[1] + 1) if pooling == "weighted_mean" else 1
+    counts = jnp.where(real, places, 0).astype(jnp.float32)
+    total = jnp.maximum(counts.sum(1, keepdims=True), 1)
+    return counts / (jnp.sqrt(total) if pooling == "mean_sqrt" else total)
 
+# %% ../../nbs/55_models.sentence.ipynb #pool-states
 def pool_states(
     hidden: Float[Array, "b s m"],                     # States of the tokens
     padding_mask: Bool[Array, "b s"] | None = None,    # True at real tokens; all of them when None
     *,
     pooling: Pooling = "mean",                         # How one vector is made of them
     normalize: bool = True                             # Whether to bring each vector to length one
-) -> Float[Array, "b m"]:                              # One vector per row; zero where no token is real
-    """One vector per sentence. Raises: `ValueError` for a way that is not known. Source: Reimers and Gurevych 2019."""
+) -> Float[Array, "b m"]:                              # One per row; zero where no token is real
+    """One vector per sentence. Raises: `ValueError` for a way that is not known.
+
+    Source: Reimers and Gurevych 2019.
+    """
     _check_pooling(pooling)
     if pooling == "mean": return mean_pool(hidden, padding_mask, normalize=normalize)
-    real = jnp.ones(hidden.shape[:2], bool) if padding_mask is None else padding_mask.astype(bool)
-    wide = jnp.where(real[..., None], hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32)), 0)
+    if padding_mask is None: real = jnp.ones(hidden.shape[:2], bool)
+    else: real = padding_mask.astype(bool)
+    wide = hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32))
     if pooling == "max":
         one = jnp.where(real[..., None], wide, -jnp.inf).max(1, initial=-jnp.inf)
         one = jnp.where(real.any(1, keepdims=True), one, 0)
-    else: one = (wide * _token_weights(real, pooling)[..., None].astype(wide.dtype)).sum(1)
+    else:
+        weights = _token_weights(real, pooling)[..., None].astype(wide.dtype)
+        one = (jnp.where(real[..., None], wide, 0) * weights).sum(1)
     if normalize: one = one / jnp.maximum(jnp.linalg.norm(one, axis=-1, keepdims=True), 1e-12)
     return one.astype(hidden.dtype)
 
-# %% ../../nbs/55_models.sentence.ipynb #sentence-encoder
-class SentenceEncoder(nnx.Module):
-    """An encoder and what makes one vector of its states; sub-modules `encoder`, and `pooler` where there is one."""
-    def __init__(
-        self,
-        rngs: nnx.Rngs,            # Keys for parameters and dropout
-        config: TransformerConfig, # Of the encoder
-        *,
-        pooler: bool = False,      # Whether there is a layer on the first token, as in BERT
-        pooling: Pooling = "mean", # How `embed` makes one vector of the states
-        normalize: bool = True     # Whether vectors of length one are asked for where the model comes from
-    ):
-        _check_pooling(pooling)
-        self.pooling, self.normalize = pooling, normalize
-        self.config, self.encoder = config, TransformerEncoder(rngs, config)
-        self.pooler = nnx.Linear(config.d_model, config.d_model, rngs=rngs) if pooler else None
+def _check_pooling(pooling) -> None:
+    """Raises: `ValueError` for a way of making one vector that is not known."""
+    if pooling not in get_args(Pooling):
+        known = ", ".join(get_args(Pooling))
+        raise ValueError(f"`pooling` must be one of {known}, got {pooling!r}")
 
-    def __call__(
-        self,
-        input_ids: Int[Array, "b s"],                       # Token ids
-        padding_mask: Bool[Array, "b s"] | None = None,     # True at real tokens
-        *,
-        token_type_ids: Int[Array, "b s"] | None = None,    # Kinds of tokens; all 0 when None
-        deterministic: bool | None = None                   # True: no dropout; None: as train() or eval() set it
-    ) -> Float[Array, "b s m"]:                             # States of the tokens
-        """Encode tokens."""
-        return self.encoder(input_ids, padding_mask=padding_mask, token_type_ids=token_type_ids, deterministic=deterministic)
-
+# %% ../../nbs/55_models.sentence.ipynb #sentence-embed
+class _Embeds(nnx.Module):
+    """From states to one vector."""
     def embed(
         self,
-        input_ids: Int[Array, "b s"],                       # Token ids
-        padding_mask: Bool[Array, "b s"] | None = None,     # True at real tokens
+        input_ids: Int[Array, "b s"],                    # Token ids
+        padding_mask: Bool[Array, "b s"] | None = None,  # True at real tokens
         *,
-        token_type_ids: Int[Array, "b s"] | None = None,    # Kinds of tokens; all 0 when None
-        deterministic: bool | None = None,                  # True: no dropout; None: as train() or eval() set it
-        normalize: bool | None = True                       # Whether to bring each vector to length one; None: as the model says
-    ) -> Float[Array, "b m"]:                               # One vector per row
-        """Sentences as points on a sphere: the dot product of two is their cosine. How they are made, `pooling` says."""
-        states = self(input_ids, padding_mask, token_type_ids=token_type_ids, deterministic=deterministic)
+        token_type_ids: Int[Array, "b s"] | None = None, # Kinds of tokens; all 0 when None
+        deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
+        normalize: bool | None = True                    # To length one; None: as the model says
+    ) -> Float[Array, "b m"]:                            # One vector per row
+        """Sentences as points on a sphere: the dot product of two is their cosine. How they are
+        made, `pooling` says."""
+        states = self(input_ids, padding_mask, token_type_ids=token_type_ids,
+                      deterministic=deterministic)
         unit = self.normalize if normalize is None else normalize
         return pool_states(states, padding_mask, pooling=self.pooling, normalize=unit)
 
@@ -112,5 +99,36 @@ class SentenceEncoder(nnx.Module):
         hidden: Float[Array, "b s m"] # States of the tokens
     ) -> Float[Array, "b m"]:         # What BERT classifies from
         """BERT's layer on the first token. Raises: `ValueError` without one."""
-        if self.pooler is None: raise ValueError("this model has no `pooler`; `embed` gives one vector of all states")
+        if self.pooler is None:
+            raise ValueError("this model has no `pooler`; `embed` gives one vector of all states")
         return jnp.tanh(self.pooler(hidden[:, 0]))
+
+# %% ../../nbs/55_models.sentence.ipynb #sentence-encoder
+class SentenceEncoder(_Embeds):
+    """An encoder and what makes one vector of its states; sub-modules `encoder`, and `pooler` where
+    there is one."""
+    def __init__(
+        self,
+        rngs: nnx.Rngs,            # Keys for parameters and dropout
+        config: TransformerConfig, # Of the encoder
+        *,
+        pooler: bool = False,      # Whether there is a layer on the first token, as in BERT
+        pooling: Pooling = "mean", # How `embed` makes one vector of the states
+        normalize: bool = True     # Whether the model's own vectors have length one
+    ):
+        _check_pooling(pooling)
+        self.pooling, self.normalize = pooling, normalize
+        self.config, self.encoder = config, TransformerEncoder(rngs, config)
+        self.pooler = nnx.Linear(config.d_model, config.d_model, rngs=rngs) if pooler else None
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "b s"],                    # Token ids
+        padding_mask: Bool[Array, "b s"] | None = None,  # True at real tokens
+        *,
+        token_type_ids: Int[Array, "b s"] | None = None, # Kinds of tokens; all 0 when None
+        deterministic: bool | None = None                # True: no dropout; None: train() or eval()
+    ) -> Float[Array, "b s m"]:                          # States of the tokens
+        """Encode tokens."""
+        return self.encoder(input_ids, padding_mask=padding_mask, token_type_ids=token_type_ids,
+                            deterministic=deterministic)

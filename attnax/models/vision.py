@@ -28,36 +28,40 @@ from .transformer import join_aux, logit_dtype
 # %% ../../nbs/52_models.vision.ipynb #vision-config
 @dataclass(frozen=True, kw_only=True)
 class VisionTransformerConfig(BlocksConfig):
-    """Hyperparameters of a vision transformer; checked on construction, immutable and hashable after.
+    """Hyperparameters of a vision transformer; checked on construction, immutable and hashable.
 
-    Raises: `ValueError` that names the field, for a value out of range or a combination that cannot work.
+    Raises: `ValueError` that names the field, for a value out of range or a combination that cannot
+    work.
     """
-    image_size: int | tuple[int, int] = 224      # Height and width of a picture, in pixels
-    patch_size: int | tuple[int, int] = 16       # Height and width of a patch, in pixels; tiles the picture
-    num_channels: int = 3                        # Channels of a picture
-    num_classes: int | None = 1000               # Classes of the head; None: no head, the model returns tokens
-    d_model: int = 768                           # Model width, `m`
-    num_heads: int = 12                          # Query heads, `h`
-    num_layers: int = 12                         # Blocks in the stack
-    d_ff: int = 3072                             # Width inside the feed-forward
-    dropout_rate: float = 0.0                    # On embedded patches, attention weights and the output of each sub-layer
-    use_cls_token: bool = True                   # Whether a learned token stands before the patches
-    pool: Pool = "cls"                           # What the head sees: class token, mean of the patches, or a learned query's find
-    num_register_tokens: int = 0                 # Learned tokens that attend and are attended to, and are never read out
-    pos_emb_type: Literal["learned", "none"] | Positions = "learned" # A table of positions, none, or an object, such as AxialRope
+    image_size: int | tuple[int, int] = 224 # Height and width of a picture, in pixels
+    patch_size: int | tuple[int, int] = 16  # Height and width of a patch; tiles the picture
+    num_channels: int = 3                   # Channels of a picture
+    num_classes: int | None = 1000          # Classes of the head; None: no head, tokens come out
+    d_model: int = 768                      # Model width, `m`
+    num_heads: int = 12                     # Query heads, `h`
+    num_layers: int = 12                    # Blocks in the stack
+    d_ff: int = 3072                        # Width inside the feed-forward
+    dropout_rate: float = 0.0               # On patches, attention weights and each sub-layer
+    use_cls_token: bool = True              # Whether a learned token comes before the patches
+    pool: Pool = "cls"                      # Head sees: class token, mean, or a query's find
+    num_register_tokens: int = 0            # Learned tokens that attend and are never read out
+    pos_emb_type: Literal["learned", "none"] | Positions = "learned" # Table, none, or an object
 
     def __post_init__(self):
         """Check every field."""
         if not isinstance(self.pos_emb_type, Positions):
             check_choice("pos_emb_type", self.pos_emb_type, Literal["learned", "none"])
         self._check_blocks()
-        image, patch = as_pair(self.image_size, "image_size"), as_pair(self.patch_size, "patch_size")
+        image = as_pair(self.image_size, "image_size")
+        patch = as_pair(self.patch_size, "patch_size")
         if any(i % p for i, p in zip(image, patch)):
-            raise ValueError(f"`image_size` must be divisible by `patch_size`, got {image} and {patch}")
+            raise ValueError("`image_size` must be divisible by `patch_size`, "
+                             f"got {image} and {patch}")
         if self.pool == "cls" and not self.use_cls_token:
-            raise ValueError("`pool`='cls' needs a class token: set use_cls_token=True or pool='mean'")
-        if self.num_register_tokens < 0:
-            raise ValueError(f"`num_register_tokens` must not be negative, got {self.num_register_tokens}")
+            raise ValueError("`pool`='cls' needs a class token: set use_cls_token=True "
+                             "or pool='mean'")
+        if (count := self.num_register_tokens) < 0:
+            raise ValueError(f"`num_register_tokens` must not be negative, got {count}")
 
     @property
     def positions(self) -> Positions: # As an object
@@ -65,105 +69,103 @@ class VisionTransformerConfig(BlocksConfig):
         if isinstance(self.pos_emb_type, Positions): return self.pos_emb_type
         return Learned() if self.pos_emb_type == "learned" else Positions()
 
-# %% ../../nbs/52_models.vision.ipynb #resize-positions
+# %% ../../nbs/52_models.vision.ipynb #cubic-weights
 def cubic_weights(
     old: int,               # Samples there are
     new: int,               # Samples wanted, over the same stretch
     antialias: bool = False # Whether the kernel widens where there are fewer
 ) -> Float[np.ndarray, "new old"]: # Weights; rows add up to one
-    """Cubic interpolation along one axis, as a matrix. Source: Keys 1981, Cubic convolution interpolation."""
+    """Cubic interpolation along one axis, as a matrix.
+
+    Source: Keys 1981, Cubic convolution interpolation."""
     a, step = (-0.5, max(old / new, 1.0)) if antialias else (-0.75, 1.0)
     pad = 0 if antialias else 3
     centres = (np.arange(new)[:, None] + 0.5) * old / new - 0.5
     t = abs(centres - np.arange(-pad, old + pad)) / step
-    w = np.where(t <= 1, (a + 2) * t**3 - (a + 3) * t**2 + 1, np.where(t < 2, a * (t**3 - 5 * t**2 + 8 * t - 4), 0.0))
+    near, far = (a + 2) * t**3 - (a + 3) * t**2 + 1, a * (t**3 - 5 * t**2 + 8 * t - 4)
+    w = np.where(t <= 1, near, np.where(t < 2, far, 0.0))
     if antialias: return w / w.sum(1, keepdims=True)
     inner = w[:, pad:-pad].copy()  # what falls beyond the border belongs to the border
     inner[:, 0] += w[:, :pad].sum(1)
     inner[:, -1] += w[:, -pad:].sum(1)
     return inner
 
+# %% ../../nbs/52_models.vision.ipynb #resize-positions
 def resize_positions(
-    table: Float[Array, "n m"],  # A vector per position: those of the prefix, then the grid row by row
+    table: Float[Array, "n m"],  # A vector per position: of the prefix, then the grid row by row
     old_grid: tuple[int, int],   # Patches in a column and in a row, as the table has them
     new_grid: tuple[int, int],   # The same, as wanted
-    num_prefix: int = 0,         # Rows in front that belong to no place, such as the class token's; kept
+    num_prefix: int = 0,         # Rows in front that belong to no place, such as the class token's
     *,
     antialias: bool = False      # False: as Hugging Face's ViT and DINOv2; True: as timm
-) -> Float[Array, "k m"]:        # The new table, in the dtype of the old; the old one where the grids are equal
+) -> Float[Array, "k m"]:        # In the dtype of the old; the old one where the grids are equal
     """Interpolate learned positions for a picture with another grid of patches.
 
-    Raises: `ValueError` for a table that has not `num_prefix` rows and the grid, or a grid without patches.
+    Raises: `ValueError` for a table that has not `num_prefix` rows and the grid, or a grid without
+    patches.
     """
     grids = as_pair(old_grid, "old_grid"), as_pair(new_grid, "new_grid")
     if num_prefix < 0: raise ValueError(f"`num_prefix` must not be negative, got {num_prefix}")
     if table.ndim != 2 or table.shape[0] != num_prefix + grids[0][0] * grids[0][1]:
-        raise ValueError(
-            f"`table` must have num_prefix={num_prefix} rows and those of a grid of {grids[0]}, got shape {table.shape}")
+        raise ValueError(f"`table` must have num_prefix={num_prefix} rows and those of a grid of "
+                         f"{grids[0]}, got shape {table.shape}")
     if grids[0] == grids[1]: return table
     wide = jnp.promote_types(table.dtype, jnp.float32)
     down, across = (jnp.asarray(cubic_weights(*sizes, antialias), wide) for sizes in zip(*grids))
     patches = table[num_prefix:].reshape(*grids[0], -1).astype(wide)
-    patches = jnp.einsum("yr,xc,rcm->yxm", down, across, patches, precision="highest").reshape(-1, table.shape[1])
-    return jnp.concatenate([table[:num_prefix], patches.astype(table.dtype)])
+    patches = jnp.einsum("yr,xc,rcm->yxm", down, across, patches, precision="highest")
+    patches = patches.reshape(-1, table.shape[1]).astype(table.dtype)
+    return jnp.concatenate([table[:num_prefix], patches])
 
-# %% ../../nbs/52_models.vision.ipynb #vision-transformer
-class VisionTransformer(nnx.Module):
-    """Blocks over the patches of a picture; sub-modules `patch_embed`, `pos_embed`, `layers`, `final_norm`, `head`, `pool_attn`.
-
-    Parameters `cls_token` (1, 1, m), `register_tokens` (1, r, m), `pool_query` (1, 1, m). What the config leaves out is None:
-    any of these, `head`, `pool_attn`, and `final_norm` where norms stand after the sub-layers.
-
-    Raises: `ValueError` for pictures that do not fit. Source: Dosovitskiy et al. 2020, ViT; Darcet et al. 2023 (registers).
-    """
-    def __init__(
-        self,
-        rngs: nnx.Rngs,                 # Keys for parameters and dropout
-        config: VisionTransformerConfig # Every choice
-    ):
-        self.config, c, dtypes = config, config, dict(dtype=config.compute_dtype, param_dtype=config.param_dtype)
-        def learned(count):
-            return nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (1, count, c.d_model), c.param_dtype))
-        self.patch_embed = PatchEmbedding(
-            rngs, image_size=c.image_size, patch_size=c.patch_size, num_channels=c.num_channels, d_model=c.d_model,
-            **dtypes)
-        self.cls_token = nnx.Param(jnp.zeros((1, 1, c.d_model), c.param_dtype)) if c.use_cls_token else None
-        num_places = self.patch_embed.num_patches + c.use_cls_token
-        self.pos_embed = c.positions.embedding(
-            rngs, num_positions=num_places, d_model=c.d_model, param_dtype=c.param_dtype)
-        self.register_tokens = learned(c.num_register_tokens) if c.num_register_tokens else None
-        self.layers = make_stack([EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)], c)
-        norm = dict(epsilon=c.norm_eps, scale_offset=c.norm_scale_offset, **dtypes)
-        self.final_norm = create_norm(c.norm_type, c.d_model, rngs, **norm) if c.use_pre_norm else None
-        self.head = None if c.num_classes is None else nnx.Linear(
-            c.d_model, c.num_classes, rngs=rngs, preferred_element_type=logit_dtype(c), **dtypes)
-        self.pool_query = learned(1) if c.pool == "attention" else None
-        # One query asks: every kernel would do the same, and linear attention could not
-        asking = replace(c.block_spec().attention, kernel=AttentionType.STANDARD, positions=Positions(), window=None, chunk=None)
-        self.pool_attn = MultiHeadAttention(rngs, asking, in_features=c.d_model, **dtypes) if c.pool == "attention" else None
-        self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
-
+# %% ../../nbs/52_models.vision.ipynb #pictures-part
+class _Pictures(nnx.Module):
+    """From pictures to what the first block reads."""
     @property
     def num_prefix(self) -> int:
         """Tokens in front of the patches: the class token and the registers."""
         return self.config.use_cls_token + self.config.num_register_tokens
 
-    def __call__(
-        self,
-        images: Float[Array, "b height width channels"], # Pictures, channels last, in the scale you train with
-        *,
-        deterministic: bool | None = None,               # True: no dropout; None: as train() or eval() set it
-        return_aux: bool = False                         # Whether to return what experts say, zeros without experts
-    ) -> Float[Array, "b classes"]: # Logits; without a head tokens `(b, n, m)`; `(logits, aux)` where the aux is asked for
-        """Classify pictures, or encode them where `num_classes` is None: class token first, then the patches, no registers.
+    def _embed(self, images, deterministic) -> Float[Array, "b n m"]:
+        """Class token, registers and patches; positions on the first and the last."""
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError("`images` must be floating point: scale the pixels first, such as "
+                             f"images / 255; got {images.dtype}")
+        size, channels, shape = self.patch_embed.image_size, self.config.num_channels, images.shape
+        if len(shape) == 4 and shape[3] == channels and shape[1:3] != size:
+            raise ValueError(f"`images` must have shape (batch, {size[0]}, {size[1]}, {channels}), "
+                             f"got {shape}; for another size use the model that "
+                             f"resized({shape[1:3]}) makes")
+        x, front = self.patch_embed(images), int(self.config.use_cls_token)
+        def for_each(token):
+            return jnp.broadcast_to(token[...].astype(x.dtype), (shape[0], *token.shape[1:]))
+        if self.cls_token is not None: x = jnp.concatenate([for_each(self.cls_token), x], axis=1)
+        if self.pos_embed is not None: x = self.pos_embed(x)
+        if self.register_tokens is not None:
+            parts = x[:, :front], for_each(self.register_tokens), x[:, front:]
+            x = jnp.concatenate(parts, axis=1)
+        return self.dropout(x, deterministic=deterministic)
 
-        Raises: `ValueError` if the pictures have another shape, or are not floating point.
-        """
-        x, aux = self._encode(images, deterministic)
-        if self.head is not None: out = self.head(self._pool(x, deterministic))
-        elif self.register_tokens is None: out = x
-        else: out = jnp.concatenate([x[:, :int(self.config.use_cls_token)], x[:, self.num_prefix:]], axis=1)
-        return (out, aux) if return_aux else out
+# %% ../../nbs/52_models.vision.ipynb #encodes-part
+class _Encodes(_Pictures):
+    """The blocks, and one vector per picture."""
+    def _encode(self, images, deterministic):
+        """All tokens after the last norm, registers too, and what the experts say."""
+        def call(layer, x, cache, own):
+            x, *cache, aux = layer(x, self_attn_kv_cache=cache, deterministic=deterministic,
+                                   return_aux=True)
+            return x, cache[0] if cache else None, aux
+        x, _, auxes = run_blocks(self.layers, call, self._embed(images, deterministic),
+                                 remat=self.config.remat, sources=self.config.key_sources())
+        x = x if self.final_norm is None else self.final_norm(x)
+        return x, join_aux(unsliced(auxes), len(self.layers))
+
+    def _pool(self, x: Float[Array, "b n m"], deterministic) -> Float[Array, "b m"]:
+        """One vector per picture."""
+        if self.config.pool == "cls": return x[:, 0]
+        patches, query = x[:, self.num_prefix:], self.pool_query
+        if self.config.pool == "mean": return patches.mean(axis=1)
+        query = jnp.broadcast_to(query[...].astype(x.dtype), (x.shape[0], *query.shape[1:]))
+        return self.pool_attn(query, context=patches, deterministic=deterministic)[:, 0]
 
     def features(
         self,
@@ -171,88 +173,132 @@ class VisionTransformer(nnx.Module):
         *,
         deterministic: bool | None = None                # True: no dropout
     ) -> Float[Array, "b m"]:                            # What the head sees
-        """One vector per picture, for a search or a head of your own; the model needs no head for it."""
+        """One vector per picture, for a search or a head of your own; the model needs no head."""
         return self._pool(self._encode(images, deterministic)[0], deterministic)
 
+# %% ../../nbs/52_models.vision.ipynb #calls-part
+class _Calls(_Encodes):
+    """The call."""
+    def __call__(
+        self,
+        images: Float[Array, "b height width channels"], # Channels last, in the scale of training
+        *,
+        deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
+        return_aux: bool = False                         # Whether to return what experts say
+    ) -> Float[Array, "b classes"]:                      # Logits, or `(logits, aux)`
+        """Classify pictures, or encode them where `num_classes` is None: tokens `(b, n, m)`, the
+        class token first, then the patches, no registers. The aux is zeros without experts.
+
+        Raises: `ValueError` if the pictures have another shape, or are not floating point.
+        """
+        x, aux = self._encode(images, deterministic)
+        front = int(self.config.use_cls_token)
+        if self.head is not None: out = self.head(self._pool(x, deterministic))
+        elif self.register_tokens is None: out = x
+        else: out = jnp.concatenate([x[:, :front], x[:, self.num_prefix:]], axis=1)
+        return (out, aux) if return_aux else out
+
+# %% ../../nbs/52_models.vision.ipynb #looks-part
+class _Looks(_Calls):
+    """Attention weights, for pictures."""
     def attention_maps(
         self,
         images: Float[Array, "b height width channels"]  # Pictures, as for a call
-    ) -> Float[Array, "layers b h n n"]:                 # Weights of each block; tokens are class, registers, patches
-        """Who looks at whom, without dropout. For pictures of attention: holds every weight, O(n²) memory for each head.
+    ) -> Float[Array, "layers b h n n"]:                 # Of each block; class, registers, patches
+        """Who looks at whom, without dropout. For pictures of attention: holds every weight, O(n²)
+        memory for each head.
 
         Raises: `NotImplementedError` for a kernel that has no weights, linear or lite.
         """
         def call(layer, x, cache, own):
-            weights = layer.attention_weights(x, keys_seen=cache.seen if cache is not None and cache.given else None)
+            seen = cache.seen if cache is not None and cache.given else None
+            weights = layer.attention_weights(x, keys_seen=seen)
             x = layer(x, self_attn_kv_cache=cache, deterministic=True)
             return (x, None, weights) if cache is None else (*x, weights)
-        return jnp.stack(run_blocks(list(self.layers), call, self._embed(images, True), sources=self.config.key_sources())[2])
+        x, sources = self._embed(images, True), self.config.key_sources()
+        return jnp.stack(run_blocks(list(self.layers), call, x, sources=sources)[2])
 
+# %% ../../nbs/52_models.vision.ipynb #resizes-part
+class _Resizes(_Looks):
+    """A model for pictures of another size."""
     def resized(
         self,
-        image_size: int | tuple[int, int], # Height and width of the pictures that the new model takes
+        image_size: int | tuple[int, int], # Height and width of the pictures of the new model
         *,
         antialias: bool = False            # As for `resize_positions`
     ) -> "VisionTransformer":              # A new model; training one leaves the other as it is
-        """The same model for pictures of another size, with its weights and with its positions interpolated.
+        """The same model for pictures of another size, with its weights and with its positions
+        interpolated.
 
-        Raises: `ValueError` if the patches do not tile the new size; `NotImplementedError` for positions that turn.
+        Raises: `ValueError` if the patches do not tile the new size; `NotImplementedError` for
+        positions that turn.
         """
-        if self.config.positions.turns: raise NotImplementedError(
-            "`image_size`: positions that turn are part of every block; make a model of the new size and load its weights")
+        if self.config.positions.turns:
+            raise NotImplementedError("`image_size`: positions that turn are part of every block; "
+                                      "make a model of the new size and load its weights")
         model = nnx.clone(self)
         model.config = replace(self.config, image_size=image_size)
         model.patch_embed.image_size = as_pair(image_size, "image_size")
         grids = self.patch_embed.grid_size, model.patch_embed.grid_size
         if self.pos_embed is None: return model
         table, front = self.pos_embed.embedding[...], int(self.config.use_cls_token)
-        model.pos_embed.embedding = nnx.Param(resize_positions(table, *grids, front, antialias=antialias))
+        table = resize_positions(table, *grids, front, antialias=antialias)
+        model.pos_embed.embedding = nnx.Param(table)
         return model
 
-    def _embed(self, images, deterministic) -> Float[Array, "b n m"]:
-        """Class token, registers and patches; positions on the first and the last."""
-        if not jnp.issubdtype(images.dtype, jnp.floating):
-            raise ValueError(f"`images` must be floating point: scale the pixels first, such as images / 255; got {images.dtype}")
-        size, channels = self.patch_embed.image_size, self.config.num_channels
-        if images.ndim == 4 and images.shape[3] == channels and images.shape[1:3] != size:
-            raise ValueError(f"`images` must have shape (batch, {', '.join(map(str, size))}, {channels}), got {images.shape}; "
-                             f"for another size use the model that resized({images.shape[1:3]}) makes")
-        x = self.patch_embed(images)
-        def for_each(token): return jnp.broadcast_to(token[...].astype(x.dtype), (x.shape[0], *token.shape[1:]))
-        if self.cls_token is not None: x = jnp.concatenate([for_each(self.cls_token), x], axis=1)
-        if self.pos_embed is not None: x = self.pos_embed(x)
-        if self.register_tokens is not None:
-            front = int(self.config.use_cls_token)
-            x = jnp.concatenate([x[:, :front], for_each(self.register_tokens), x[:, front:]], axis=1)
-        return self.dropout(x, deterministic=deterministic)
+# %% ../../nbs/52_models.vision.ipynb #vision-transformer
+class VisionTransformer(_Resizes):
+    """Blocks over the patches of a picture; sub-modules `patch_embed`, `pos_embed`, `layers`,
+    `final_norm`, `head`, `pool_attn`; parameters `cls_token` (1, 1, m), `register_tokens`
+    (1, r, m), `pool_query` (1, 1, m). What the config leaves out is None: any of the parameters,
+    `head`, `pool_attn`, and `final_norm` where norms come after the sub-layers.
 
-    def _encode(self, images, deterministic):
-        """All tokens after the last norm, registers too, and what the experts say."""
-        def call(layer, x, cache, own):
-            x, *cache, aux = layer(x, self_attn_kv_cache=cache, deterministic=deterministic, return_aux=True)
-            return x, cache[0] if cache else None, aux
-        x, _, auxes = run_blocks(self.layers, call, self._embed(images, deterministic), remat=self.config.remat,
-                                 sources=self.config.key_sources())
-        return x if self.final_norm is None else self.final_norm(x), join_aux(unsliced(auxes), len(self.layers))
-
-    def _pool(self, x: Float[Array, "b n m"], deterministic) -> Float[Array, "b m"]:
-        """One vector per picture."""
-        if self.config.pool == "cls": return x[:, 0]
-        patches = x[:, self.num_prefix:]
-        if self.config.pool == "mean": return patches.mean(axis=1)
-        query = jnp.broadcast_to(self.pool_query[...].astype(x.dtype), (x.shape[0], *self.pool_query.shape[1:]))
-        return self.pool_attn(query, context=patches, deterministic=deterministic)[:, 0]
+    Raises: `ValueError` for pictures that do not fit. Source: Dosovitskiy et al. 2020, ViT; Darcet
+    et al. 2023 (registers).
+    """
+    def __init__(
+        self,
+        rngs: nnx.Rngs,                 # Keys for parameters and dropout
+        config: VisionTransformerConfig # Every choice
+    ):
+        self.config, c, m = config, config, config.d_model
+        dtypes = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
+        spread, by_query = nnx.initializers.normal(0.02), c.pool == "attention"
+        def learned(count): return nnx.Param(spread(rngs.params(), (1, count, m), c.param_dtype))
+        self.patch_embed = PatchEmbedding(
+            rngs, image_size=c.image_size, patch_size=c.patch_size, num_channels=c.num_channels,
+            d_model=m, **dtypes)
+        first = nnx.Param(jnp.zeros((1, 1, m), c.param_dtype)) if c.use_cls_token else None
+        self.cls_token, places = first, self.patch_embed.num_patches + c.use_cls_token
+        self.pos_embed = c.positions.embedding(
+            rngs, num_positions=places, d_model=m, param_dtype=c.param_dtype)
+        self.register_tokens = learned(c.num_register_tokens) if c.num_register_tokens else None
+        blocks = [EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)]
+        self.layers = make_stack(blocks, c)
+        norm = dict(epsilon=c.norm_eps, scale_offset=c.norm_scale_offset, **dtypes)
+        self.final_norm = create_norm(c.norm_type, m, rngs, **norm) if c.use_pre_norm else None
+        self.head = None if c.num_classes is None else nnx.Linear(
+            m, c.num_classes, rngs=rngs, preferred_element_type=logit_dtype(c), **dtypes)
+        self.pool_query = learned(1) if by_query else None
+        # One query asks: every kernel would do the same, and linear attention could not
+        asking = replace(c.block_spec().attention, kernel=AttentionType.STANDARD,
+                         positions=Positions(), window=None, chunk=None)
+        self.pool_attn = MultiHeadAttention(
+            rngs, asking, in_features=m, **dtypes) if by_query else None
+        self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
 # %% ../../nbs/52_models.vision.ipynb #attention-rollout
 def attention_rollout(
     maps: Float[Array, "layers b h n n"] # Weights of each block, as `attention_maps` returns them
-) -> Float[Array, "b n n"]:              # How much of each first token is in each last token; rows add up to one
-    """Follow attention through the whole stack. Source: Abnar and Zuidema 2020, Quantifying attention flow in transformers.
+) -> Float[Array, "b n n"]:              # Share of each first token in each last
+    """Follow attention through the whole stack.
 
-    Raises: `ValueError` for another shape.
+    Raises: `ValueError` for another shape. Source: Abnar and Zuidema 2020, Quantifying attention
+    flow in transformers.
     """
     if maps.ndim != 5 or maps.shape[3] != maps.shape[4]:
-        raise ValueError(f"`maps` must have shape (layers, batch, heads, tokens, tokens), got {maps.shape}")
+        raise ValueError("`maps` must have shape (layers, batch, heads, tokens, tokens), "
+                         f"got {maps.shape}")
     steps = (jnp.eye(maps.shape[-1], dtype=maps.dtype) + maps.mean(2)) / 2
     rolled = steps[0]
     for step in steps[1:]: rolled = step @ rolled

@@ -22,40 +22,22 @@ from ..layers.stack import make_stack, run_blocks
 from .encoder_decoder import EncoderDecoder
 from .transformer import as_key_mask
 
-# %% ../../nbs/56_models.whisper.ipynb #audio-encoder
-class AudioEncoder(nnx.Module):
-    """Convolutions and blocks over a spectrogram; sub-modules `conv1`, `conv2`, `pos_encoding`, `layers`, `final_ln`.
-
-    Raises: `ValueError` for a spectrogram that does not fit. Source: Radford et al. 2022, Whisper.
-    """
-    def __init__(
-        self,
-        rngs: nnx.Rngs,            # Keys for parameters and dropout
-        config: TransformerConfig, # Of the blocks; `max_len` positions after the convolutions, `vocab_size` is not used
-        *,
-        num_mels: int = 80         # Rows of the spectrogram
-    ):
-        self.config, self.num_mels, c = config, num_mels, config
-        dtypes = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
-        self.conv1 = nnx.Conv(num_mels, c.d_model, (3,), padding=((1, 1),), rngs=rngs, **dtypes)
-        self.conv2 = nnx.Conv(c.d_model, c.d_model, (3,), strides=(2,), padding=((1, 1),), rngs=rngs, **dtypes)
-        self.pos_encoding = LearnedPositionalEmbedding(
-            rngs, num_positions=c.max_len, d_model=c.d_model, param_dtype=c.param_dtype)
-        self.layers = make_stack([EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)], c)
-        self.final_ln = create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps, **dtypes) if c.final_norm else None
-        self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
-
+# %% ../../nbs/56_models.whisper.ipynb #listens
+class _Listens(nnx.Module):
+    """The call."""
     def __call__(
         self,
-        features: Float[Array, "b mels t"],                 # Spectrograms, of at most two columns per position
+        features: Float[Array, "b mels t"],              # Spectrograms, 2 columns per position
         *,
-        padding_mask: Bool[Array, "b s"] | None = None,     # True at real positions after the convolutions
-        deterministic: bool | None = None                   # True: no dropout; None: as train() or eval() set it
-    ) -> Float[Array, "b s m"]:                             # One state for every other column
+        padding_mask: Bool[Array, "b s"] | None = None,  # True: real after the convolutions
+        deterministic: bool | None = None                # True: no dropout; None: train() or eval()
+    ) -> Float[Array, "b s m"]:                          # One state for every other column
         """Listen."""
         most = 2 * self.config.max_len
-        if features.ndim != 3 or features.shape[1] != self.num_mels or features.shape[2] > most:
-            raise ValueError(f"`features` must have shape (batch, {self.num_mels}, at most {most}), got {features.shape}")
+        fits = features.ndim == 3 and features.shape[1] == self.num_mels
+        if not fits or features.shape[2] > most:
+            raise ValueError(f"`features` must have shape (batch, {self.num_mels}, at most "
+                             f"{most}), got {features.shape}")
         x = jax.nn.gelu(self.conv1(jnp.swapaxes(features, 1, 2)), approximate=False)
         x = jax.nn.gelu(self.conv2(x), approximate=False)
         x = self.dropout(self.pos_encoding(x), deterministic=deterministic)
@@ -63,8 +45,36 @@ class AudioEncoder(nnx.Module):
         def call(layer, x, cache, own):
             out = layer(x, mask=mask, self_attn_kv_cache=cache, deterministic=deterministic)
             return (out, None, ()) if cache is None else (*out, ())
-        x = run_blocks(self.layers, call, x, remat=self.config.remat, sources=self.config.key_sources())[0]
+        x = run_blocks(self.layers, call, x, remat=self.config.remat,
+                       sources=self.config.key_sources())[0]
         return x if self.final_ln is None else self.final_ln(x)
+
+# %% ../../nbs/56_models.whisper.ipynb #audio-encoder
+class AudioEncoder(_Listens):
+    """Convolutions and blocks over a spectrogram; sub-modules `conv1`, `conv2`, `pos_encoding`,
+    `layers`, `final_ln`.
+
+    Raises: `ValueError` for a spectrogram that does not fit. Source: Radford et al. 2022, Whisper.
+    """
+    def __init__(
+        self,
+        rngs: nnx.Rngs,            # Keys for parameters and dropout
+        config: TransformerConfig, # Of the blocks; `max_len` positions after the convolutions
+        *,
+        num_mels: int = 80         # Rows of the spectrogram
+    ):
+        self.config, self.num_mels, c, width = config, num_mels, config, config.d_model
+        dtypes = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
+        three = dict(kernel_size=(3,), padding=((1, 1),), rngs=rngs, **dtypes)
+        self.conv1 = nnx.Conv(num_mels, width, **three)
+        self.conv2 = nnx.Conv(width, width, strides=(2,), **three)
+        self.pos_encoding = LearnedPositionalEmbedding(
+            rngs, num_positions=c.max_len, d_model=width, param_dtype=c.param_dtype)
+        blocks = [EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)]
+        self.layers = make_stack(blocks, c)
+        norm = dict(epsilon=c.norm_eps, **dtypes)
+        self.final_ln = create_norm(c.norm_type, width, rngs, **norm) if c.final_norm else None
+        self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
 # %% ../../nbs/56_models.whisper.ipynb #model
 @dataclass(frozen=True, kw_only=True)
@@ -74,16 +84,20 @@ class WhisperConfig:
     decoder: TransformerConfig # The writer
     num_mels: int = 80         # Rows of the spectrogram
 
+# %% ../../nbs/56_models.whisper.ipynb #both-part
 class Whisper(EncoderDecoder):
-    """An `EncoderDecoder` whose source is a spectrogram `(b, mels, t)`; its tokens open with those that name the task."""
+    """An `EncoderDecoder` whose source is a spectrogram `(b, mels, t)`; its tokens open with those
+    that name the task."""
     def __init__(
         self,
         rngs: nnx.Rngs,        # Keys for parameters and dropout
         config: WhisperConfig  # Both stacks
     ):
-        super().__init__(rngs, config.decoder, encoder=AudioEncoder(rngs, config.encoder, num_mels=config.num_mels))
+        encoder = AudioEncoder(rngs, config.encoder, num_mels=config.num_mels)
+        super().__init__(rngs, config.decoder, encoder=encoder)
 
     @property
     def whisper_config(self) -> WhisperConfig: # As the stacks are now
         """Both stacks."""
-        return WhisperConfig(encoder=self.encoder.config, decoder=self.config, num_mels=self.encoder.num_mels)
+        return WhisperConfig(encoder=self.encoder.config, decoder=self.config,
+                             num_mels=self.encoder.num_mels)

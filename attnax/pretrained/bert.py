@@ -15,15 +15,21 @@ from ..models.sentence import SentenceEncoder
 from .family import Family, Fields, check_divides, read_pad
 
 # %% ../../nbs/73_pretrained.bert.ipynb #read
-BERT_ACTIVATIONS = {"gelu": "gelu_exact", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "relu": "relu"}
+BERT_ACTIVATIONS = {"gelu": "gelu_exact", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu",
+                    "relu": "relu"}
 
 def read_bert(
     fields: Fields # A config of theirs
 ) -> TransformerConfig: # A config of ours
-    """A BERT, as MiniLM is one. Raises: `ValueError` and `NotImplementedError` that name a field."""
+    """A BERT, as MiniLM is one.
+
+    Raises: `ValueError` and `NotImplementedError` that name a field.
+    """
     for name in ("is_decoder", "add_cross_attention"): fields.only(name, False)
-    # In Google's multilingual files; about the pooler of the original code, which has one layer whatever they say
-    fields.seen.update(("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
+    # In Google's multilingual files; about the pooler of the original code, which
+    # has one layer whatever they say
+    fields.seen.update(("directionality", "pooler_fc_size", "pooler_num_attention_heads",
+                        "pooler_num_fc_layers",
                         "pooler_size_per_head", "pooler_type"))
     fields.only("is_causal", False, None)
     fields.only("position_embedding_type", "absolute")
@@ -31,24 +37,33 @@ def read_bert(
     heads = fields.take("num_attention_heads", int, 12)
     check_divides(fields, ("num_attention_heads", heads), ("hidden_size", width))
     return TransformerConfig(
-        vocab_size=vocab_size, d_model=width, num_heads=heads, num_layers=fields.take("num_hidden_layers", int, 12, most=1000),
-        d_ff=fields.take("intermediate_size", int, 3072), max_len=fields.take("max_position_embeddings", int, 512),
-        num_token_types=fields.take("type_vocab_size", int, 2), norm_eps=fields.take("layer_norm_eps", float, 1e-12),
+        vocab_size=vocab_size, d_model=width, num_heads=heads,
+        num_layers=fields.take("num_hidden_layers", int, 12, most=1000),
+        d_ff=fields.take("intermediate_size", int, 3072),
+        max_len=fields.take("max_position_embeddings", int, 512),
+        num_token_types=fields.take("type_vocab_size", int, 2),
+        norm_eps=fields.take("layer_norm_eps", float, 1e-12),
         ff_activation=fields.choose("hidden_act", BERT_ACTIVATIONS, "gelu"),
         dropout_rate=float(fields.take("hidden_dropout_prob", float, 0.1, zero=True)),
-        pad_token_id=read_pad(fields, vocab_size), pos_emb_type="learned", use_pre_norm=False, final_norm=False, embed_norm=True,
+        pad_token_id=read_pad(fields, vocab_size), pos_emb_type="learned", use_pre_norm=False,
+        final_norm=False, embed_norm=True,
         tie_embeddings=fields.take("tie_word_embeddings", bool, True))
 
+# %% ../../nbs/73_pretrained.bert.ipynb #write-bert
 def write_bert(
     config: TransformerConfig # A config of ours
 ) -> dict[str, Any]:          # Fields of theirs
     """A BERT."""
     c, names = config, {ours: theirs for theirs, ours in reversed(BERT_ACTIVATIONS.items())}
     return dict(
-        vocab_size=c.vocab_size, hidden_size=c.d_model, num_attention_heads=c.num_heads, num_hidden_layers=c.num_layers,
-        intermediate_size=c.d_ff, max_position_embeddings=c.max_len, type_vocab_size=c.num_token_types,
-        layer_norm_eps=float(c.norm_eps or 1e-6), hidden_act=names.get(c.ff_activation, c.ff_activation),
-        hidden_dropout_prob=c.dropout_rate, attention_probs_dropout_prob=c.dropout_rate, pad_token_id=c.pad_token_id,
+        vocab_size=c.vocab_size, hidden_size=c.d_model, num_attention_heads=c.num_heads,
+        num_hidden_layers=c.num_layers,
+        intermediate_size=c.d_ff, max_position_embeddings=c.max_len,
+        type_vocab_size=c.num_token_types,
+        layer_norm_eps=float(c.norm_eps or 1e-6),
+        hidden_act=names.get(c.ff_activation, c.ff_activation),
+        hidden_dropout_prob=c.dropout_rate, attention_probs_dropout_prob=c.dropout_rate,
+        pad_token_id=c.pad_token_id,
         tie_word_embeddings=c.tie_embeddings)
 
 # %% ../../nbs/73_pretrained.bert.ipynb #family
@@ -57,11 +72,15 @@ def build_bert(
     names: frozenset[str]      # Names of the tensors there are, which say whether there is a pooler
 ) -> SentenceEncoder:          # With initial values
     """A sentence encoder, to be filled."""
-    return SentenceEncoder(nnx.Rngs(0), config, pooler=any(n.endswith("pooler.dense.weight") for n in names))
+    return SentenceEncoder(nnx.Rngs(0), config,
+                           pooler=any(n.endswith("pooler.dense.weight") for n in names))
 
+# %% ../../nbs/73_pretrained.bert.ipynb #bert
 BERT = Family("bert", "BertModel", read_bert, write_bert, build_bert, {
-    "encoder.token_embed": "embeddings.word_embeddings", "encoder.pos_encoding": "embeddings.position_embeddings",
-    "encoder.type_embed": "embeddings.token_type_embeddings", "encoder.embed_ln": "embeddings.LayerNorm",
+    "encoder.token_embed": "embeddings.word_embeddings",
+    "encoder.pos_encoding": "embeddings.position_embeddings",
+    "encoder.type_embed": "embeddings.token_type_embeddings",
+    "encoder.embed_ln": "embeddings.LayerNorm",
     "encoder.layers.{i}.self_attn.query_proj": "encoder.layer.{i}.attention.self.query",
     "encoder.layers.{i}.self_attn.key_proj": "encoder.layer.{i}.attention.self.key",
     "encoder.layers.{i}.self_attn.value_proj": "encoder.layer.{i}.attention.self.value",

@@ -21,12 +21,18 @@ from .files import require_finite
 _CT2_DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 class _CT2Reader:
-    """The bytes of a file from its beginning on. Raises: `ValueError` that names the file where it ends too early."""
-    def __init__(self, path): self.path, self.raw, self.at = Path(path), memoryview(Path(path).read_bytes()), 0
+    """The bytes of a file from its beginning on.
+
+    Raises: `ValueError` that names the file where it ends too early.
+    """
+    def __init__(self, path):
+        self.path, self.raw, self.at = Path(path), memoryview(Path(path).read_bytes()), 0
 
     def take(self, count: int) -> memoryview:
         short = count - (len(self.raw) - self.at)
-        if short > 0: raise ValueError(f"{self.path} is not a whole CTranslate2 file: it ends {short} bytes too early")
+        if short > 0:
+            raise ValueError(f"{self.path} is not a whole CTranslate2 file: it ends {short} bytes "
+                             "too early")
         self.at += count
         return self.raw[self.at - count:self.at]
 
@@ -35,30 +41,37 @@ class _CT2Reader:
     def text(self) -> str:
         try: return bytes(self.take(self.number(2))).rstrip(b"\0").decode("utf-8")
         except UnicodeDecodeError as e:
-            raise ValueError(f"{self.path} is not a CTranslate2 file: a name in it is not UTF-8") from e
+            raise ValueError(
+                f"{self.path} is not a CTranslate2 file: a name in it is not UTF-8") from e
 
     def array(self) -> tuple[str, np.ndarray]:
         """A name and its array."""
         name, shape = self.text(), [self.number(4) for _ in range(self.number(1))]
         code, size = self.number(1), self.number(4)
-        if code not in _CT2_DTYPES: raise ValueError(f"{self.path}: `{name}` has a type of number that is not read, {code}")
+        if code not in _CT2_DTYPES:
+            raise ValueError(f"{self.path}: `{name}` has a type of number that is not read, {code}")
         dtype = np.dtype(_CT2_DTYPES[code])
         need = math.prod(shape) * dtype.itemsize
-        if need != size: raise ValueError(f"{self.path}: `{name}` of shape {shape} must take {need} bytes, got {size}")
+        if need != size:
+            raise ValueError(f"{self.path}: `{name}` of shape {shape} must take {need} bytes, got "
+                             f"{size}")
         array = np.frombuffer(self.take(size), dtype).reshape(shape)
         require_finite(array, name, self.path)
         return name, array
 
+# %% ../../nbs/76c_pretrained.ctranslate2.ipynb #read-ctranslate2
 def read_ctranslate2(
     path: str | os.PathLike # A model.bin of CTranslate2, version 6
 ) -> tuple[str, dict[str, np.ndarray]]: # What kind of model it says it is, and its arrays
     """Read the arrays of a CTranslate2 file.
 
-    Raises: `ValueError` that names the file, if it is cut off, of another version, or holds numbers that are not finite.
+    Raises: `ValueError` that names the file, if it is cut off, of another version, or holds numbers
+    that are not finite.
     """
     reader, arrays = _CT2Reader(path), {}
     version = reader.number(4)
-    if version != 6: raise ValueError(f"{path} must be a CTranslate2 file of version 6, got {version}")
+    if version != 6:
+        raise ValueError(f"{path} must be a CTranslate2 file of version 6, got {version}")
     kind, _ = reader.text(), reader.number(4)
     for _ in range(reader.number(4)):
         name, array = reader.array()
@@ -66,7 +79,8 @@ def read_ctranslate2(
         arrays[name] = array
     for _ in range(reader.number(4)):
         alias, name = reader.text(), reader.text()
-        if name not in arrays: raise ValueError(f"{path}: `{alias}` stands for `{name}`, which is not there")
+        if name not in arrays:
+            raise ValueError(f"{path}: `{alias}` stands for `{name}`, which is not there")
         arrays[alias] = arrays[name]
     return kind, arrays
 
@@ -84,35 +98,48 @@ _CT2_CROSS = {
     "attention/linear_1": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
     "attention/linear_2": ("encoder_attn.out_proj",)}
 
+# %% ../../nbs/76c_pretrained.ctranslate2.ipynb #ct2-array
 def _ct2_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """One array in float32. Raises: `ValueError` if it is missing or quantised."""
     if name not in arrays: raise ValueError(f"a Whisper in CTranslate2's format must have `{name}`")
     if np.issubdtype(arrays[name].dtype, np.floating): return arrays[name].astype(np.float32)
-    raise ValueError(f"`{name}` is quantised to {arrays[name].dtype}, which is not read; convert with float16")
+    raise ValueError(f"`{name}` is quantised to {arrays[name].dtype}, which is not read; convert "
+                     "with float16")
 
+# %% ../../nbs/76c_pretrained.ctranslate2.ipynb #ct2-same
 # What may be said, if it says what is so in every Whisper; activation 3 is gelu
-_CT2_SAME = {"activation": (3,), "pre_norm": (1,), "alibi": (0,), "scale_embeddings": (0,), "start_from_zero_embedding": (0,)}
+_CT2_SAME = {"activation": (3,), "pre_norm": (1,), "alibi": (0,), "scale_embeddings": (0,),
+             "start_from_zero_embedding": (0,)}
 _CT2_UNUSED = ("alignment_heads", "alignment_layer", "num_heads")
 
 def _ct2_finish(arrays: Mapping[str, np.ndarray], used: set[str]) -> None:
-    """See that no array was overlooked. Raises: `NotImplementedError` and `ValueError` that name one."""
+    """See that no array was overlooked.
+
+    Raises: `NotImplementedError` and `ValueError` that name one.
+    """
     embedding = arrays["decoder/embeddings/weight"]
     if not np.array_equal(arrays.get("decoder/projection/weight", embedding), embedding):
         raise ValueError("`decoder/projection/weight` must be the embedding, as in every Whisper")
     for name in sorted(arrays.keys() - used - {"decoder/projection/weight"}):
         side, _, what = name.partition("/")
         if side in ("encoder", "decoder") and what in _CT2_UNUSED: continue
-        if side in ("encoder", "decoder") and arrays[name].size == 1 and arrays[name].item() in _CT2_SAME.get(what, ()): continue
-        raise NotImplementedError(f"the file has `{name}`, and attnax does not know what that means for the computation")
+        one = side in ("encoder", "decoder") and arrays[name].size == 1
+        if one and arrays[name].item() in _CT2_SAME.get(what, ()): continue
+        raise NotImplementedError(f"the file has `{name}`, and attnax does not know what that "
+                                  "means for the computation")
 
+# %% ../../nbs/76c_pretrained.ctranslate2.ipynb #ct2-modules
 def _ct2_modules(layers: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
-    """Every module with a weight and a bias: CTranslate2's name, and Hugging Face's, several where they share an array."""
+    """Every module with a weight and a bias: CTranslate2's name, and Hugging Face's, several where
+    they share an array."""
     for name in ("conv1", "conv2"): yield f"encoder/{name}", [f"model.encoder.{name}"]
     for side, count in layers.items():
         yield f"{side}/layer_norm", [f"model.{side}.layer_norm"]
         for i in range(count):
-            for theirs, names in (_CT2_LAYER if side == "encoder" else _CT2_LAYER | _CT2_CROSS).items():
-                yield f"{side}/layer_{i}/{theirs}", [f"model.{side}.layers.{i}.{name}" for name in names]
+            for theirs, names in (_CT2_LAYER if side == "encoder" else _CT2_LAYER
+                                  | _CT2_CROSS).items():
+                yield f"{side}/layer_{i}/{theirs}", [f"model.{side}.layers.{i}.{name}"
+                                                     for name in names]
 
 # %% ../../nbs/76c_pretrained.ctranslate2.ipynb #whisper-ct2
 def whisper_from_ctranslate2(
@@ -120,37 +147,49 @@ def whisper_from_ctranslate2(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]: # Config and tensors, as `WHISPER` reads them
     """A Whisper in float32 or float16.
 
-    Raises: `ValueError` that names what is missing or quantised; `NotImplementedError` that names what is not known.
+    Raises: `ValueError` that names what is missing or quantised; `NotImplementedError` that names
+    what is not known.
     """
-    found = {match[0] for match in map(re.compile(r"(?:encoder|decoder)/layer_\d+/").match, arrays) if match}
+    found = {match[0] for match in map(re.compile(r"(?:encoder|decoder)/layer_\d+/").match, arrays)
+             if match}
     # A stack without layers is one that lacks its first
-    layers = {side: max(sum(name.startswith(side) for name in found), 1) for side in ("encoder", "decoder")}
+    layers = {side: max(sum(name.startswith(side) for name in found), 1)
+              for side in ("encoder", "decoder")}
     tensors = {"model.decoder.embed_tokens.weight": _ct2_array(arrays, "decoder/embeddings/weight")}
     for side in layers:
-        tensors[f"model.{side}.embed_positions.weight"] = _ct2_array(arrays, f"{side}/position_encodings/encodings")
+        tensors[f"model.{side}.embed_positions.weight"] = _ct2_array(
+            arrays, f"{side}/position_encodings/encodings")
     for theirs, names in _ct2_modules(layers):
-        for part, kind in zip(("gamma", "beta") if theirs.endswith("layer_norm") else ("weight", "bias"), ("weight", "bias")):
+        for part, kind in zip(("gamma", "beta") if theirs.endswith("layer_norm")
+                              else ("weight", "bias"), ("weight", "bias")):
             shared = _ct2_array(arrays, f"{theirs}/{part}")
             for name, x in zip(names, np.split(shared, len(names)) if len(names) > 1 else [shared]):
                 if kind == "weight" or not name.endswith(".k_proj"): tensors[f"{name}.{kind}"] = x
-                elif x.any(): raise ValueError(f"`{theirs}/{part}` must be zero for keys, as in every Whisper")
-    used = {"decoder/embeddings/weight", *(f"{side}/position_encodings/encodings" for side in layers)}
-    used |= {f"{module}/{part}" for module, _ in _ct2_modules(layers) for part in ("gamma", "beta", "weight", "bias")}
+                elif x.any():
+                    raise ValueError(
+                        f"`{theirs}/{part}` must be zero for keys, as in every Whisper")
+    used = {"decoder/embeddings/weight",
+            *(f"{side}/position_encodings/encodings" for side in layers)}
+    used |= {f"{module}/{part}" for module, _ in _ct2_modules(layers)
+             for part in ("gamma", "beta", "weight", "bias")}
     _ct2_finish(arrays, used)
     return _ct2_config(arrays, tensors, layers), tensors
 
+# %% ../../nbs/76c_pretrained.ctranslate2.ipynb #ct2-config
 def _ct2_config(arrays, tensors, layers: Mapping[str, int]) -> dict[str, Any]:
     """The config that the shapes speak of. Raises: `ValueError` where they speak of none."""
     def shape(name: str, axes: int) -> tuple[int, ...]:
         if tensors[name].ndim == axes: return tensors[name].shape
         raise ValueError(f"`{name}` must have {axes} axes, got shape {tensors[name].shape}")
     vocab_size, d_model = shape("model.decoder.embed_tokens.weight", 2)
-    config = {"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"], "vocab_size": vocab_size,
+    config = {"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"],
+              "vocab_size": vocab_size,
               "d_model": d_model, "num_mel_bins": shape("model.encoder.conv1.weight", 3)[1]}
     for side, length in (("encoder", "source"), ("decoder", "target")):
         heads = arrays.get(f"{side}/num_heads")
         if heads is None or heads.size != 1:
-            raise ValueError(f"a Whisper in CTranslate2's format must have `{side}/num_heads`, one number")
+            raise ValueError(f"a Whisper in CTranslate2's format must have `{side}/num_heads`, one "
+                             "number")
         config |= {f"{side}_layers": layers[side], f"{side}_attention_heads": int(heads.item()),
                    f"{side}_ffn_dim": shape(f"model.{side}.layers.0.fc1.weight", 2)[0],
                    f"max_{length}_positions": shape(f"model.{side}.embed_positions.weight", 2)[0]}

@@ -25,7 +25,8 @@ from ..layers.config import TransformerConfig, check_biases, check_windows
 from ..models.generate import generate
 from .files import read_json, read_tensors
 from attnax.pretrained.mapping import (
-    Rule, align_names, blueprint, check_tensors, parameter_shapes, read_parameters, rules_from_table, weight_dtype,
+    Rule, align_names, blueprint, check_tensors, parameter_shapes, read_parameters,
+    rules_from_table, weight_dtype,
     write_tensors)
 from ..layers.rope import RopeScaling
 from ..layers.stack import stack_layers, unstack_layers
@@ -34,24 +35,29 @@ from ..weights import named_parameters
 # %% ../../nbs/67_pretrained.family.ipynb #fields
 # What says nothing about the computation of a forward pass
 HARMLESS = frozenset("""
-    architectures attention_dropout attention_probs_dropout_prob _attn_implementation _attn_implementation_autoset
-    bad_words_ids begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward classifier_dropout
-    _commit_hash cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping
-    encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id
-    forced_decoder_ids forced_eos_token_id gradient_checkpointing hidden_dropout_prob id2label initializer_factor
-    initializer_range is_encoder_decoder keys_to_ignore_at_inference label2id length_penalty mask_token_id max_length min_length
-    model_type _name_or_path no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences
-    output_attentions output_hidden_states output_router_logits output_scores pad_token_id prefix pretraining_tp
-    problem_type remove_invalid_values repetition_penalty return_dict return_dict_in_generate router_aux_loss_coef
-    sep_token_id suppress_tokens task_specific_params temperature tie_encoder_decoder tokenizer_class top_k top_p
-    torch_dtype torchscript transformers_version transformers.js_config typical_p use_bfloat16 use_cache is_llama_config
-    unsloth_fixed unsloth_version
+    architectures attention_dropout attention_probs_dropout_prob _attn_implementation
+    _attn_implementation_autoset bad_words_ids begin_suppress_tokens bos_token_id
+    cache_implementation chunk_size_feed_forward classifier_dropout _commit_hash
+    cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype
+    early_stopping encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty
+    finetuning_task forced_bos_token_id forced_decoder_ids forced_eos_token_id
+    gradient_checkpointing hidden_dropout_prob id2label initializer_factor initializer_range
+    is_encoder_decoder keys_to_ignore_at_inference label2id length_penalty mask_token_id
+    max_length min_length model_type _name_or_path no_repeat_ngram_size num_beam_groups
+    num_beams num_labels num_return_sequences output_attentions output_hidden_states
+    output_router_logits output_scores pad_token_id prefix pretraining_tp problem_type
+    remove_invalid_values repetition_penalty return_dict return_dict_in_generate
+    router_aux_loss_coef sep_token_id suppress_tokens task_specific_params temperature
+    tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers_version
+    transformers.js_config typical_p use_bfloat16 use_cache is_llama_config unsloth_fixed
+    unsloth_version
 """.split())
 
 _REQUIRED, _NOT_ALLOWED = object(), object()
 
-class Fields:
-    """The fields of a config, each taken at most once in earnest; `finish` sees that none was overlooked."""
+# %% ../../nbs/67_pretrained.family.ipynb #fields-take
+class _Takes:
+    """Fields of one kind and range."""
     def __init__(
         self,
         config: Mapping[str, Any],   # The object in config.json
@@ -66,58 +72,81 @@ class Fields:
         kind: type,              # int, float, bool or str
         default: Any = _REQUIRED, # Where it is missing
         *,
-        null: Any = _NOT_ALLOWED, # What `null` means; nothing but a default of None allows it when not given
+        null: Any = _NOT_ALLOWED, # What `null` means; nothing but a default of None allows it when
+        # not given
         zero: bool = False,      # Whether a number may be 0
         most: int = 2**31        # Bound on numbers
     ) -> Any:                    # Its value
         """A field that is understood.
 
-        Raises: `ValueError` that names the field, if it is missing, of another kind, or out of range.
+        Raises: `ValueError` that names the field, if it is missing, of another kind, or out of
+        range.
         """
         self.seen.add(name)
         value = self.config.get(name, default)
         if value is _REQUIRED: raise ValueError(f"{self.where} must say `{name}`, got none")
         if name not in self.config: return value
-        if value is None and (null is not _NOT_ALLOWED or default is None): return None if default is None else null
-        fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
-        if fits and kind in (int, float): fits = (0 <= value if zero else 0 < value) and value <= most
+        if value is None and (null is not _NOT_ALLOWED or default is None):
+            return None if default is None else null
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        fits = fits and (kind is bool or not isinstance(value, bool))
+        if fits and kind in (int, float):
+            fits = (0 <= value if zero else 0 < value) and value <= most
         if not fits:
-            bounds = {int: f" in {0 if zero else 1} .. {most}", float: f" {'from' if zero else 'above'} 0 to {most}"}
-            raise ValueError(f"`{name}` in {self.where} must be {kind.__name__}{bounds.get(kind, '')}, got {value!r}")
+            bounds = {int: f" in {0 if zero else 1} .. {most}",
+                      float: f" {'from' if zero else 'above'} 0 to {most}"}
+            raise ValueError(f"`{name}` in {self.where} must be "
+                             f"{kind.__name__}{bounds.get(kind, '')}, got {value!r}")
         return value
 
+# %% ../../nbs/67_pretrained.family.ipynb #fields-choose
+class _Chooses(_Takes):
+    """Fields of a few values."""
     def choose(
         self,
         name: str,                    # Field
         choices: Mapping[str, Any],   # What its values mean here
         default: Any = _REQUIRED      # The value where it is missing
     ) -> Any:                         # What its value means
-        """A field with a few values. Raises: `NotImplementedError` that names the field, for a value that is not among them."""
+        """A field with a few values.
+
+        Raises: `NotImplementedError` that names the field, for a value that is not among them.
+        """
         value = self.take(name, str, default)
         if isinstance(value, str) and value in choices: return choices[value]
         raise NotImplementedError(
-            f"`{name}`={value!r} in {self.where} is beyond attnax, which does {', '.join(map(repr, choices))}")
+            f"`{name}`={value!r} in {self.where} is beyond attnax, which does "
+            f"{', '.join(map(repr, choices))}")
 
     def only(
         self,
         name: str,          # Field
         *allowed: Any       # What attnax does, the default first
     ) -> None:
-        """A field of which attnax does only some values. Raises: `NotImplementedError` that names it, for others."""
+        """A field of which attnax does only some values.
+
+        Raises: `NotImplementedError` that names it, for others.
+        """
         self.seen.add(name)
         value = self.config.get(name, allowed[0])
         if not any(value == a and type(value) is type(a) for a in allowed):   # 0 is not false
             raise NotImplementedError(
-                f"`{name}`={value!r} in {self.where} is beyond attnax, which does {' or '.join(map(repr, allowed))}")
+                f"`{name}`={value!r} in {self.where} is beyond attnax, which does "
+                f"{' or '.join(map(repr, allowed))}")
 
+# %% ../../nbs/67_pretrained.family.ipynb #fields-finish
+class Fields(_Chooses):
+    """The fields of a config, each taken at most once in earnest; `finish` sees that none was
+    overlooked."""
     def finish(self) -> None:
         """See that nothing was overlooked. Raises: `NotImplementedError` that names what was."""
-        left = {n: v for n, v in self.config.items() if n not in self.seen | HARMLESS and v not in (None, False, "", [], {})}
+        left = {n: v for n, v in self.config.items() if n not in self.seen | HARMLESS and v
+                not in (None, False, "", [], {})}
         if not left: return
         some = ", ".join(f"`{n}`={v!r}" for n, v in sorted(left.items())[:4])
         raise NotImplementedError(
-            f"{self.where} says {some}, and attnax does not know what that means for the computation; "
-            "`ignore_fields` leaves fields out")
+            f"{self.where} says {some}, and attnax does not know what that means for the "
+            "computation; `ignore_fields` leaves fields out")
 
 # %% ../../nbs/67_pretrained.family.ipynb #shared-fields
 def check_divides(
@@ -127,19 +156,24 @@ def check_divides(
 ) -> None:
     """See that one number divides another. Raises: `ValueError` that names both fields."""
     (a, x), (b, y) = small, large
-    if x is not None and y % x: raise ValueError(f"`{a}`={x} in {fields.where} must divide `{b}`, got {y}")
+    if x is not None and y % x:
+        raise ValueError(f"`{a}`={x} in {fields.where} must divide `{b}`, got {y}")
 
 def read_pad(
     fields: Fields,       # A config of theirs
     vocab_size: int,      # Number of token ids
     default: int = 0      # The id where none is said
 ) -> int:                 # The id that fills up short sequences
-    """`pad_token_id`; none where it is null or negative. Raises: `ValueError` for another kind, or an id that there is not."""
+    """`pad_token_id`; none where it is null or negative.
+
+    Raises: `ValueError` for another kind, or an id that there is not.
+    """
     fields.seen.add("pad_token_id")
     pad = fields.config.get("pad_token_id")
     if pad is None: return default
     if not isinstance(pad, int) or isinstance(pad, bool) or pad >= vocab_size:
-        raise ValueError(f"`pad_token_id` in {fields.where} must be an id below `vocab_size`={vocab_size}, got {pad!r}")
+        raise ValueError(f"`pad_token_id` in {fields.where} must be an id below "
+                         f"`vocab_size`={vocab_size}, got {pad!r}")
     return pad if pad >= 0 else default
 
 # %% ../../nbs/67_pretrained.family.ipynb #rope
@@ -149,15 +183,18 @@ def read_rope(
 ) -> dict[str, Any]:       # `rope_base` and `rope_scaling` of a config of ours
     """Rotary settings, new style or old.
 
-    Raises: `NotImplementedError` for a scaling other than linear and llama3; `ValueError` that names a malformed part.
+    Raises: `NotImplementedError` for a scaling other than linear and llama3; `ValueError` that
+    names a malformed part.
     """
     names = ("rope_parameters", "rope_scaling")
     for name in names:
         fields.seen.add(name)
         if not isinstance(fields.config.get(name), (Mapping, type(None))):
-            raise ValueError(f"`{name}` in {fields.where} must be an object or null, got {fields.config[name]!r}")
+            raise ValueError(f"`{name}` in {fields.where} must be an object or null, got "
+                             f"{fields.config[name]!r}")
     name = "rope_scaling" if fields.config.get("rope_scaling") else "rope_parameters"
-    said = {"rope_theta": fields.take("rope_theta", float, base, null=base), **(fields.config.get(name) or {})}
+    said = {"rope_theta": fields.take("rope_theta", float, base, null=base),
+            **(fields.config.get(name) or {})}
     inner = Fields(said, where=f"`{name}` in {fields.where}")
     kind = inner.take("rope_type", str, inner.take("type", str, "default"))
     base = inner.take("rope_theta", float)
@@ -165,15 +202,18 @@ def read_rope(
     elif kind == "linear": scaling = RopeScaling(kind="linear", factor=inner.take("factor", float))
     elif kind == "llama3":
         scaling = RopeScaling(
-            kind="llama3", factor=inner.take("factor", float), low_freq_factor=inner.take("low_freq_factor", float),
+            kind="llama3", factor=inner.take("factor", float),
+            low_freq_factor=inner.take("low_freq_factor", float),
             high_freq_factor=inner.take("high_freq_factor", float),
             original_max_positions=inner.take("original_max_position_embeddings", int))
     else:
         raise NotImplementedError(
-            f"`rope_type`={kind!r} in {inner.where} is beyond attnax, which does 'default', 'linear' and 'llama3'")
+            f"`rope_type`={kind!r} in {inner.where} is beyond attnax, which does 'default', "
+            "'linear' and 'llama3'")
     inner.finish()
     return dict(rope_base=float(base), rope_scaling=scaling)
 
+# %% ../../nbs/67_pretrained.family.ipynb #write-rope
 def write_rope(
     config: TransformerConfig # A config with rotary positions
 ) -> dict[str, Any]:          # The field `rope_parameters`
@@ -190,24 +230,29 @@ def write_rope(
 class Family:
     """How a kind of model is stored elsewhere."""
     model_type: str                                         # `model_type` in config.json
-    architecture: str                                       # Name of the class there, for `architectures`
+    architecture: str # Name of the class there, for `architectures`
     read_config: Callable[[Fields], Any]                    # A config of ours
     write_config: Callable[[Any], dict[str, Any]]           # Fields from a config of ours
-    build: Callable[[Any, frozenset[str]], nnx.Module]      # A model, from a config and the names of the tensors there are
-    table: Mapping[str, str]                                # Our module paths and theirs, `{i}` for a layer
-    rules: Callable[[nnx.Module], Iterator[Rule]] = lambda model: iter(()) # What the table cannot say
-    transposed: bool = True                                 # Whether matrices are stored as (out, in)
-    renames: tuple[tuple[str, str], ...] = ()               # Patterns of names that were different once, and what they are now
-    buffers: tuple[str, ...] = ()                           # Patterns of tensors that are no weights
-    tied: tuple[str, str] | None = None                     # A tensor that may be stored twice, and where it belongs
-    config_of: Callable[[nnx.Module], Any] = lambda model: model.config # The config that `read_config` made
+    build: Callable[[Any, frozenset[str]], nnx.Module] # A model, from a config and the names of the
+    # tensors there are
+    table: Mapping[str, str] # Our module paths and theirs, `{i}` for a layer
+    rules: Callable[[nnx.Module], Iterator[Rule]] = lambda model: iter(()) # What the table cannot
+    # say
+    transposed: bool = True # Whether matrices are stored as (out, in)
+    renames: tuple[tuple[str, str], ...] = () # Patterns of names that were different once, and what
+    # they are now
+    buffers: tuple[str, ...] = () # Patterns of tensors that are no weights
+    tied: tuple[str, str] | None = None # A tensor that may be stored twice, and where it belongs
+    config_of: Callable[[nnx.Module], Any] = lambda model: model.config # The config that
+    # `read_config` made
 
     def all_rules(
         self,
         model: nnx.Module # A model of the family, which may be abstract
     ) -> list[Rule]:      # One rule or more for each parameter
         """The table and what it cannot say."""
-        return [*rules_from_table(model, self.table, transposed=self.transposed), *self.rules(model)]
+        return [*rules_from_table(model, self.table, transposed=self.transposed),
+                *self.rules(model)]
 
 @dataclass(frozen=True)
 class Origin:
@@ -216,42 +261,54 @@ class Origin:
     config: str       # Its config.json
 
 # %% ../../nbs/67_pretrained.family.ipynb #settings
-# Fields of our configs that a user may choose while loading: what the weights mean does not depend on them
+# Fields of our configs that a user may choose while loading: what the weights
+# mean does not depend on them
 RUN_SETTINGS = frozenset((
-    "attention_type", "attention_block_size", "linear_attention_chunk_size", "kv_cache_max_len", "rope_max_positions",
-    "dropout_rate", "drop_path_rate", "router_jitter", "capacity_factor", "pad_token_id", "scan_layers", "remat",
+    "attention_type", "attention_block_size", "linear_attention_chunk_size", "kv_cache_max_len",
+    "rope_max_positions",
+    "dropout_rate", "drop_path_rate", "router_jitter", "capacity_factor", "pad_token_id",
+    "scan_layers", "remat",
     "compute_dtype"))
 
 def settled(
     config: Any         # A config of ours, a dataclass
 ) -> dict[str, Any]:    # Its fields that matter for the computation, defaults filled in
     """What a config says, in a form that can be compared."""
-    passed_over = RUN_SETTINGS | {"param_dtype"}  # weights have dtypes of their own, which `dtype` of a load decides
-    out = {n: settled(x) if hasattr(x, "num_heads") else x for n, x in vars(config).items() if n not in passed_over}
+    # weights have dtypes of their own, which `dtype` of a load decides
+    passed_over = RUN_SETTINGS | {"param_dtype"}
+    out = {n: settled(x) if hasattr(x, "num_heads") else x for n, x in vars(config).items() if n
+           not in passed_over}
     if not hasattr(config, "num_heads"): return out
-    c, width = config, config.d_model // config.num_heads if config.head_dim is None else config.head_dim
+    c = config
+    width = config.d_model // config.num_heads if config.head_dim is None else config.head_dim
     pos = getattr(c, "pos_emb_type", None)
-    filled = dict(head_dim=width, norm_eps=1e-6, num_kv_heads=c.num_heads, attention_scale=width ** -0.5, rope_dim=width,
+    filled = dict(head_dim=width, norm_eps=1e-6, num_kv_heads=c.num_heads,
+                  attention_scale=width ** -0.5, rope_dim=width,
                   embed_scale=1.0)
     out |= {n: x for n, x in filled.items() if n in out and out[n] is None}
     out["attention_bias"] = check_biases(c.attention_bias, c.use_bias)
-    if "attention_window" in out: out["attention_window"] = check_windows(c.attention_window, c.num_layers)
+    if "attention_window" in out:
+        out["attention_window"] = check_windows(c.attention_window, c.num_layers)
     if pos != "rope": out |= dict(rope_base=None, rope_dim=None, rope_scaling=None)
     if c.num_experts is None: out |= dict(experts_top_k=None, renormalize_experts=None)
     return out
 
+# %% ../../nbs/67_pretrained.family.ipynb #with-settings
 def with_settings(
     config: Any,               # A config of ours; one of several parts has each part changed
     settings: Mapping[str, Any] # Fields among `RUN_SETTINGS`
 ) -> Any:                      # The config with these fields
     """How to run a model, put into its config. Raises: `ValueError` for other fields."""
     if set(settings) - RUN_SETTINGS:
-        raise ValueError(f"what the weights mean is settled by their config; settings may be {', '.join(sorted(RUN_SETTINGS))}, "
+        raise ValueError("what the weights mean is settled by their config; settings may be "
+                         f"{', '.join(sorted(RUN_SETTINGS))}, "
                          f"got {', '.join(sorted(set(settings) - RUN_SETTINGS))}")
-    parts = {n: with_settings(x, settings) for n, x in vars(config).items() if hasattr(x, "num_heads")}
+    parts = {n: with_settings(x, settings) for n, x in vars(config).items()
+             if hasattr(x, "num_heads")}
     own = {n: x for n, x in settings.items() if hasattr(config, n)}
     if not parts and len(own) < len(settings):
-        raise ValueError(f"a {type(config).__name__} has no {', '.join(sorted(set(settings) - set(own)))}")
+        raise ValueError(f"a {type(config).__name__} has no "
+                         f"{', '.join(sorted(set(settings) - set(own)))}")
     return replace(config, **parts, **own)
 
 # %% ../../nbs/67_pretrained.family.ipynb #load
@@ -269,18 +326,26 @@ def clean_tensors(
         today = name
         for old, new in family.renames: today = re.sub(old, new, today)
         if any(p.search(n) for p in drop for n in (name, today)): continue
-        if today in out: raise ValueError(f"two tensors are called `{today}` today, one of them stored as `{name}`")
+        if today in out:
+            raise ValueError(f"two tensors are called `{today}` today, one of them stored as "
+                             f"`{name}`")
         out[today] = x
     return out
 
+# %% ../../nbs/67_pretrained.family.ipynb #several
 def _several(what: str, words: Any) -> tuple[str, ...]:
-    """Names or patterns in a list. Raises: `ValueError` for one string, which is a list of letters to Python."""
+    """Names or patterns in a list.
+
+    Raises: `ValueError` for one string, which is a list of letters to Python.
+    """
     if not isinstance(words, str | bytes) and isinstance(words, Iterable):
         words = tuple(words)
         if all(isinstance(x, str) for x in words): return words
-    raise ValueError(f"`{what}` must be a list of strings, got {words!r}; write [{words!r}]" if isinstance(words, str) else
+    raise ValueError(f"`{what}` must be a list of strings, got {words!r}; write [{words!r}]"
+                     if isinstance(words, str) else
                      f"`{what}` must be a list of strings, got {words!r}")
 
+# %% ../../nbs/67_pretrained.family.ipynb #load-family
 def load_family(
     family: Family,                       # Which kind of model
     config: Mapping[str, Any],            # The object in config.json
@@ -293,19 +358,23 @@ def load_family(
 ) -> nnx.Module:                          # The model, in evaluation mode
     """Make a model from a config and tensors; nothing is made unless all of it fits.
 
-    Raises: `NotImplementedError` that names a field which asks for something that attnax does not do; `ValueError` that names
-    what is malformed: a field, a missing, extra or misshapen tensor, a setting.
+    Raises: `NotImplementedError` that names a field which asks for something that attnax does not
+    do; `ValueError` that names what is malformed: a field, a missing, extra or misshapen tensor, a
+    setting.
     """
-    ignore, ignore_fields = (_several(n, x) for n, x in (("ignore", ignore), ("ignore_fields", ignore_fields)))
+    ignore, ignore_fields = (_several(n, x)
+                             for n, x in (("ignore", ignore), ("ignore_fields", ignore_fields)))
     dtype, fields = weight_dtype(dtype), Fields(config, ignore_fields)
     ours = family.read_config(fields)
     fields.finish()
     ours = with_settings(ours, settings) if settings else ours
-    if scanned := settings.get("scan_layers", False): ours = with_settings(ours, {"scan_layers": False})
+    if scanned := settings.get("scan_layers", False):
+        ours = with_settings(ours, {"scan_layers": False})
     tensors = clean_tensors(family, tensors, ignore)
     abstract, fill = blueprint(lambda: family.build(ours, frozenset(tensors)))
     rules, shapes = family.all_rules(abstract), parameter_shapes(abstract)
-    tensors, note = align_names({*(name for rule in rules for name in rule.theirs), *(family.tied or ())}, tensors)
+    tensors, note = align_names({*(name for rule in rules for name in rule.theirs),
+                                 *(family.tied or ())}, tensors)
     tensors = _without_copy(family, rules, tensors)
     check_tensors(rules, shapes, {name: x.shape for name, x in tensors.items()}, note)
     model = fill(read_parameters(rules, tensors, dtype))
@@ -313,13 +382,17 @@ def load_family(
     model.eval()
     return stack_layers(model) if scanned else model
 
-def _without_copy(family: Family, rules: Sequence[Rule], tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+# %% ../../nbs/67_pretrained.family.ipynb #without-copy
+def _without_copy(family: Family, rules: Sequence[Rule],
+                  tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Leave out the second copy of a tied tensor. Raises: `ValueError` if the copies differ."""
     if family.tied is None: return tensors
     copy, home = family.tied
-    if copy not in tensors or home not in tensors or any(copy in rule.theirs for rule in rules): return tensors
+    if copy not in tensors or home not in tensors or any(copy in rule.theirs for rule in rules):
+        return tensors
     if not np.array_equal(tensors[copy], tensors[home]):
-        raise ValueError(f"the config ties `{copy}` to `{home}`, and the weights hold two different tensors")
+        raise ValueError(f"the config ties `{copy}` to `{home}`, and the weights hold two "
+                         "different tensors")
     return {name: x for name, x in tensors.items() if name != copy}
 
 # %% ../../nbs/67_pretrained.family.ipynb #save
@@ -334,14 +407,17 @@ def tensors_of(
     model = unstack_layers(model)
     rules, parameters = family.all_rules(model), named_parameters(model)
     lost = set(parameters) - {name for rule in rules for name in rule.ours}
-    if lost: raise ValueError(f"`{family.model_type}` has no place for the parameters {', '.join(sorted(lost)[:4])}")
+    if lost:
+        raise ValueError(f"`{family.model_type}` has no place for the parameters "
+                         f"{', '.join(sorted(lost)[:4])}")
     return write_tensors(rules, parameters)
 
 def config_of(
     family: Family,      # Which kind of model
     model: nnx.Module    # A model of this kind
 ) -> dict[str, Any]:     # The object for config.json
-    """The config of a model, as its family writes it: the very one it was loaded with, if nothing that matters has changed.
+    """The config of a model, as its family writes it: the very one it was loaded with, if nothing
+    that matters has changed.
 
     Raises: `ValueError` that names a field of our config which the family cannot express.
     """
@@ -349,20 +425,25 @@ def config_of(
     if origin is not None and origin.model_type == family.model_type:
         before = json.loads(origin.config)
         if settled(family.read_config(Fields(before))) == settled(ours): return before
-    written = {"architectures": [family.architecture], "model_type": family.model_type, **family.write_config(ours)}
+    written = {"architectures": [family.architecture], "model_type": family.model_type,
+               **family.write_config(ours)}
     fields = Fields(written)
     want, got = settled(ours), settled(family.read_config(fields))
     fields.finish()
     lost = [name for name in want if want[name] != got[name]]
     if lost:
-        raise ValueError(f"`{family.model_type}` cannot say `{lost[0]}`={want[lost[0]]!r}; it would be read as {got[lost[0]]!r}")
+        raise ValueError(f"`{family.model_type}` cannot say `{lost[0]}`={want[lost[0]]!r}; it "
+                         f"would be read as {got[lost[0]]!r}")
     return written
 
 # %% ../../nbs/67_pretrained.family.ipynb #parity
 def read_folder(
     path: str | os.PathLike # A folder with config.json and safetensors
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]: # Config and weights
-    """Both halves of a model on disk. Raises: `ValueError` and `FileNotFoundError` as `read_json` and `read_tensors` do."""
+    """Both halves of a model on disk.
+
+    Raises: `ValueError` and `FileNotFoundError` as `read_json` and `read_tensors` do.
+    """
     return read_json(Path(path) / "config.json"), read_tensors(path)
 
 def relative_error(
@@ -371,23 +452,29 @@ def relative_error(
 ) -> float:   # Largest difference, as a share of the largest reference value
     """How far off a result is. Raises: `ValueError` for another shape."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    if ours.shape != theirs.shape: raise ValueError(f"shapes differ: {ours.shape} and {theirs.shape}")
+    if ours.shape != theirs.shape:
+        raise ValueError(f"shapes differ: {ours.shape} and {theirs.shape}")
     return float(abs(ours - theirs).max() / abs(theirs).max())
 
 def language_model_errors(
     model: nnx.Module,                    # A language model
-    expected: Mapping[str, np.ndarray]    # `input_ids`, and what the reference says: `hidden`, `logits`, `generated`
-) -> dict[str, float]:                    # Relative errors; with the cache too; the share of tokens that differ
-    """Hold a language model against a reference: at once, in pieces through the cache, and writing."""
+    expected: Mapping[str, np.ndarray] # `input_ids`, and what the reference says: `hidden`,
+    # `logits`, `generated`
+) -> dict[str, float]: # Relative errors; with the cache too; the share of tokens that differ
+    """Hold a language model against a reference: at once, in pieces through the cache, and
+    writing."""
     ids = jnp.asarray(expected["input_ids"])
     run = nnx.jit(lambda m, ids: (m.decoder(ids), m(ids)))
     hidden, logits = run(model, ids)
     step = nnx.jit(lambda m, ids, caches: m(ids, layer_kv_caches=caches))
-    caches, pieces = init_decoder_kv_caches_from_config(model.config, batch_size=ids.shape[0], max_len=ids.shape[1]), []
+    caches = init_decoder_kv_caches_from_config(model.config, batch_size=ids.shape[0],
+                                                max_len=ids.shape[1])
+    pieces = []
     for piece in jnp.split(ids, [ids.shape[1] // 2, ids.shape[1] - 1], axis=1):
         out, caches = step(model, piece, caches)
         pieces.append(out)
     written = generate(model, ids[:, :8], max_new_tokens=expected["generated"].shape[1])
-    return {"hidden": relative_error(hidden, expected["hidden"]), "logits": relative_error(logits, expected["logits"]),
+    return {"hidden": relative_error(hidden, expected["hidden"]),
+            "logits": relative_error(logits, expected["logits"]),
             "cached": relative_error(jnp.concatenate(pieces, 1), expected["logits"]),
             "generated": float((np.asarray(written) != expected["generated"]).mean())}

@@ -27,51 +27,64 @@ def _json_object(raw: bytes, path: Path, kind: type = dict) -> Any:
         found = dict(pairs)
         if len(found) == len(pairs): return found
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} stands there twice")
+        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} stands there "
+                         "twice")
     try: found = json.loads(raw.decode("utf-8"), object_pairs_hook=once)
     # a decoding error of either kind is a ValueError too
-    except (ValueError, RecursionError) as e: raise ValueError(f"{path} is not a JSON object in UTF-8: {e}") from e
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{path} is not a JSON object in UTF-8: {e}") from e
     if not isinstance(found, kind):
-        raise ValueError(f"{path} must hold a JSON {'object' if kind is dict else kind.__name__}, got {type(found).__name__}")
+        raise ValueError(f"{path} must hold a JSON {'object' if kind is dict else kind.__name__}, "
+                         f"got {type(found).__name__}")
     return found
 
+# %% ../../nbs/65_pretrained.files.ipynb #regular-file
 def _regular_file(path: Path) -> Path:
     if path.is_file(): return path
     # a pipe or a device would be read for ever
     if path.exists(): raise ValueError(f"{path} is not a regular file")
-    raise FileNotFoundError(f"{path} is a link to nothing" if path.is_symlink() else f"{path} does not exist")
+    raise FileNotFoundError(f"{path} is a link to nothing" if path.is_symlink()
+                            else f"{path} does not exist")
 
+# %% ../../nbs/65_pretrained.files.ipynb #read-json-file
 def read_json(
     path: str | os.PathLike, # File of at most 32 MiB
     kind: type = dict        # What it must hold: an object, or a list
 ) -> Any:                    # What is in it
     """Read a JSON object from a file in UTF-8.
 
-    Raises: `ValueError` that names the file, if it is too large, no regular file, no UTF-8, no JSON, not an object, or
-    has a key twice; `FileNotFoundError` without a file.
+    Raises: `ValueError` that names the file, if it is too large, no regular file, no UTF-8, no
+    JSON, not an object, or has a key twice; `FileNotFoundError` without a file.
     """
     path = _regular_file(Path(path))
     with open(path, "rb") as f: raw = f.read(_MAX_JSON + 1)
-    if len(raw) > _MAX_JSON: raise ValueError(f"{path} must be at most {_MAX_JSON} bytes of JSON, got more")
+    if len(raw) > _MAX_JSON:
+        raise ValueError(f"{path} must be at most {_MAX_JSON} bytes of JSON, got more")
     return _json_object(raw, path, kind)
 
 # %% ../../nbs/65_pretrained.files.ipynb #header
 # What is read and written; 8-bit floats, 4-bit floats and complex numbers are not
-_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "BOOL": np.bool_}
-_DTYPES |= {f"{letter}{bits}": f"{word}{bits}" for letter, word in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)}
+_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
+           "BOOL": np.bool_}
+_DTYPES |= {f"{letter}{bits}": f"{word}{bits}" for letter, word in (("I", "int"), ("U", "uint"))
+            for bits in (8, 16, 32, 64)}
 _DTYPES = {name: np.dtype(d) for name, d in _DTYPES.items()}
 
 def _header(path: Path) -> dict[str, dict]:
     safetensors = optional_import("safetensors", extra="pretrained")
     with open(_regular_file(path), "rb") as f:
-        if f.read(24) == b"version https://git-lfs.": raise ValueError(f"{path} is a pointer of Git LFS: fetch the file itself")
+        if f.read(24) == b"version https://git-lfs.":
+            raise ValueError(f"{path} is a pointer of Git LFS: fetch the file itself")
     try:
         with safetensors.safe_open(path, framework="np"): pass
-    except safetensors.SafetensorError as e: raise ValueError(f"{path} is not a whole safetensors file: {e}") from e
-    with open(path, "rb") as f: header = _json_object(f.read(int.from_bytes(f.read(8), "little")), path)
+    except safetensors.SafetensorError as e:
+        raise ValueError(f"{path} is not a whole safetensors file: {e}") from e
+    with open(path, "rb") as f:
+        header = _json_object(f.read(int.from_bytes(f.read(8), "little")), path)
     written_as = header.pop("__metadata__", {}).get("format", "pt")
     if written_as in ("flax", "tf"):
-        raise ValueError(f"{path} was written by a model in {written_as}, which keeps matrices the other way round; "
+        raise ValueError(f"{path} was written by a model in {written_as}, which keeps matrices the "
+                         "other way round; "
                          "attnax reads what PyTorch's models write")
     return dict(sorted(header.items()))
 
@@ -80,44 +93,55 @@ _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 def _read_index(path: Path) -> dict[str, str]:
     weights = read_json(path).get("weight_map")
-    if not isinstance(weights, dict) or not weights: raise ValueError(f"{path} must have a `weight_map` with at least one tensor")
+    if not isinstance(weights, dict) or not weights:
+        raise ValueError(f"{path} must have a `weight_map` with at least one tensor")
     for name, file in weights.items():
-        if not (isinstance(file, str) and file.endswith(".safetensors") and file.isprintable() and not set(file) & set("/\\:")):
-            raise ValueError(f"{path} puts `{name}` in {file!r}; an entry must be the plain name of a .safetensors file")
+        if not (isinstance(file, str) and file.endswith(".safetensors") and file.isprintable()
+                and not set(file) & set("/\\:")):
+            raise ValueError(f"{path} puts `{name}` in {file!r}; an entry must be the plain name "
+                             "of a .safetensors file")
     return weights
 
+# %% ../../nbs/65_pretrained.files.ipynb #check-shard
 def _check_shard(index: Path, weights: dict[str, str], file: str) -> None:
     path = index.with_name(file)
-    if not os.path.exists(path): raise ValueError(f"{index} puts tensors in {file}, which is not in the folder")
+    if not os.path.exists(path):
+        raise ValueError(f"{index} puts tensors in {file}, which is not in the folder")
     found, known = _header(path).keys(), {name for name, shard in weights.items() if shard == file}
-    for name in sorted(known - found): raise ValueError(f"{index} puts `{name}` in {file}, which lacks it")
+    for name in sorted(known - found):
+        raise ValueError(f"{index} puts `{name}` in {file}, which lacks it")
     for name in sorted(found - known):
-        if name in weights: raise ValueError(f"{index} puts `{name}` in {weights[name]}, and {file} has it too")
+        if name in weights:
+            raise ValueError(f"{index} puts `{name}` in {weights[name]}, and {file} has it too")
         raise ValueError(f"{path} has `{name}`, which {index.name} does not know")
 
 # %% ../../nbs/65_pretrained.files.ipynb #find-weights
 def find_weights(
     folder: str | os.PathLike # Folder with `model.safetensors`, or shards and their index
-) -> dict[str, Path]:         # For each tensor, by name in the order of the names, the file that has it
+) -> dict[str, Path]: # For each tensor, by name in the order of the names, the file that has it
     """Say which file of a folder holds which tensor, reading headers only.
 
-    Raises: `ValueError` for files that are broken, contradict each other or are pickles, naming file and tensor;
-    `FileNotFoundError` without weights; `ImportError` without safetensors.
+    Raises: `ValueError` for files that are broken, contradict each other or are pickles, naming
+    file and tensor; `FileNotFoundError` without weights; `ImportError` without safetensors.
     """
     folder = Path(folder)
     if not folder.is_dir(): raise FileNotFoundError(f"{folder} is not a folder")
     single, index = folder / _SINGLE, folder / _INDEX
     if not os.path.lexists(index):
         if os.path.lexists(single): return dict.fromkeys(_header(single), single)
-        pickles = sorted(p.name for kind in ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl") for p in folder.glob(kind))
+        pickles = sorted(p.name for kind in ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt",
+                                             "*.pkl") for p in folder.glob(kind))
         if pickles:
-            raise ValueError(f"{folder} has only pickles ({pickles[0]}). A pickle can run any code when it is read, so attnax "
-                             "does not read them. If you trust this one, load it with transformers and write it again with "
+            raise ValueError(f"{folder} has only pickles ({pickles[0]}). A pickle can run any code "
+                             "when it is read, so attnax "
+                             "does not read them. If you trust this one, load it with transformers "
+                             "and write it again with "
                              "`model.save_pretrained(new_folder, safe_serialization=True)`")
         raise FileNotFoundError(f"{folder} has neither {_SINGLE} nor {_INDEX}")
     weights = _read_index(index)
     if os.path.lexists(single) and _SINGLE not in weights.values():
-        raise ValueError(f"{folder} has {_SINGLE} and an index that does not use it: two models in one folder; remove one")
+        raise ValueError(f"{folder} has {_SINGLE} and an index that does not use it: two models in "
+                         "one folder; remove one")
     for file in sorted(set(weights.values())): _check_shard(index, weights, file)
     return {name: folder / weights[name] for name in sorted(weights)}
 
@@ -127,19 +151,26 @@ def require_finite(
     name: str,         # What to call the tensor
     path: Path         # What to call the file
 ) -> None:
-    """Refuse NaN and infinity. Raises: `ValueError` that names file and tensor and says how many there are."""
+    """Refuse NaN and infinity.
+
+    Raises: `ValueError` that names file and tensor and says how many there are.
+    """
     if array.dtype.kind in "biu": return
     bad = array.size - np.count_nonzero(np.isfinite(array))
-    if bad: raise ValueError(f"{path}: `{name}` has {bad} values of {array.size} that are NaN or infinite")
+    if bad:
+        raise ValueError(f"{path}: `{name}` has {bad} values of {array.size} that are NaN or "
+                         "infinite")
 
 # %% ../../nbs/65_pretrained.files.ipynb #read-array
 def _read_array(file: BinaryIO, first: int, about: dict, what: str) -> np.ndarray:
     start, end = about["data_offsets"]
     file.seek(first + start)
-    raw = np.fromfile(file, np.uint8, end - start) # straight into the array: older packages know no bfloat16 here
+    # straight into the array: older packages know no bfloat16 here
+    raw = np.fromfile(file, np.uint8, end - start)
     # the sizes add up by now, but an empty tensor may still claim an axis that no array can have
     try: return raw.view(_DTYPES[about["dtype"]]).reshape(about["shape"])
-    except (ValueError, OverflowError) as e: raise ValueError(f"{what} of shape {about['shape']}: {e}") from e
+    except (ValueError, OverflowError) as e:
+        raise ValueError(f"{what} of shape {about['shape']}: {e}") from e
 
 # %% ../../nbs/65_pretrained.files.ipynb #read-tensors
 def read_tensors(
@@ -149,7 +180,8 @@ def read_tensors(
 ) -> dict[str, np.ndarray]:    # Arrays by name, in the order of the names
     """Read every tensor of a folder of safetensors files.
 
-    Raises: what `find_weights` raises; `ValueError` for a dtype that attnax does not take, and for NaN or infinity.
+    Raises: what `find_weights` raises; `ValueError` for a dtype that attnax does not take, and for
+    NaN or infinity.
     """
     where = find_weights(folder)
     arrays: dict[str, np.ndarray | None] = dict.fromkeys(where)
@@ -157,7 +189,8 @@ def read_tensors(
         header = _header(path)
         for name, about in header.items():
             if about["dtype"] not in _DTYPES:
-                raise ValueError(f"{path}: `{name}` has dtype {about['dtype']}; attnax takes {', '.join(sorted(_DTYPES))}")
+                raise ValueError(f"{path}: `{name}` has dtype {about['dtype']}; attnax takes "
+                                 f"{', '.join(sorted(_DTYPES))}")
         with open(path, "rb") as f:
             first = 8 + int.from_bytes(f.read(8), "little")
             for name, about in header.items():
@@ -169,17 +202,21 @@ def read_tensors(
 def _write_file(path: Path, arrays: dict[str, np.ndarray]) -> None:
     code = {d: name for name, d in _DTYPES.items()}
     names = sorted(arrays, key=lambda n: (-arrays[n].itemsize, n))
-    header, end = {"__metadata__": {"format": "pt"}}, 0 # without this word Hugging Face refuses the file
+    # without this word Hugging Face refuses the file
+    header, end = {"__metadata__": {"format": "pt"}}, 0
     for name in names:
         start, end = end, end + arrays[name].nbytes
-        header[name] = {"dtype": code[arrays[name].dtype], "shape": list(arrays[name].shape), "data_offsets": [start, end]}
+        header[name] = {"dtype": code[arrays[name].dtype], "shape": list(arrays[name].shape),
+                        "data_offsets": [start, end]}
     raw = json.dumps(header, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)
     with open(path, "wb") as f:
         f.write(len(raw).to_bytes(8, "little") + raw)
         # one tensor at a time, so that an array in another order or on a device is copied alone
-        for name in names: f.write(np.asarray(arrays[name], order="C").reshape(-1).view(np.uint8).data)
+        for name in names:
+            f.write(np.asarray(arrays[name], order="C").reshape(-1).view(np.uint8).data)
 
+# %% ../../nbs/65_pretrained.files.ipynb #write-json
 def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -196,45 +233,65 @@ def _shards(arrays: dict[str, np.ndarray], most: int) -> dict[str, list[str]]:
         if not parts or x.nbytes > room: parts, room = [*parts, []], most
         parts[-1].append(name); room -= x.nbytes
     if len(parts) == 1: return {_SINGLE: parts[0]}
-    return {f"model-{i:05d}-of-{len(parts):05d}.safetensors": names for i, names in enumerate(parts, 1)}
+    return {f"model-{i:05d}-of-{len(parts):05d}.safetensors": names
+            for i, names in enumerate(parts, 1)}
 
 # %% ../../nbs/65_pretrained.files.ipynb #write-folder
 def _is_model_file(name: str) -> bool:
     middle = name.removeprefix("model-").removesuffix(".safetensors").split("-of-")
-    shard = name == f"model-{'-of-'.join(middle)}.safetensors" and len(middle) == 2 and all(part.isdecimal() for part in middle)
+    shard = name == f"model-{'-of-'.join(middle)}.safetensors" and len(
+        middle) == 2 and all(part.isdecimal() for part in middle)
     return shard or name in (_SINGLE, _INDEX, "config.json", "modules.json")
 
+# %% ../../nbs/65_pretrained.files.ipynb #check-tensors
+def _check_tensors(tensors: Mapping[str, np.ndarray], max_shard_bytes: int) -> None:
+    """Raises: `ValueError` for no tensors, a name that is none, or files of no size."""
+    strange = [name for name in tensors if not isinstance(name, str) or name == "__metadata__"]
+    if strange:
+        raise ValueError("`tensors` must have names that are strings, `__metadata__` excepted, "
+                         f"got {strange[0]!r}")
+    if not tensors: raise ValueError("`tensors` must hold at least one array")
+    if max_shard_bytes < 1:
+        raise ValueError(f"`max_shard_bytes` must be at least 1, got {max_shard_bytes}")
+
+# %% ../../nbs/65_pretrained.files.ipynb #write-all
 def write_folder(
     folder: str | os.PathLike,        # Made if it does not exist
     config: Mapping[str, Any],        # What `config.json` says
-    tensors: Mapping[str, np.ndarray], # Arrays by name; JAX arrays will do. Tied tensors are the caller's business
+    tensors: Mapping[str, np.ndarray], # Arrays by name, of JAX too; ties are the caller's
     *,
     max_shard_bytes: int = 5 * 10**9, # Largest file; a tensor that is larger gets one for itself
-    overwrite: bool = False,          # Replace a model that is there: configuration, single file, index and all its shards
-    others: Mapping[str, Any] = {}    # More JSON to write: a name, or a folder and a name, and what the file says
+    overwrite: bool = False, # Replace a model that is there: config, files, index, shards
+    others: Mapping[str, Any] = {} # More JSON to write: a name, or a folder and a name, and what
+    # the file says
 ) -> None:
     """Write a folder of safetensors files as Hugging Face does, all of it or nothing.
 
-    Raises: `ValueError` for a folder with a model in it, no tensors, a dtype or a name that cannot be written, or a
-    configuration that JSON cannot hold; `OSError` when the place cannot be written.
+    Raises: `ValueError` for a folder with a model in it, no tensors, a dtype or a name that cannot
+    be written, or a configuration that JSON cannot hold; `OSError` when the place cannot be
+    written.
     """
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise ValueError(f"`folder` must be a folder, got the file {folder}")
-    folder, strange = Path(folder), [name for name in tensors if not isinstance(name, str) or name == "__metadata__"]
-    if strange: raise ValueError(f"`tensors` must have names that are strings, `__metadata__` excepted, got {strange[0]!r}")
-    if not tensors: raise ValueError("`tensors` must hold at least one array")
-    if max_shard_bytes < 1: raise ValueError(f"`max_shard_bytes` must be at least 1, got {max_shard_bytes}")
+    folder = Path(folder)
+    _check_tensors(tensors, max_shard_bytes)
     arrays = {name: _host_array(name, x) for name, x in tensors.items()}
-    stale = sorted(p.name for p in folder.iterdir() if _is_model_file(p.name)) if folder.exists() else []
+    stale = sorted(p.name for p in folder.iterdir()
+                   if _is_model_file(p.name)) if folder.exists() else []
     stale += [name for name in others if name not in stale and os.path.lexists(folder / name)]
-    if stale and not overwrite: raise ValueError(f"{folder} has {stale[0]} already: choose an empty folder, or `overwrite=True`")
-    inside = sorted({folder / name for name in map(os.path.dirname, others) if name and not (folder / name).exists()})
+    if stale and not overwrite:
+        raise ValueError(f"{folder} has {stale[0]} already: choose an empty folder, or "
+                         "`overwrite=True`")
+    inside = sorted({folder / name for name in map(os.path.dirname, others) if name
+                     and not (folder / name).exists()})
     made = [*inside, *(p for p in (folder, *folder.parents) if not p.exists())]
     with ExitStack() as undo:
         for p in reversed(made): p.mkdir(); undo.callback(p.rmdir)
-        with tempfile.TemporaryDirectory(prefix=".attnax-", dir=folder) as beside, ExitStack() as undo_moves:
+        with tempfile.TemporaryDirectory(prefix=".attnax-",
+                                         dir=folder) as beside, ExitStack() as undo_moves:
             new, old = Path(beside, "new"), Path(beside, "old"); new.mkdir(); old.mkdir()
-            names = [*_write_others(new, others), *_write_parts(new, config, arrays, max_shard_bytes)]
+            names = [*_write_others(new, others),
+                     *_write_parts(new, config, arrays, max_shard_bytes)]
             for name in {*map(os.path.dirname, stale)}: (old / name).mkdir(exist_ok=True)
             moves = [(folder / n, old / n) for n in stale] + [(new / n, folder / n) for n in names]
             for a, b in moves: os.replace(a, b); undo_moves.callback(os.replace, b, a)
@@ -248,14 +305,17 @@ def _write_others(new: Path, others: Mapping[str, Any]) -> list[str]:
         _write_json(new / name, content)
     return list(others)
 
+# %% ../../nbs/65_pretrained.files.ipynb #write-all-parts
 def _write_parts(new: Path, config: Mapping, arrays: dict[str, np.ndarray], most: int) -> list[str]:
     """Write the files of a model; their names, in the order in which they may appear."""
     # the configuration first: it is small, and the likeliest to be wrong
     try: _write_json(new / "config.json", dict(config))
-    except (TypeError, ValueError) as e: raise ValueError(f"`config` must hold only what JSON can: {e}") from e
+    except (TypeError, ValueError) as e:
+        raise ValueError(f"`config` must hold only what JSON can: {e}") from e
     files = _shards(arrays, most)
     for file, names in files.items(): _write_file(new / file, {n: arrays[n] for n in names})
     if len(files) == 1: return [*files, "config.json"]
     where = {n: file for file, names in files.items() for n in names}
-    _write_json(new / _INDEX, {"metadata": {"total_size": sum(x.nbytes for x in arrays.values())}, "weight_map": where})
+    _write_json(new / _INDEX, {"metadata": {"total_size": sum(x.nbytes for x in arrays.values())},
+                               "weight_map": where})
     return [*files, _INDEX, "config.json"]

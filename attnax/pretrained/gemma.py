@@ -11,7 +11,8 @@ from typing import Any
 
 from ..layers.config import TransformerConfig, check_biases
 from .family import Family, Fields
-from .llama import DECODER_TABLE, GATED, LLAMA, build_lm, read_decoder, write_decoder
+from .llama import (
+    DECODER_TABLE, GATED, LLAMA, build_lm, read_decoder, write_decoder)
 from .qwen import windows_of_kinds, write_layer_windows
 
 # %% ../../nbs/71_pretrained.gemma.ipynb #family
@@ -22,7 +23,8 @@ def read_gemma2(
     n, width = fields.take("num_hidden_layers", int, most=1000), fields.take("hidden_size", int)
     kinds = fields.config.get("layer_types")
     if kinds is None: kinds = ["full_attention" if i % 2 else "sliding_attention" for i in range(n)]
-    fields.seen.update(("layer_types", "hidden_act"))   # the reference reads `hidden_activation`, and old files state both
+    # the reference reads `hidden_activation`, and old files state both
+    fields.seen.update(("layer_types", "hidden_act"))
     fields.only("use_bidirectional_attention", None, False)
     def cap(name: str, default: float) -> float | None:
         """A bound, which is the default where the file is silent and none where it says null."""
@@ -34,25 +36,34 @@ def read_gemma2(
         head_dim=fields.take("head_dim", int, 256),
         attention_bias=fields.take("attention_bias", bool, False),
         attention_scale=fields.take("query_pre_attn_scalar", float, 256) ** -0.5,
-        attention_window=windows_of_kinds(kinds, fields.take("sliding_window", int, 4096, null=None), n),
-        attention_softcap=cap("attn_logit_softcapping", 50.0), logit_softcap=cap("final_logit_softcapping", 30.0),
+        attention_window=windows_of_kinds(kinds,
+                                          fields.take("sliding_window", int, 4096, null=None), n),
+        attention_softcap=cap("attn_logit_softcapping", 50.0),
+        logit_softcap=cap("final_logit_softcapping", 30.0),
         norm_scale_offset=1.0, sandwich_norm=True, embed_scale=math.sqrt(width))
 
+# %% ../../nbs/71_pretrained.gemma.ipynb #write-gemma2
 def write_gemma2(
     config: TransformerConfig # A config of ours
 ) -> dict[str, Any]:          # Fields of theirs
     """A Gemma 2."""
-    c, scale = config, config.attention_scale or (config.head_dim or config.d_model // config.num_heads) ** -0.5
+    c = config
+    scale = config.attention_scale or (config.head_dim or config.d_model
+                                       // config.num_heads) ** -0.5
     scalar, windows = round(scale ** -2, 9), write_layer_windows(c)
     if scalar == int(scalar): scalar = int(scalar)   # the reference wants a whole number
     return write_decoder(c, "hidden_activation") | dict(
-        attention_bias=all(check_biases(c.attention_bias, c.use_bias).values()), query_pre_attn_scalar=scalar,
+        attention_bias=all(check_biases(c.attention_bias, c.use_bias).values()),
+        query_pre_attn_scalar=scalar,
         **{name: None if cap is None else float(cap) for name, cap in (
-            ("attn_logit_softcapping", c.attention_softcap), ("final_logit_softcapping", c.logit_softcap))},
+            ("attn_logit_softcapping", c.attention_softcap),
+            ("final_logit_softcapping", c.logit_softcap))},
         sliding_window=windows["sliding_window"], layer_types=windows["layer_types"])
 
+# %% ../../nbs/71_pretrained.gemma.ipynb #gemma2-norms
 GEMMA2_NORMS = {"decoder.layers.{i}.post_ln1": "model.layers.{i}.post_attention_layernorm",
                 "decoder.layers.{i}.ln2": "model.layers.{i}.pre_feedforward_layernorm",
                 "decoder.layers.{i}.post_ln2": "model.layers.{i}.post_feedforward_layernorm"}
-GEMMA2 = Family("gemma2", "Gemma2ForCausalLM", read_gemma2, write_gemma2, build_lm, DECODER_TABLE | GEMMA2_NORMS,
+GEMMA2 = Family("gemma2", "Gemma2ForCausalLM", read_gemma2, write_gemma2, build_lm,
+                DECODER_TABLE | GEMMA2_NORMS,
                 buffers=LLAMA.buffers, tied=LLAMA.tied)

@@ -20,47 +20,62 @@ from .files import require_finite
 from ..typing import optional_import
 
 # %% ../../nbs/76_pretrained.gguf.ipynb #reader
-_SCALARS = dict(enumerate("<u1 <i1 <u2 <i2 <u4 <i4 <f4 ?".split())) | {10: "<u8", 11: "<i8", 12: "<f8"}
+_SCALARS = dict(enumerate("<u1 <i1 <u2 <i2 <u4 <i4 <f4 ?".split()))
+_SCALARS |= {10: "<u8", 11: "<i8", 12: "<f8"}
 _SCALARS = {kind: np.dtype(d) for kind, d in _SCALARS.items()}
 _STRING, _ARRAY = 8, 9
 
-class _Reader:
+class _Bytes:
     """A file from front to back; what is not there cannot be taken."""
     def __init__(self, path: Path):
         self.path, self.at = path, 0
         with open(path, "rb") as f:
-            if f.read(4) != b"GGUF": raise ValueError(f"{path} is not a GGUF file: it does not begin with GGUF")
+            if f.read(4) != b"GGUF":
+                raise ValueError(f"{path} is not a GGUF file: it does not begin with GGUF")
             self.data = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
 
-    def fail(self, why: str) -> ValueError: return ValueError(f"{self.path} is not a whole GGUF file: {why}")
+    def fail(self, why: str) -> ValueError:
+        return ValueError(f"{self.path} is not a whole GGUF file: {why}")
 
     def take(self, size: int) -> bytes:
         left = len(self.data) - self.at
-        if size > left: raise self.fail(f"{size} bytes are needed at byte {self.at}, and {left} are left")
+        if size > left:
+            raise self.fail(f"{size} bytes are needed at byte {self.at}, and {left} are left")
         self.at += size
         return self.data[self.at - size:self.at]
 
-    def number(self, kind: int = 4) -> Any: return np.frombuffer(self.take(_SCALARS[kind].itemsize), _SCALARS[kind])[0].item()
+    def number(self, kind: int = 4) -> Any:
+        return np.frombuffer(self.take(_SCALARS[kind].itemsize), _SCALARS[kind])[0].item()
 
     def string(self) -> str:
         raw = self.take(self.number(10))
         try: return raw.decode("utf-8")
-        except UnicodeDecodeError as e: raise self.fail(f"the string before byte {self.at} is not UTF-8: {e}") from e
+        except UnicodeDecodeError as e:
+            raise self.fail(f"the string before byte {self.at} is not UTF-8: {e}") from e
 
+# %% ../../nbs/76_pretrained.gguf.ipynb #reader-values
+class _Reader(_Bytes):
+    """Values of every kind, from front to back."""
     def value(self) -> Any:
         kind = self.number()
         if kind == _STRING: return self.string()
         if kind in _SCALARS: return self.number(kind)
         if kind != _ARRAY: raise self.fail(f"a field has the unknown type {kind}")
         kind, count = self.number(), self.number(10)
-        if kind in _SCALARS: return np.frombuffer(self.take(count * _SCALARS[kind].itemsize), _SCALARS[kind]).tolist()
+        if kind in _SCALARS:
+            return np.frombuffer(self.take(count * _SCALARS[kind].itemsize),
+                                 _SCALARS[kind]).tolist()
         if kind == _STRING: return [self.string() for _ in self.counted(count, 8)]
-        raise self.fail(f"a field is an array of type {kind}; arrays of numbers and of strings are read")
+        raise self.fail(f"a field is an array of type {kind}; arrays of numbers and of strings are "
+                        "read")
 
     def counted(self, count: int, least: int) -> range:
-        """A loop over `count` things of at least `least` bytes each, if that many can be there at all."""
+        """A loop over `count` things of at least `least` bytes each, if that many can be there at
+        all."""
         left = len(self.data) - self.at
-        if count * least > left: raise self.fail(f"{count} entries are announced at byte {self.at}, and {left} bytes are left")
+        if count * least > left:
+            raise self.fail(f"{count} entries are announced at byte {self.at}, and {left} bytes "
+                            "are left")
         return range(count)
 
 # %% ../../nbs/76_pretrained.gguf.ipynb #tensors
@@ -70,18 +85,21 @@ class _Place(NamedTuple):
     row_bytes: int          # Bytes in a row, packed
     start: int              # Where the first byte is in the file
 
+# %% ../../nbs/76_pretrained.gguf.ipynb #gguftensors
 class GGUFTensors(Mapping):
     """The tensors of a file by name, each expanded to float32 when it is asked for, and not kept.
 
     Raises: `KeyError` for a name that is not there; `ValueError` for NaN or infinity.
     """
-    def __init__(self, path: Path, data: mmap.mmap, places: dict[str, _Place], dequantize: Callable):
+    def __init__(self, path: Path, data: mmap.mmap, places: dict[str, _Place],
+                 dequantize: Callable):
         self._path, self._data, self._places, self._dequantize = path, data, places, dequantize
 
     def __getitem__(self, name: str) -> np.ndarray:
         place = self._places[name]
         rows = prod(place.shape[:-1])
-        packed = np.frombuffer(self._data, np.uint8, rows * place.row_bytes, place.start).reshape(rows, place.row_bytes)
+        packed = np.frombuffer(self._data, np.uint8, rows * place.row_bytes,
+                               place.start).reshape(rows, place.row_bytes)
         # a copy even where the file has float32: it stays good after the file is gone
         array = np.array(self._dequantize(packed, place.kind), np.float32).reshape(place.shape)
         require_finite(array, name, self._path)
@@ -105,23 +123,27 @@ class GGUFTensors(Mapping):
 def _read_place(reader: _Reader, gguf: Any) -> tuple[str, _Place]:
     name, axes = reader.string(), reader.number()
     if not 1 <= axes <= 4: raise reader.fail(f"`{name}` must have 1 to 4 axes, got {axes}")
-    shape = tuple(reader.number(10) for _ in range(axes))[::-1] # the file has the fastest axis first
+    # the file has the fastest axis first
+    shape = tuple(reader.number(10) for _ in range(axes))[::-1]
     number, start = reader.number(), reader.number(10)
     try: kind = gguf.GGMLQuantizationType(number)
-    except ValueError as e: raise ValueError(f"{reader.path}: `{name}` has the unknown quantisation {number}") from e
+    except ValueError as e:
+        raise ValueError(f"{reader.path}: `{name}` has the unknown quantisation {number}") from e
     block, size = gguf.GGML_QUANT_SIZES[kind]
     # expanding one block of zeros tells whether the package can
     try: gguf.dequantize(np.zeros((1, size), np.uint8), kind)
-    except NotImplementedError as e: raise ValueError(f"{reader.path}: `{name}` is {kind.name}, which gguf cannot expand") from e
+    except NotImplementedError as e:
+        raise ValueError(f"{reader.path}: `{name}` is {kind.name}, which gguf cannot expand") from e
     if min(shape) < 1 or shape[-1] % block:
-        raise reader.fail(f"`{name}` has shape {shape}; axes must be positive, the last a multiple of {block} for {kind.name}")
+        raise reader.fail(f"`{name}` has shape {shape}; axes must be positive, the last a multiple "
+                          f"of {block} for {kind.name}")
     return name, _Place(kind, shape, shape[-1] // block * size, start)
 
 # %% ../../nbs/76_pretrained.gguf.ipynb #read-gguf
 @dataclass(frozen=True)
 class GGUFFile:
     """What a GGUF file holds."""
-    architecture: str       # "llama", "qwen2", ...: the prefix of the fields with the hyper-parameters
+    architecture: str # "llama", "qwen2", ...: the prefix of the fields with the hyper-parameters
     fields: dict[str, Any]  # Every field by name: strings, numbers, truth values, and lists of them
     tensors: GGUFTensors    # By name in llama.cpp's words; expanded to float32 when asked for
 
@@ -132,13 +154,16 @@ def _once(pairs, reader: _Reader) -> dict:
         found[name] = x
     return found
 
+# %% ../../nbs/76_pretrained.gguf.ipynb #read-gguf-file
 def read_gguf(
     path: str | os.PathLike # File of version 2 or 3, little-endian
 ) -> GGUFFile:              # Its fields, and its tensors to be expanded one by one
-    """Read a GGUF file. Its chat template, if it has one, is the field `tokenizer.chat_template`: text, not run.
+    """Read a GGUF file. Its chat template, if it has one, is the field `tokenizer.chat_template`:
+    text, not run.
 
-    Raises: `ValueError` that names the file: not GGUF, cut off, contradicting itself, a quantisation that cannot be
-    expanded; `FileNotFoundError` without a file; `ImportError` without gguf. Source: Gerganov et al. 2023, GGUF.
+    Raises: `ValueError` that names the file: not GGUF, cut off, contradicting itself, a
+    quantisation that cannot be expanded; `FileNotFoundError` without a file; `ImportError` without
+    gguf. Source: Gerganov et al. 2023, GGUF.
     """
     gguf = optional_import("gguf", extra="pretrained")
     path = Path(path)
@@ -146,17 +171,23 @@ def read_gguf(
     reader = _Reader(path)
     reader.take(4)
     version = reader.number()
-    if version not in (2, 3): raise reader.fail(f"version must be 2 or 3, little-endian, got {version}")
+    if version not in (2, 3):
+        raise reader.fail(f"version must be 2 or 3, little-endian, got {version}")
     tensors, fields = reader.number(10), reader.number(10)
     fields = _once(((reader.string(), reader.value()) for _ in reader.counted(fields, 13)), reader)
     places = _once((_read_place(reader, gguf) for _ in reader.counted(tensors, 32)), reader)
     architecture, align = fields.get("general.architecture"), fields.get("general.alignment", 32)
-    if not isinstance(architecture, str): raise reader.fail(f"`general.architecture` must be a string, got {architecture!r}")
-    if type(align) is not int or align < 1: raise reader.fail(f"`general.alignment` must be at least 1, got {align!r}")
+    if not isinstance(architecture, str):
+        raise reader.fail(f"`general.architecture` must be a string, got {architecture!r}")
+    if type(align) is not int or align < 1:
+        raise reader.fail(f"`general.alignment` must be at least 1, got {align!r}")
     first = -(-reader.at // align) * align
     places = {name: place._replace(start=first + place.start) for name, place in places.items()}
     for name, p in places.items():
-        if (p.start - first) % align: raise reader.fail(f"`{name}` begins at {p.start - first}, which is no multiple of {align}")
+        if (p.start - first) % align:
+            raise reader.fail(f"`{name}` begins at {p.start - first}, which is no multiple of "
+                              f"{align}")
         end = p.start + prod(p.shape[:-1]) * p.row_bytes
-        if end > len(reader.data): raise reader.fail(f"`{name}` ends at byte {end} of {len(reader.data)}")
+        if end > len(reader.data):
+            raise reader.fail(f"`{name}` ends at byte {end} of {len(reader.data)}")
     return GGUFFile(architecture, fields, GGUFTensors(path, reader.data, places, gguf.dequantize))

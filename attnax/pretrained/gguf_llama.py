@@ -27,21 +27,41 @@ def halves_together(
     num_heads: int    # Heads that the rows belong to
 ) -> np.ndarray:      # The order of everybody else
     """Undo llama.cpp's order of the rows of queries and keys."""
-    return rows.reshape(num_heads, rows.shape[0] // num_heads // 2, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+    return rows.reshape(num_heads, rows.shape[0] // num_heads // 2, 2,
+                        *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+# %% ../../nbs/76b_pretrained.gguf_llama.ipynb #gguf-same
+def _check_same(said: dict[str, Any], config: dict[str, Any], heads: int) -> None:
+    """What may be said, if it says what is so anyway. Raises: `NotImplementedError` for more."""
+    width = config["hidden_size"] // heads
+    same = {"rope.dimension_count": width, "attention.key_length": width,
+            "attention.value_length": width, "vocab_size": config["vocab_size"],
+            "rope.scaling.type": "none"}
+    for name, value in same.items():
+        if said.pop(name, value) != value:
+            raise NotImplementedError(f"`llama.{name}` other than {value!r} is beyond what is read "
+                                      "from GGUF")
+    if said:
+        raise NotImplementedError(
+            f"the GGUF file says `llama.{min(said)}`, and attnax does not know what that means for "
+            "the computation")
 
 # %% ../../nbs/76b_pretrained.gguf_llama.ipynb #gguf-config
 def _gguf_config(
     file: GGUFFile # A Llama
 ) -> dict[str, Any]: # What its config.json would be
     """The config of a GGUF file. Raises: as `llama_from_gguf`."""
-    said = {name.removeprefix("llama."): x for name, x in file.fields.items() if name.startswith("llama.")}
+    said = {name.removeprefix("llama."): x for name, x in file.fields.items()
+            if name.startswith("llama.")}
     def take(name: str, kind: type, default: Any = None) -> Any:
         value = said.pop(name, default)
         if value is None: raise ValueError(f"the GGUF file must say `llama.{name}`, got none")
         if type(value) is kind and 0 < value < math.inf: return value
-        raise ValueError(f"`llama.{name}` in the GGUF file must be a positive {kind.__name__}, got {value!r}")
+        raise ValueError(f"`llama.{name}` in the GGUF file must be a positive {kind.__name__}, got "
+                         f"{value!r}")
     def token(name: str) -> int | None: return file.fields.get(f"tokenizer.ggml.{name}_token_id")
-    if "token_embd.weight" not in file.tensors: raise ValueError("the GGUF file must hold `token_embd.weight`")
+    if "token_embd.weight" not in file.tensors:
+        raise ValueError("the GGUF file must hold `token_embd.weight`")
     heads = take("attention.head_count", int)
     config = dict(
         model_type="llama", architectures=["LlamaForCausalLM"], hidden_act="silu",
@@ -56,47 +76,48 @@ def _gguf_config(
         rope_theta=take("rope.freq_base", float, 10000.0),
         tie_word_embeddings="output.weight" not in file.tensors,
         bos_token_id=token("bos"), eos_token_id=token("eos"), pad_token_id=token("padding"))
-    # What may be said, if it says what is so anyway
-    width = config["hidden_size"] // heads
-    same = {"rope.dimension_count": width, "attention.key_length": width, "attention.value_length": width,
-            "vocab_size": config["vocab_size"], "rope.scaling.type": "none"}
-    for name, value in same.items():
-        if said.pop(name, value) != value:
-            raise NotImplementedError(f"`llama.{name}` other than {value!r} is beyond what is read from GGUF")
-    if said:
-        raise NotImplementedError(
-            f"the GGUF file says `llama.{min(said)}`, and attnax does not know what that means for the computation")
+    _check_same(said, config, heads)
     return config
 
 # %% ../../nbs/76b_pretrained.gguf_llama.ipynb #gguf-llama
 def _gguf_name(name: str) -> str:
-    """The name that a tensor has at Hugging Face. Raises: `NotImplementedError` for one that is not known."""
+    """The name that a tensor has at Hugging Face.
+
+    Raises: `NotImplementedError` for one that is not known.
+    """
     match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
-    if match and match[2] in _GGUF_NAMES: return f"model.layers.{match[1]}.{_GGUF_NAMES[match[2]]}.weight"
-    if name.removesuffix(".weight") in _GGUF_TOP: return f"{_GGUF_TOP[name.removesuffix('.weight')]}.weight"
+    if match and match[2] in _GGUF_NAMES:
+        return f"model.layers.{match[1]}.{_GGUF_NAMES[match[2]]}.weight"
+    if name.removesuffix(".weight") in _GGUF_TOP:
+        return f"{_GGUF_TOP[name.removesuffix('.weight')]}.weight"
     raise NotImplementedError(f"the GGUF file holds `{name}`, which attnax does not know")
 
+# %% ../../nbs/76b_pretrained.gguf_llama.ipynb #llama-from-gguf
 def llama_from_gguf(
     file: GGUFFile # A Llama, or what is built like one
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]: # Config and tensors, as `LLAMA` reads them
     """What a GGUF file holds, in the words of Hugging Face.
 
-    Raises: `NotImplementedError` for what is beyond it; `ValueError` for a missing or malformed field.
+    Raises: `NotImplementedError` for what is beyond it; `ValueError` for a missing or malformed
+    field.
     """
     if file.architecture != "llama":
         raise NotImplementedError(
-            f"`general.architecture`={file.architecture!r} is not read from GGUF; 'llama' is, and everything through safetensors")
+            f"`general.architecture`={file.architecture!r} is not read from GGUF; 'llama' is, and "
+            "everything through safetensors")
     for name, usual, what in (("general.type", "model", "an adapter or a part of a model"),
                               ("split.count", 1, "one of several files")):
         if file.fields.get(name, usual) not in (usual, 0):
-            raise NotImplementedError(f"the GGUF file says `{name}`={file.fields[name]!r}: {what} is not read, a whole model is")
+            raise NotImplementedError(f"the GGUF file says `{name}`={file.fields[name]!r}: {what} "
+                                      "is not read, a whole model is")
     config, tensors = _gguf_config(file), {}
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     for name in file.tensors:
         theirs, x = _gguf_name(name), file.tensors[name]
         part = theirs.split(".")[-2]
         if part in heads and x.shape[0] % (2 * heads[part]):
-            raise ValueError(f"`{name}` in the GGUF file must have an even number of rows for each of {heads[part]} heads, "
+            raise ValueError(f"`{name}` in the GGUF file must have an even number of rows for each "
+                             f"of {heads[part]} heads, "
                              f"got shape {x.shape}")
         tensors[theirs] = halves_together(x, heads[part]) if part in heads else x
     return config, tensors

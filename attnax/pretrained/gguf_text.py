@@ -14,16 +14,20 @@ from .gguf import GGUFFile, read_gguf
 from ..typing import optional_import
 
 # %% ../../nbs/76a_pretrained.gguf_text.ipynb #splits
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_WORDS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS"
+          r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 def _splitter(pre: Any, where: str) -> Any:
     tokenizers = optional_import("tokenizers", extra="pretrained")
     parts = optional_import("tokenizers.pre_tokenizers", extra="pretrained")
     if pre in ("gpt-2", "default"): return parts.ByteLevel(add_prefix_space=False)
-    if pre == "smollm": return parts.Sequence([parts.Digits(individual_digits=True), parts.ByteLevel(add_prefix_space=False)])
+    if pre == "smollm":
+        return parts.Sequence([parts.Digits(individual_digits=True),
+                               parts.ByteLevel(add_prefix_space=False)])
     digits = {"llama-bpe": "{1,3}", "qwen2": ""}.get(pre)
     if digits is None:
-        raise ValueError(f"{where}: `tokenizer.ggml.pre` must be gpt-2, default, smollm, llama-bpe or qwen2, got {pre!r}")
+        raise ValueError(f"{where}: `tokenizer.ggml.pre` must be gpt-2, default, smollm, llama-bpe "
+                         f"or qwen2, got {pre!r}")
     words = parts.Split(tokenizers.Regex(_WORDS.replace("DIGITS", digits)), "isolated")
     return parts.Sequence([words, parts.ByteLevel(add_prefix_space=False, use_regex=False)])
 
@@ -31,8 +35,10 @@ def _splitter(pre: Any, where: str) -> Any:
 def _list_field(fields: Mapping, name: str, of: type, where: str) -> list:
     found = fields.get(f"tokenizer.ggml.{name}")
     if isinstance(found, list) and all(isinstance(x, of) for x in found): return found
-    raise ValueError(f"{where}: `tokenizer.ggml.{name}` must be a list of {of.__name__}, got {type(found).__name__}")
+    raise ValueError(f"{where}: `tokenizer.ggml.{name}` must be a list of {of.__name__}, got "
+                     f"{type(found).__name__}")
 
+# %% ../../nbs/76a_pretrained.gguf_text.ipynb #read-vocabulary
 def _vocabulary(fields: Mapping, where: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
     tokens = _list_field(fields, "tokens", str, where)
     vocab = {token: i for i, token in enumerate(tokens)}
@@ -42,22 +48,27 @@ def _vocabulary(fields: Mapping, where: str) -> tuple[dict[str, int], list[tuple
     merges = [tuple(m.split(" ")) for m in _list_field(fields, "merges", str, where)]
     for i, m in enumerate(merges):
         if len(m) != 2 or not {*m, "".join(m)} <= vocab.keys():
-            raise ValueError(f"{where}: `tokenizer.ggml.merges` has {' '.join(m)!r} at place {i}; it must join two tokens to one")
+            raise ValueError(f"{where}: `tokenizer.ggml.merges` has {' '.join(m)!r} at place {i}; "
+                             "it must join two tokens to one")
     return vocab, merges
 
 # %% ../../nbs/76a_pretrained.gguf_text.ipynb #ends
 def _add_ends(tokenizer: Any, fields: Mapping, tokens: list[str], where: str) -> None:
-    """Begin and end each text as the file says; llama.cpp takes a beginning for granted with `llama-bpe`."""
+    """Begin and end each text as the file says; llama.cpp takes a beginning for granted with
+    `llama-bpe`."""
     template, special = ["$A"], []
-    for end, place, default in (("bos", 0, fields.get("tokenizer.ggml.pre") == "llama-bpe"), ("eos", 2, False)):
+    for end, place, default in (("bos", 0, fields.get("tokenizer.ggml.pre") == "llama-bpe"),
+                                ("eos", 2, False)):
         if not fields.get(f"tokenizer.ggml.add_{end}_token", default): continue
         i = fields.get(f"tokenizer.ggml.{end}_token_id")
         if not isinstance(i, int) or not 0 <= i < len(tokens):
-            raise ValueError(f"{where}: `tokenizer.ggml.{end}_token_id` must be the id of a token, got {i!r}")
+            raise ValueError(f"{where}: `tokenizer.ggml.{end}_token_id` must be the id of a token, "
+                             f"got {i!r}")
         template.insert(place, tokens[i]); special.append((tokens[i], i))
     if special:
         processors = optional_import("tokenizers.processors", extra="pretrained")
-        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=template, special_tokens=special)
 
 # %% ../../nbs/76a_pretrained.gguf_text.ipynb #gguf-tokenizer
 _UNKNOWN, _CONTROL, _USER = 2, 3, 4 # values of `tokenizer.ggml.token_type`
@@ -67,23 +78,30 @@ def gguf_tokenizer(
 ) -> Any:                              # A `tokenizers.Tokenizer`
     """Build the tokenizer that a GGUF file describes.
 
-    Raises: `ValueError` that names the field: no byte-level BPE, an unknown way to split, a broken vocabulary;
-    `ImportError` without tokenizers. Source: Sennrich et al. 2016; Radford et al. 2019, GPT-2.
+    Raises: `ValueError` that names the field: no byte-level BPE, an unknown way to split, a broken
+    vocabulary; `ImportError` without tokenizers. Source: Sennrich et al. 2016; Radford et al. 2019,
+    GPT-2.
     """
     tokenizers = optional_import("tokenizers", extra="pretrained")
     where = "the GGUF file" if isinstance(file, GGUFFile) else str(file)
     fields = (file if isinstance(file, GGUFFile) else read_gguf(file)).fields
     model, pre = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
-    if model != "gpt2": raise ValueError(f"{where}: `tokenizer.ggml.model` must be gpt2 (byte-level BPE), got {model!r}")
+    if model != "gpt2":
+        raise ValueError(f"{where}: `tokenizer.ggml.model` must be gpt2 (byte-level BPE), got "
+                         f"{model!r}")
     vocab, merges = _vocabulary(fields, where)
     tokens, kinds = list(vocab), _list_field(fields, "token_type", int, where)
     if len(kinds) != len(tokens):
-        raise ValueError(f"{where}: {len(tokens)} tokens, and {len(kinds)} in `tokenizer.ggml.token_type`")
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges, ignore_merges=pre == "llama-bpe"))
-    tokenizer.pre_tokenizer, tokenizer.decoder = _splitter(pre, where), tokenizers.decoders.ByteLevel()
+        raise ValueError(f"{where}: {len(tokens)} tokens, and {len(kinds)} in "
+                         "`tokenizer.ggml.token_type`")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(
+        vocab=vocab, merges=merges, ignore_merges=pre == "llama-bpe"))
+    tokenizer.pre_tokenizer = _splitter(pre, where)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
     if pre == "qwen2": tokenizer.normalizer = tokenizers.normalizers.NFC()
     added = lambda t, special: tokenizers.AddedToken(t, special=special, normalized=False)
-    tokenizer.add_special_tokens([added(t, True) for t, kind in zip(tokens, kinds) if kind in (_UNKNOWN, _CONTROL)])
+    tokenizer.add_special_tokens([added(t, True) for t, kind in zip(tokens, kinds)
+                                  if kind in (_UNKNOWN, _CONTROL)])
     tokenizer.add_tokens([added(t, False) for t, kind in zip(tokens, kinds) if kind == _USER])
     _add_ends(tokenizer, fields, tokens, where)
     return tokenizer

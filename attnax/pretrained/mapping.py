@@ -34,13 +34,14 @@ class Rule(NamedTuple):
 def renamed(
     ours: str,                                 # Parameter path
     theirs: str,                               # Tensor name
-    axes: tuple[int, ...] | None = None        # How their axes are permuted to make ours; None: not at all
+    axes: tuple[int, ...] | None = None # How their axes are permuted to make ours; None: not at all
 ) -> Rule:                                     # One to one
     """A parameter that is one tensor, its axes in another order perhaps."""
     if axes is None: return Rule((ours,), (theirs,))
     back = tuple(int(i) for i in np.argsort(axes))
     return Rule((ours,), (theirs,), lambda x: (x.transpose(axes),), lambda x: (x.transpose(back),))
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #joined
 def joined(
     ours: Sequence[str],       # Parameter paths
     theirs: str,               # Tensor name
@@ -49,8 +50,10 @@ def joined(
 ) -> Rule:                     # Many of ours in one of theirs
     """Several parameters that share a tensor, such as queries, keys and values."""
     cuts = list(np.cumsum(sizes[:-1]))
-    return Rule(tuple(ours), (theirs,), lambda x: np.split(x, cuts, axis=axis), lambda *x: (np.concatenate(x, axis=axis),))
+    return Rule(tuple(ours), (theirs,), lambda x: np.split(x, cuts, axis=axis),
+                lambda *x: (np.concatenate(x, axis=axis),))
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #stacked
 def stacked(
     ours: str,                 # Parameter path
     theirs: Sequence[str],     # Tensor names, in order
@@ -61,6 +64,7 @@ def stacked(
     return Rule((ours,), tuple(theirs), lambda *x: (np.stack([one.read(y)[0] for y in x]),),
                 lambda x: [one.write(y)[0] for y in x])
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #reshaped
 def reshaped(
     ours: str,                 # Parameter path
     theirs: str,               # Tensor name
@@ -68,7 +72,8 @@ def reshaped(
     their_shape: tuple[int, ...] # Shape of theirs
 ) -> Rule:                     # One to one
     """A parameter whose tensor has axes of length one more or less."""
-    return Rule((ours,), (theirs,), lambda x: (x.reshape(shape),), lambda x: (x.reshape(their_shape),))
+    return Rule((ours,), (theirs,), lambda x: (x.reshape(shape),),
+                lambda x: (x.reshape(their_shape),))
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #module-rules
 def find(
@@ -81,6 +86,7 @@ def find(
         if model is None: return None
     return model
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #rules-of-module
 def rules_of_module(
     module,                   # A module or a parameter
     ours: str,                # Its path
@@ -92,19 +98,27 @@ def rules_of_module(
     Raises: `ValueError` for a kind that has no counterpart.
     """
     if isinstance(module, nnx.Param): yield renamed(ours, theirs)
-    elif isinstance(module, TokenEmbedding): yield renamed(f"{ours}.embed.embedding", f"{theirs}.weight")
-    elif isinstance(module, LearnedPositionalEmbedding): yield renamed(f"{ours}.embedding", f"{theirs}.weight")
-    elif isinstance(module, (nnx.LayerNorm, RMSNorm)): yield renamed(f"{ours}.scale", f"{theirs}.weight")
-    elif isinstance(module, nnx.Linear): yield renamed(f"{ours}.kernel", f"{theirs}.weight", (1, 0) if transposed else None)
+    elif isinstance(module, TokenEmbedding):
+        yield renamed(f"{ours}.embed.embedding", f"{theirs}.weight")
+    elif isinstance(module, LearnedPositionalEmbedding):
+        yield renamed(f"{ours}.embedding", f"{theirs}.weight")
+    elif isinstance(module, (nnx.LayerNorm, RMSNorm)):
+        yield renamed(f"{ours}.scale", f"{theirs}.weight")
+    elif isinstance(module, nnx.Linear):
+        yield renamed(f"{ours}.kernel", f"{theirs}.weight", (1, 0) if transposed else None)
     elif isinstance(module, nnx.Conv):
         n = module.kernel.ndim
         yield renamed(f"{ours}.kernel", f"{theirs}.weight", (*range(2, n), 1, 0))
-    else: raise ValueError(f"`{ours}` is a {type(module).__name__}, which has no counterpart in the weights")
+    else:
+        raise ValueError(f"`{ours}` is a {type(module).__name__}, which has no counterpart in the "
+                         "weights")
     if getattr(module, "bias", None) is not None: yield renamed(f"{ours}.bias", f"{theirs}.bias")
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #rules-from-table
 def rules_from_table(
     model: nnx.Module,             # A model, which may be abstract
-    table: Mapping[str, str],      # Our module or parameter paths, and theirs; `{i}` for the number of a layer
+    table: Mapping[str, str], # Our module or parameter paths, and theirs; `{i}` for the number of a
+    # layer
     *,
     transposed: bool = True        # Whether they store matrices as (out, in)
 ) -> Iterator[Rule]:               # One rule per tensor
@@ -123,17 +137,22 @@ def _openings(names: Collection[str]) -> list[str]:
     found = Counter(".".join(p[:n]) + "." for p in parts for n in range(1, min(len(p), 5)))
     return ["", *sorted(x for x, count in found.items() if 2 * count >= len(parts))]
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #align-names
 def align_names(
     wanted: Collection[str],             # Names that the rules ask for
     tensors: Mapping[str, np.ndarray]    # What was stored
-) -> tuple[dict[str, np.ndarray], str]:  # The same under the names that are wanted; what was done, in words, for messages
-    """Put in front of names what they lack, and take away what they have too much, the same for all of them.
+) -> tuple[dict[str, np.ndarray], str]: # The same under the names that are wanted; what was done,
+    # in words, for messages
+    """Put in front of names what they lack, and take away what they have too much, the same for all
+    of them.
 
     Raises: `ValueError` if two tensors get the same name.
     """
-    wanted, plain = set(wanted), {name: re.sub(r"(?:^|(?<=\.))_orig_mod\.", "", name) for name in tensors}
+    wanted = set(wanted)
+    plain = {name: re.sub(r"(?:^|(?<=\.))_orig_mod\.", "", name) for name in tensors}
     def with_openings(old, new):
-        return {n: p if p in wanted or not p.startswith(old) else new + p.removeprefix(old) for n, p in plain.items()}
+        return {n: p if p in wanted or not p.startswith(old) else new + p.removeprefix(old)
+                for n, p in plain.items()}
     best, score, words = plain, len(wanted.intersection(plain.values())), ""
     if score < len(wanted):
         for old in _openings(plain.values()):
@@ -141,10 +160,14 @@ def align_names(
                 tried = with_openings(old, new)
                 if len(wanted.intersection(tried.values())) <= score: continue
                 best, score = tried, len(wanted.intersection(tried.values()))
-                words = (f" (their names open with `{old}`, and were read {f'as `{new}`' if new else 'without it'})" if old
-                         else f" (their names lack `{new}`, as those of a model without its head do)")
+                words = (f" (their names open with `{old}`, and were read "
+                         f"{f'as `{new}`' if new else 'without it'})" if old
+                         else f" (their names lack `{new}`, as those of a model without its head "
+                              "do)")
     twice = [n for n, count in Counter(best.values()).items() if count > 1]
-    if twice: raise ValueError(f"two tensors are called `{twice[0]}` once what their names open with is taken away")
+    if twice:
+        raise ValueError(f"two tensors are called `{twice[0]}` once what their names open with is "
+                         "taken away")
     return {best[name]: x for name, x in tensors.items()}, words
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #check-tensors
@@ -161,19 +184,22 @@ def parameter_shapes(
     flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
     return {".".join(map(str, path)): tuple(param.get_value().shape) for path, param in flat}
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #expected-shapes
 def expected_shapes(
     rule: Rule,                               # A rule
     shapes: Mapping[str, tuple[int, ...]]     # Shapes of our parameters
 ) -> dict[str, tuple[int, ...]]:              # Shapes that their tensors must have
-    """What the way back makes of parameters of these shapes. No memory is used where it only permutes axes."""
+    """What the way back makes of parameters of these shapes. No memory is used where it only
+    permutes axes."""
     blanks = (np.broadcast_to(np.int8(0), shapes[name]) for name in rule.ours)
     return {name: x.shape for name, x in zip(rule.theirs, rule.write(*blanks), strict=True)}
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #check-tensor-names
 def check_tensors(
     rules: Sequence[Rule],                       # All rules of a model
     shapes: Mapping[str, tuple[int, ...]],       # Shapes of our parameters
     found: Mapping[str, tuple[int, ...]],        # Shapes of their tensors
-    note: str = ""                               # What to add about names that are missing, or too many
+    note: str = "" # What to add about names that are missing, or too many
 ) -> None:
     """See that tensors fit a model before any of them is used.
 
@@ -182,23 +208,27 @@ def check_tensors(
     covered = [name for rule in rules for name in rule.ours]
     if sorted(covered) != sorted(shapes):
         odd = set(covered) ^ set(shapes) or {n for n in covered if covered.count(n) > 1}
-        raise ValueError(f"the rules must cover each parameter of the model once; not so for {_listing(odd)}")
+        raise ValueError("the rules must cover each parameter of the model once; not so for "
+                         f"{_listing(odd)}")
     wanted = {name for rule in rules for name in rule.theirs}
     lost = wanted - found.keys()
     if lost: raise ValueError(f"the weights lack {_listing(lost)}, which the config asks for{note}")
     if found.keys() - wanted:
-        raise ValueError(f"the weights hold {_listing(found.keys() - wanted)}, which the model that the config describes "
+        raise ValueError(f"the weights hold {_listing(found.keys() - wanted)}, which the model "
+                         "that the config describes "
                          f"does not have{note}; `ignore` leaves tensors out")
     for rule in rules:
         for name, shape in expected_shapes(rule, shapes).items():
             if tuple(found[name]) != shape:
-                raise ValueError(f"tensor `{name}` must have shape {shape} by the config, got {tuple(found[name])}")
+                raise ValueError(f"tensor `{name}` must have shape {shape} by the config, got "
+                                 f"{tuple(found[name])}")
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #weight-dtype
 def weight_kind(
     dtype: np.dtype # Of an array
 ) -> bool:          # Whether weights can be computed with in it
-    """float16, bfloat16, float32 and float64; what has eight bits or fewer is for storing, with scales beside it."""
+    """float16, bfloat16, float32 and float64; what has eight bits or fewer is for storing, with
+    scales beside it."""
     return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize >= 2
 
 def weight_dtype(
@@ -206,16 +236,20 @@ def weight_dtype(
 ) -> np.dtype | None:       # As NumPy has it; None for "as stored"
     """What weights may be asked to become.
 
-    Raises: `ValueError` for integers, booleans, complex numbers and narrow floats, for what is no dtype, and for float64
-    where JAX has it switched off.
+    Raises: `ValueError` for integers, booleans, complex numbers and narrow floats, for what is no
+    dtype, and for float64 where JAX has it switched off.
     """
     if dtype is None: return None
     try: kind = jnp.dtype(dtype)
-    except TypeError as e: raise ValueError(f"`dtype` must be a dtype or its name, such as 'bfloat16', got {dtype!r}") from e
+    except TypeError as e:
+        raise ValueError(
+            f"`dtype` must be a dtype or its name, such as 'bfloat16', got {dtype!r}") from e
     if not weight_kind(kind):
-        raise ValueError(f"`dtype` must be float16, bfloat16, float32 or float64, which weights can be, got {kind}")
+        raise ValueError("`dtype` must be float16, bfloat16, float32 or float64, which weights "
+                         f"can be, got {kind}")
     if kind.itemsize == 8 and not jax.config.jax_enable_x64:
-        raise ValueError("`dtype`=float64 needs `jax.config.update('jax_enable_x64', True)`: JAX would give float32")
+        raise ValueError("`dtype`=float64 needs `jax.config.update('jax_enable_x64', True)`: JAX "
+                         "would give float32")
     return kind
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #read-parameters
@@ -226,17 +260,21 @@ def read_parameters(
 ) -> dict[str, Array]:                    # Our parameters, by path
     """Turn tensors into parameters. Check them first.
 
-    Raises: `ValueError` for a dtype that weights cannot have, and for a weight that `dtype` would make infinite.
+    Raises: `ValueError` for a dtype that weights cannot have, and for a weight that `dtype` would
+    make infinite.
     """
     dtype, out = weight_dtype(dtype), {}
     for rule in rules:
         for name in rule.theirs:
             if weight_kind(tensors[name].dtype): continue
-            raise ValueError(f"tensor `{name}` must hold floating numbers, got {tensors[name].dtype}: quantised weights "
+            raise ValueError(f"tensor `{name}` must hold floating numbers, got "
+                             f"{tensors[name].dtype}: quantised weights "
                              "have scales beside them, which are not read here")
         for name, x in zip(rule.ours, rule.read(*(tensors[t] for t in rule.theirs)), strict=True):
-            if dtype == np.float16 and float(np.abs(x).max(initial=0)) >= 65520: # what rounds to infinity
-                raise ValueError(f"`{name}` has values beyond float16, whose largest is 65504; `dtype` may be bfloat16")
+            # what rounds to infinity
+            if dtype == np.float16 and float(np.abs(x).max(initial=0)) >= 65520:
+                raise ValueError(f"`{name}` has values beyond float16, whose largest is 65504; "
+                                 "`dtype` may be bfloat16")
             out[name] = jnp.asarray(x, dtype=dtype)
     return out
 
@@ -254,8 +292,10 @@ def write_tensors(
 # %% ../../nbs/66_pretrained.mapping.ipynb #fill
 def blueprint(
     build: Callable[[], nnx.Module]  # Makes the model, with initial values that nobody will see
-) -> tuple[nnx.Module, Callable[[Mapping[str, Array]], nnx.Module]]: # The model without numbers, and what puts parameters into it
-    """Build a model around given parameters, from one trace of its construction; initial values are never computed.
+) -> tuple[nnx.Module, Callable[[Mapping[str, Array]], nnx.Module]]: # The model without numbers,
+    # and what puts parameters into it
+    """Build a model around given parameters, from one trace of its construction; initial values are
+    never computed.
 
     The second result takes every parameter by its path, as `read_parameters` gives them.
     """
@@ -267,8 +307,10 @@ def blueprint(
     program, shapes = jax.make_jaxpr(parts, return_shape=True)()
     weights, others = (jax.tree.structure(s) for s in shapes)
     def fill(parameters):
-        # what is no weight are streams of random keys; the compiler drops all the rest of the program
+        # what is no weight are streams of random keys; the compiler drops all the
+        # rest of the program
         rest = jax.jit(lambda: jaxpr_as_fun(program)()[weights.num_leaves:])()
-        flat = [(path, v.replace(parameters[".".join(map(str, path))])) for path, v in nnx.to_flat_state(shapes[0])]
+        flat = [(path, v.replace(parameters[".".join(map(str, path))]))
+                for path, v in nnx.to_flat_state(shapes[0])]
         return nnx.merge(graph, nnx.from_flat_state(flat), jax.tree.unflatten(others, rest))
     return nnx.merge(graph, *shapes), fill

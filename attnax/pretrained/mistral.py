@@ -20,8 +20,12 @@ from .mapping import Rule, renamed, stacked
 def read_mistral(
     fields: Fields # A config of theirs
 ) -> TransformerConfig: # A config of ours
-    """A Mistral: a Llama with a window. Raises: `ValueError` and `NotImplementedError` that name a field."""
-    return read_decoder(fields, max_len=131072, kv_heads=8, attention_window=fields.take("sliding_window", int, 4096, null=None))
+    """A Mistral: a Llama with a window.
+
+    Raises: `ValueError` and `NotImplementedError` that name a field.
+    """
+    return read_decoder(fields, max_len=131072, kv_heads=8,
+                        attention_window=fields.take("sliding_window", int, 4096, null=None))
 
 def write_mistral(
     config: TransformerConfig # A config of ours
@@ -31,7 +35,9 @@ def write_mistral(
     if isinstance(window, tuple) and len(set(window)) == 1: window = window[0]
     return write_decoder(config) | dict(sliding_window=window)
 
-MISTRAL = Family("mistral", "MistralForCausalLM", read_mistral, write_mistral, build_lm, DECODER_TABLE,
+# %% ../../nbs/69_pretrained.mistral.ipynb #mistral-family
+MISTRAL = Family("mistral", "MistralForCausalLM", read_mistral, write_mistral, build_lm,
+                 DECODER_TABLE,
                  buffers=LLAMA.buffers, tied=LLAMA.tied)
 
 # %% ../../nbs/69_pretrained.mistral.ipynb #mixtral
@@ -39,9 +45,11 @@ def read_mixtral(
     fields: Fields # A config of theirs
 ) -> TransformerConfig: # A config of ours
     """A Mixtral. Raises: `ValueError` and `NotImplementedError` that name a field."""
-    experts, chosen = fields.take("num_local_experts", int, 8, most=10**4), fields.take("num_experts_per_tok", int, 2)
+    experts = fields.take("num_local_experts", int, 8, most=10**4)
+    chosen = fields.take("num_experts_per_tok", int, 2)
     if chosen > experts:
-        raise ValueError(f"`num_experts_per_tok` in {fields.where} must not exceed `num_local_experts`={experts}, got {chosen}")
+        raise ValueError(f"`num_experts_per_tok` in {fields.where} must not exceed "
+                         f"`num_local_experts`={experts}, got {chosen}")
     return read_decoder(
         fields, max_len=131072, rope_base=1e6, norm_eps=1e-5, kv_heads=8,
         attention_window=fields.take("sliding_window", int, None),
@@ -52,7 +60,8 @@ def write_mixtral(
     config: TransformerConfig # A config of ours
 ) -> dict[str, Any]:          # Fields of theirs
     """A Mixtral."""
-    return write_mistral(config) | dict(num_local_experts=config.num_experts, num_experts_per_tok=config.experts_top_k,
+    return write_mistral(config) | dict(num_local_experts=config.num_experts,
+                                        num_experts_per_tok=config.experts_top_k,
                                         router_jitter_noise=config.router_jitter)
 
 def expert_rules(
@@ -66,6 +75,8 @@ def expert_rules(
             each = [f"{theirs}.experts.{e}.{weight}.weight" for e in range(layer.ffn.num_experts)]
             yield stacked(f"{ours}.{name}", each, (1, 0))
 
+# %% ../../nbs/69_pretrained.mistral.ipynb #mixtral-family
 MIXTRAL = Family("mixtral", "MixtralForCausalLM", read_mixtral, write_mixtral, build_lm,
-                 {ours: theirs for ours, theirs in DECODER_TABLE.items() if ".ffn." not in ours}, expert_rules,
+                 {ours: theirs for ours, theirs in DECODER_TABLE.items() if ".ffn." not in ours},
+                 expert_rules,
                  buffers=LLAMA.buffers, tied=LLAMA.tied)

@@ -18,16 +18,23 @@ def read_layer_windows(
     fields: Fields,        # A config of theirs
     num_layers: int        # Layers
 ) -> tuple[int | None, ...] | None: # A window for each layer; None: no window anywhere
-    """Which layers have a sliding window, by `layer_types` or by the number of the first that has. Raises: as `Fields` does."""
-    window, kinds = fields.take("sliding_window", int, 4096, null=None), fields.config.get("layer_types")
-    used, first = fields.take("use_sliding_window", bool, False), fields.take("max_window_layers", int, 28, zero=True)
+    """Which layers have a sliding window, by `layer_types` or by the number of the first that has.
+
+    Raises: as `Fields` does.
+    """
+    window = fields.take("sliding_window", int, 4096, null=None)
+    kinds = fields.config.get("layer_types")
+    used = fields.take("use_sliding_window", bool, False)
+    first = fields.take("max_window_layers", int, 28, zero=True)
     fields.seen.add("layer_types")
     if not used: window = None
     if kinds is None:
         slides = num_layers if window is None else first
-        kinds = ["sliding_attention" if i >= slides else "full_attention" for i in range(num_layers)]
+        kinds = ["sliding_attention" if i >= slides else "full_attention"
+                 for i in range(num_layers)]
     return windows_of_kinds(kinds, window, num_layers)
 
+# %% ../../nbs/70_pretrained.qwen.ipynb #windows-of-kinds
 def windows_of_kinds(
     kinds: list[str],       # "full_attention" or "sliding_attention" for each layer
     window: int | None,     # The window of those that slide
@@ -35,33 +42,42 @@ def windows_of_kinds(
 ) -> tuple[int | None, ...] | None: # A window for each layer; None: no window anywhere
     """Raises: `ValueError` for another number of kinds; `NotImplementedError` for another kind."""
     if not isinstance(kinds, list) or len(kinds) != num_layers:
-        raise ValueError(f"`layer_types` in config.json must name the {num_layers} of `num_hidden_layers`, got {kinds!r}")
+        raise ValueError(f"`layer_types` in config.json must name the {num_layers} of "
+                         f"`num_hidden_layers`, got {kinds!r}")
     for kind in kinds:
         if kind not in ("full_attention", "sliding_attention"):
             raise NotImplementedError(
-                f"`layer_types` in config.json names {kind!r}; attnax does full_attention and sliding_attention")
+                f"`layer_types` in config.json names {kind!r}; attnax does full_attention and "
+                "sliding_attention")
     if "sliding_attention" not in kinds: return None
-    if window is None: raise ValueError("`layer_types` in config.json names sliding_attention, and `sliding_window` is null or "
+    if window is None:
+        raise ValueError("`layer_types` in config.json names sliding_attention, and "
+                         "`sliding_window` is null or "
                                             "`use_sliding_window` is false")
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
 
+# %% ../../nbs/70_pretrained.qwen.ipynb #write-layer-windows
 def write_layer_windows(
     config: TransformerConfig # A config of ours
 ) -> dict[str, Any]:          # Fields of theirs
     """`layer_types` and what goes with them. Raises: `ValueError` for two different windows."""
     windows = check_windows(config.attention_window, config.num_layers)
     sizes = {w for w in windows if w is not None}
-    if len(sizes) > 1: raise ValueError(f"`attention_window` may have one size to be written, got {sorted(sizes)}")
+    if len(sizes) > 1:
+        raise ValueError(f"`attention_window` may have one size to be written, got {sorted(sizes)}")
     return dict(sliding_window=next(iter(sizes), None), use_sliding_window=bool(sizes),
-                layer_types=["full_attention" if w is None else "sliding_attention" for w in windows])
+                layer_types=["full_attention" if w is None else "sliding_attention"
+                             for w in windows])
 
 # %% ../../nbs/70_pretrained.qwen.ipynb #family
 def read_qwen2(
     fields: Fields # A config of theirs
 ) -> TransformerConfig: # A config of ours
     """A Qwen 2 or 2.5. Raises: `ValueError` and `NotImplementedError` that name a field."""
-    return read_decoder(fields, max_len=32768, kv_heads=32, null_kv_heads=True, attention_bias=("query", "key", "value"),
-                        attention_window=read_layer_windows(fields, fields.take("num_hidden_layers", int, most=1000)))
+    return read_decoder(fields, max_len=32768, kv_heads=32, null_kv_heads=True,
+                        attention_bias=("query", "key", "value"),
+                        attention_window=read_layer_windows(
+                            fields, fields.take("num_hidden_layers", int, most=1000)))
 
 def write_qwen2(
     config: TransformerConfig # A config of ours
@@ -76,17 +92,21 @@ def read_qwen3(
     return read_decoder(fields, max_len=32768, kv_heads=32, null_kv_heads=True, qk_norm=True,
                         attention_bias=fields.take("attention_bias", bool, False),
                         head_dim=fields.take("head_dim", int, 128),
-                        attention_window=read_layer_windows(fields, fields.take("num_hidden_layers", int, most=1000)))
+                        attention_window=read_layer_windows(
+                            fields, fields.take("num_hidden_layers", int, most=1000)))
 
 def write_qwen3(
     config: TransformerConfig # A config of ours
 ) -> dict[str, Any]:          # Fields of theirs
     """A Qwen 3."""
-    return write_qwen2(config) | dict(attention_bias=all(check_biases(config.attention_bias, config.use_bias).values()))
+    biases = check_biases(config.attention_bias, config.use_bias)
+    return write_qwen2(config) | dict(attention_bias=all(biases.values()))
 
+# %% ../../nbs/70_pretrained.qwen.ipynb #qk-norms
 QK_NORMS = {"decoder.layers.{i}.self_attn.query_norm": "model.layers.{i}.self_attn.q_norm",
             "decoder.layers.{i}.self_attn.key_norm": "model.layers.{i}.self_attn.k_norm"}
 QWEN2 = Family("qwen2", "Qwen2ForCausalLM", read_qwen2, write_qwen2, build_lm, DECODER_TABLE,
                buffers=LLAMA.buffers, tied=LLAMA.tied)
-QWEN3 = Family("qwen3", "Qwen3ForCausalLM", read_qwen3, write_qwen3, build_lm, DECODER_TABLE | QK_NORMS,
+QWEN3 = Family("qwen3", "Qwen3ForCausalLM", read_qwen3, write_qwen3, build_lm,
+               DECODER_TABLE | QK_NORMS,
                buffers=LLAMA.buffers, tied=LLAMA.tied)

@@ -17,27 +17,36 @@ from .mapping import Rule, reshaped
 from ..models.vision import VisionTransformer, VisionTransformerConfig
 
 # %% ../../nbs/74_pretrained.vit.ipynb #family
-VIT_ACTIVATIONS = {"gelu": "gelu_exact", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu", "relu": "relu"}
+VIT_ACTIVATIONS = {"gelu": "gelu_exact", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu",
+                   "relu": "relu"}
 
 def _size(fields: Fields, name: str, default: int) -> int | tuple[int, int]:
     """A size in pixels: one number, or two in a list. Raises: `ValueError` that names the field."""
     value = fields.config.get(name)
     if not isinstance(value, list): return fields.take(name, int, default)
     fields.seen.add(name)
-    if len(value) == 2 and all(isinstance(x, int) and not isinstance(x, bool) and x > 0 for x in value): return tuple(value)
+    if len(value) == 2 and all(isinstance(x, int) and not isinstance(x, bool) and x > 0
+                               for x in value):
+        return tuple(value)
     raise ValueError(f"`{name}` in config.json must be one integer or two, got {value!r}")
 
+# %% ../../nbs/74_pretrained.vit.ipynb #read-vit
 def read_vit(
     fields: Fields # A config of theirs
 ) -> VisionTransformerConfig: # A config of ours
-    """A ViT, with a head where the file is of a classifier. Raises: `ValueError` and `NotImplementedError` that name a field."""
+    """A ViT, with a head where the file is of a classifier.
+
+    Raises: `ValueError` and `NotImplementedError` that name a field.
+    """
     for name in ("encoder_stride", "pooler_act", "pooler_output_size"): fields.seen.add(name)
     fields.only("is_causal", False, None)
     labels = fields.config.get("id2label")
     if not isinstance(labels, (dict, type(None))) or labels == {}:
-        raise ValueError(f"`id2label` in {fields.where} must name the classes or be null, got {labels!r}")
+        raise ValueError(f"`id2label` in {fields.where} must name the classes or be null, got "
+                         f"{labels!r}")
     classes = 2 if labels is None else len(labels)
-    classes = fields.take("num_labels", int, classes)   # which the reference believes where the two differ
+    # which the reference believes where the two differ
+    classes = fields.take("num_labels", int, classes)
     width, heads = fields.take("hidden_size", int, 768), fields.take("num_attention_heads", int, 12)
     check_divides(fields, ("num_attention_heads", heads), ("hidden_size", width))
     qkv = fields.take("qkv_bias", bool, True)
@@ -45,11 +54,15 @@ def read_vit(
         image_size=_size(fields, "image_size", 224), patch_size=_size(fields, "patch_size", 16),
         num_channels=fields.take("num_channels", int, 3),
         num_classes=None if "ViTModel" in (fields.config.get("architectures") or ()) else classes,
-        d_model=width, num_heads=heads, num_layers=fields.take("num_hidden_layers", int, 12, most=1000),
-        d_ff=fields.take("intermediate_size", int, 3072), norm_eps=fields.take("layer_norm_eps", float, 1e-12),
-        ff_activation=fields.choose("hidden_act", VIT_ACTIVATIONS, "gelu"), attention_bias=True if qkv else ("output",),
+        d_model=width, num_heads=heads,
+        num_layers=fields.take("num_hidden_layers", int, 12, most=1000),
+        d_ff=fields.take("intermediate_size", int, 3072),
+        norm_eps=fields.take("layer_norm_eps", float, 1e-12),
+        ff_activation=fields.choose("hidden_act", VIT_ACTIVATIONS, "gelu"),
+        attention_bias=True if qkv else ("output",),
         dropout_rate=float(fields.take("hidden_dropout_prob", float, 0.0, zero=True)))
 
+# %% ../../nbs/74_pretrained.vit.ipynb #write-vit
 def write_vit(
     config: VisionTransformerConfig # A config of ours
 ) -> dict[str, Any]:                # Fields of theirs
@@ -59,13 +72,15 @@ def write_vit(
     said = dict(
         image_size=image, patch_size=patch, num_channels=c.num_channels, hidden_size=c.d_model,
         num_attention_heads=c.num_heads, num_hidden_layers=c.num_layers, intermediate_size=c.d_ff,
-        layer_norm_eps=float(c.norm_eps or 1e-6), hidden_act=names.get(c.ff_activation, c.ff_activation),
+        layer_norm_eps=float(c.norm_eps or 1e-6),
+        hidden_act=names.get(c.ff_activation, c.ff_activation),
         hidden_dropout_prob=c.dropout_rate, attention_probs_dropout_prob=c.dropout_rate,
         qkv_bias=check_biases(c.attention_bias, c.use_bias)["query"])
     if c.num_classes is None: return said | dict(architectures=["ViTModel"])
     labels = {str(i): f"LABEL_{i}" for i in range(c.num_classes)}
     return said | dict(id2label=labels, label2id={name: int(i) for i, name in labels.items()})
 
+# %% ../../nbs/74_pretrained.vit.ipynb #position-rules
 def position_rules(
     model: nnx.Module    # A vision transformer
 ) -> Iterator[Rule]:     # Positions
@@ -80,6 +95,7 @@ def build_vit(
     """A vision transformer, to be filled."""
     return VisionTransformer(nnx.Rngs(0), config)
 
+# %% ../../nbs/74_pretrained.vit.ipynb #vit
 VIT = Family("vit", "ViTForImageClassification", read_vit, write_vit, build_vit, {
     "cls_token": "vit.embeddings.cls_token",
     "patch_embed.proj": "vit.embeddings.patch_embeddings.projection",

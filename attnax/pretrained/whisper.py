@@ -17,12 +17,13 @@ from .family import Family, Fields, check_divides, read_pad
 # %% ../../nbs/75_pretrained.whisper.ipynb #config
 # Fields about training, or about decoding by other programs
 _WHISPER_UNUSED = frozenset("""
-    activation_dropout classifier_proj_size decoder_layerdrop encoder_layerdrop init_std mask_feature_length
-    mask_feature_min_masks mask_feature_prob mask_time_length mask_time_min_masks mask_time_prob max_length
-    median_filter_width scale_embedding
+    activation_dropout classifier_proj_size decoder_layerdrop encoder_layerdrop init_std
+    mask_feature_length mask_feature_min_masks mask_feature_prob mask_time_length
+    mask_time_min_masks mask_time_prob max_length median_filter_width scale_embedding
 """.split())
 
-WHISPER_ACTIVATIONS = {"gelu": "gelu_exact", "relu": "relu"} # As their configs call them, and as ours do
+# As their configs call them, and as ours do
+WHISPER_ACTIVATIONS = {"gelu": "gelu_exact", "relu": "relu"}
 
 def read_whisper(
     fields: Fields # A config of theirs
@@ -32,7 +33,8 @@ def read_whisper(
     for name in ("apply_spec_augment", "use_weighted_layer_sum"): fields.only(name, False)
     fields.only("is_causal", None)   # the reference would apply it to both stacks
     fields.only("is_encoder_decoder", True)
-    layers, width, vocab_size = (fields.take(name, int) for name in ("encoder_layers", "d_model", "vocab_size"))
+    layers, width, vocab_size = (fields.take(name, int)
+                                 for name in ("encoder_layers", "d_model", "vocab_size"))
     fields.only("num_hidden_layers", layers, None)   # another name of `encoder_layers`
     common = dict(
         d_model=width, dropout_rate=float(fields.take("dropout", float, 0.0, zero=True)),
@@ -43,10 +45,13 @@ def read_whisper(
         check_divides(fields, (f"{name}_attention_heads", heads), ("d_model", width))
         return TransformerConfig(
             num_heads=heads, num_layers=fields.take(f"{name}_layers", int, most=1000),
-            d_ff=fields.take(f"{name}_ffn_dim", int), max_len=fields.take(f"max_{length}_positions", int), **common, **more)
-    words = dict(vocab_size=vocab_size, tie_embeddings=fields.take("tie_word_embeddings", bool, True),
+            d_ff=fields.take(f"{name}_ffn_dim", int),
+            max_len=fields.take(f"max_{length}_positions", int), **common, **more)
+    words = dict(vocab_size=vocab_size,
+                 tie_embeddings=fields.take("tie_word_embeddings", bool, True),
                  pad_token_id=read_pad(fields, vocab_size))
-    return WhisperConfig(encoder=stack("encoder", "source", vocab_size=1), decoder=stack("decoder", "target", **words),
+    return WhisperConfig(encoder=stack("encoder", "source", vocab_size=1),
+                         decoder=stack("decoder", "target", **words),
                          num_mels=fields.take("num_mel_bins", int, 80))
 
 # %% ../../nbs/75_pretrained.whisper.ipynb #write-config
@@ -57,11 +62,14 @@ def write_whisper(
     d, names = config.decoder, {ours: theirs for theirs, ours in WHISPER_ACTIVATIONS.items()}
     activation = names.get(d.ff_activation, d.ff_activation)
     said = dict(
-        vocab_size=d.vocab_size, d_model=d.d_model, activation_function=activation, dropout=d.dropout_rate,
-        pad_token_id=d.pad_token_id, num_mel_bins=config.num_mels, tie_word_embeddings=d.tie_embeddings,
+        vocab_size=d.vocab_size, d_model=d.d_model, activation_function=activation,
+        dropout=d.dropout_rate,
+        pad_token_id=d.pad_token_id, num_mel_bins=config.num_mels,
+        tie_word_embeddings=d.tie_embeddings,
         is_encoder_decoder=True)
     for name, length, c in (("encoder", "source", config.encoder), ("decoder", "target", d)):
-        said |= {f"{name}_attention_heads": c.num_heads, f"{name}_layers": c.num_layers, f"{name}_ffn_dim": c.d_ff,
+        said |= {f"{name}_attention_heads": c.num_heads, f"{name}_layers": c.num_layers,
+                 f"{name}_ffn_dim": c.d_ff,
                  f"max_{length}_positions": c.max_len}
     return said
 
@@ -70,13 +78,16 @@ def _stack_table(ours: str, last: str) -> dict[str, str]:
     """Names of one stack; `last` is the norm of the feed-forward."""
     table = {
         "pos_encoding": "embed_positions", "final_ln": "layer_norm",
-        "layers.{i}.ln1": "layers.{i}.self_attn_layer_norm", f"layers.{{i}}.{last}": "layers.{i}.final_layer_norm",
+        "layers.{i}.ln1": "layers.{i}.self_attn_layer_norm",
+        f"layers.{{i}}.{last}": "layers.{i}.final_layer_norm",
         "layers.{i}.ffn.dense1": "layers.{i}.fc1", "layers.{i}.ffn.dense2": "layers.{i}.fc2"}
     for mine, theirs in (("self_attn", "self_attn"), ("cross_attn", "encoder_attn")):
         table |= {f"layers.{{i}}.{mine}.{name}_proj": f"layers.{{i}}.{theirs}.{short}_proj"
-                  for name, short in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "out"))}
+                  for name, short in (("query", "q"), ("key", "k"), ("value", "v"),
+                                      ("output", "out"))}
     return {f"{ours}.{mine}": f"model.{ours}.{theirs}" for mine, theirs in table.items()}
 
+# %% ../../nbs/75_pretrained.whisper.ipynb #build-whisper
 def build_whisper(
     config: WhisperConfig,              # A config of ours
     names: frozenset[str] = frozenset() # Names of the tensors there are; the config has said all
@@ -84,6 +95,7 @@ def build_whisper(
     """A Whisper, to be filled."""
     return Whisper(nnx.Rngs(0), config)
 
+# %% ../../nbs/75_pretrained.whisper.ipynb #whisper
 WHISPER = Family(
     "whisper", "WhisperForConditionalGeneration", read_whisper, write_whisper, build_whisper,
     _stack_table("encoder", "ln2") | _stack_table("decoder", "ln3") | {
@@ -92,4 +104,5 @@ WHISPER = Family(
         "decoder.token_embed": "model.decoder.embed_tokens",
         "decoder.layers.{i}.ln2": "model.decoder.layers.{i}.encoder_attn_layer_norm",
         "lm_head": "proj_out"},
-    tied=("proj_out.weight", "model.decoder.embed_tokens.weight"), config_of=lambda model: model.whisper_config)
+    tied=("proj_out.weight", "model.decoder.embed_tokens.weight"),
+    config_of=lambda model: model.whisper_config)

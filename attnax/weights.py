@@ -102,3 +102,8 @@ def load_weights(
         given = np.stack([arrays[n] for n in names]) if stacked else arrays[names[0]]
         return param.replace(_as_loaded(given, param[...], f"{path}: `{names[0]}`"))
     nnx.update(module, nnx.from_flat_state([(where, loaded(*rest)) for where, *rest in _places(module)]))
+
+# %% ../nbs/60_weights.ipynb #help
+from .typing import add_help as _add_help
+
+_add_help("attnax.weights") # What `help` says of its names

@@ -162,7 +162,7 @@ class _Int8Tiles(TiledMemory):
         return tuple(jax.ShapeDtypeStruct((x.keys.shape[1], n, x.keys.shape[3]), jnp.float32) for x in (self.keys, self.values))
 
     def read_tile(self, row, step) -> tuple[Float[Array, "g t d"], Float[Array, "g t e"], Bool[Array, " t"]]:
-        """Keys and values of a tile, widened."""
+        """Keys and values of tile `step` of a `row`, widened."""
         def cut(x): return lax.dynamic_slice(x, (row, 0, step * self.tile, 0), (1, x.shape[1], self.tile, x.shape[3]))[0]
         key, value = (_widened(cut(x.keys), cut(x.values)) for x in (self.keys, self.values))
         return key, value, jnp.ones(self.tile, bool)

@@ -388,7 +388,7 @@ class MixtureOfExperts(nnx.Module):
         return y.reshape(x.shape), aux
 
     def flat_tokens(self, x, padding_mask):
-        """Tokens in a row, and which of them are real; `None`: all. Raises: `ValueError`, as a call does."""
+        """Tokens of `x` in a row, and which are real by `padding_mask`; `None`: all. Raises: `ValueError`, as a call does."""
         m = self.router.shape[0]
         if x.ndim < 1 or x.shape[-1] != m: raise ValueError(f"`x` must have width {m}, got shape {x.shape}")
         if padding_mask is None: return x.reshape(-1, m), None
@@ -398,11 +398,14 @@ class MixtureOfExperts(nnx.Module):
         return x.reshape(-1, m), padding_mask.reshape(-1)
 
     def noise(self, rate, deterministic):
-        """A key where there is noise to draw, else `None`."""
+        """A key where there is noise to draw: a `rate`, and not `deterministic`; else `None`."""
         return None if (self.deterministic if deterministic is None else deterministic) or not rate else self.rngs()
 
     def choices(self, tokens, valid, deterministic):
-        """Tokens without what stands in padding, weights, experts with nobody for padding, and the statistics."""
+        """The `tokens` that are `valid`, weights, experts with nobody for padding, and the statistics.
+
+        `deterministic` turns the noise off.
+        """
         if valid is not None: tokens = jnp.where(valid[:, None], tokens, 0)
         logits, weights, experts = self.route(tokens, self.noise(self.router_jitter, deterministic))
         aux = router_statistics(logits, experts, valid)

@@ -138,7 +138,7 @@ class RopeScaling:
         return self.kind in ("longrope", "dynamic")
 
     def check(self, pairs: int, base: float | None) -> None:
-        """Raises: `ValueError` if so many pairs of channels, or this base, cannot be slowed."""
+        """Raises: `ValueError` if so many `pairs` of channels, or this `base`, cannot be slowed."""
         _check_pairs(self, pairs, base)
 
     def __call__(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from .typing import add_help
 
 # %% ../nbs/54_audio.ipynb #check-samples
 def _check_samples(samples: np.ndarray) -> np.ndarray:
@@ -153,6 +154,4 @@ def log_mel_spectrogram(
     return ((np.maximum(log, log.max(initial=-10.0) - 8) + 4) / 4).astype(np.float32)
 
 # %% ../nbs/54_audio.ipynb #help
-from .typing import add_help as _add_help
-
-_add_help("attnax.audio") # What `help` says of its names
+add_help("attnax.audio") # What `help` says of its names

@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
-from .typing import AttentionFn, ScoreMod, kernel_attr
+from .typing import AttentionFn, ScoreMod, add_help, kernel_attr
 
 # %% ../nbs/02_testing.ipynb #assert-close
 def assert_close(
@@ -560,6 +560,4 @@ def check_attention_fn(
     raise AssertionError(f"the kernel does not keep the contract:\n{found}") from failed[0].raised
 
 # %% ../nbs/02_testing.ipynb #help
-from .typing import add_help as _add_help
-
-_add_help("attnax.testing") # What `help` says of its names
+add_help("attnax.testing") # What `help` says of its names

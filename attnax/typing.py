@@ -7,7 +7,6 @@ __all__ = ['KERNEL_KINDS', 'ScoreMod', 'MaskMod', 'AttentionFn', 'kernel_attr', 
            'explain_words', 'check_arrays', 'declare_kernel', 'install_hint', 'optional_import', 'add_help']
 
 # %% ../nbs/01_typing.ipynb #imports
-import difflib
 import functools
 import importlib
 import inspect
@@ -128,12 +127,16 @@ _MEANT = {  # What other libraries say, and what to write here: the first whose 
     "softmax_scale sm_scale": ("scale",), "dropout dropout_p attention_dropout": ("dropout_rate",),
     "training train is_training": ("deterministic: True = no dropout",), "dropout_key": ("dropout_rng",),
     "enable_gqa": ("key: fewer heads than the query are taken as they are",),
-    "d_model embed_dim hidden_size features dim in_features": ("in_features", "d_model"),
-    "heads n_heads nhead num_attention_heads": ("num_heads",), "num_key_value_heads": ("num_kv_heads",),
-    "dim_feedforward intermediate_size ffn_dim hidden_dim": ("d_ff",), "rng key seed": ("rngs: an nnx.Rngs, first",)}
+    "d_model embed_dim hidden_size features dim in_features": ("in_features", "d_model", "num_features"),
+    "heads n_heads nhead num_attention_heads": ("num_heads",), "n_layers num_hidden_layers": ("num_layers",),
+    "num_key_value_heads": ("num_kv_heads",),
+    "dim_feedforward intermediate_size ffn_dim hidden_dim": ("d_ff",),
+    "max_position_embeddings max_seq_len block_size": ("max_len",), "vocab n_vocab": ("vocab_size",),
+    "rng key seed": ("rngs: an nnx.Rngs, first",)}
 
 def _unknown_word(name: str, word: str, known: list[str]) -> str:
     """Why a keyword is refused, and what may have been meant."""
+    import difflib
     meant = sum((meant for words, meant in _MEANT.items() if word in words.split()), ())
     fits = [x for x in meant if re.match(r"\w+", x)[0] in known]
     near = difflib.get_close_matches(word, known, 1, 0.75)
@@ -149,25 +152,34 @@ def _unknown_word(name: str, word: str, known: list[str]) -> str:
 _Fn = TypeVar("_Fn", bound=Callable)
 
 def explain_words(
-    fn: _Fn # A function or method, with keywords of its own
-) -> _Fn:   # The same, to all who look at it
-    """Decorator that says what may have been meant, where a keyword does not fit or `rngs` does not come first.
+    fn: _Fn,                      # A function or method with keywords of its own, or a class: its `__init__`
+    refuses: tuple[str, ...] = () # Keywords that it has for a common signature alone
+) -> _Fn:                         # The same, to all who look at it
+    """Decorator that says what may have been meant, where arguments do not fit or `rngs` does not come first.
 
     Signature, attributes and pickling are those of `fn`. The `TypeError` is Python's, with a hint.
     """
-    words = inspect.signature(fn).parameters
-    at = list(words).index("rngs") if "rngs" in words else None
-    known = [n for n, p in words.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and n != "self"]
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in words.values())
-    fitting = frozenset(known)
+    if isinstance(fn, type):
+        fn.__init__ = explain_words(fn.__init__)
+        return fn
+    words = [p for p in inspect.signature(fn).parameters.values() if p.name != "self"]
+    kinds = {p.kind for p in words}
+    first = [p.name for p in words if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    known = [p.name for p in words if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in refuses]
+    fitting, skip = frozenset((*known, *refuses)), int("self" in inspect.signature(fn).parameters)
+    any_word, needs_rngs = inspect.Parameter.VAR_KEYWORD in kinds, first[:1] == ["rngs"]
+    most = sys.maxsize if inspect.Parameter.VAR_POSITIONAL in kinds else len(first) + skip
     @functools.wraps(fn)
     def explained(*args, **kwargs):
-        if not open_ended and not fitting.issuperset(kwargs):
+        if not any_word and not fitting.issuperset(kwargs):
             wrong = next(n for n in kwargs if n not in fitting)
             raise TypeError(_unknown_word(_called(fn, args), wrong, known))
-        if at is not None and "rngs" in kwargs and len(args) > at:
-            raise TypeError(f"{_called(fn, args)}() takes `rngs` first, or every argument by keyword: "
-                            f"got {type(args[at]).__name__} in the place of `rngs`, and `rngs` by keyword")
+        if needs_rngs and "rngs" in kwargs and len(args) > skip:
+            raise TypeError(f"{_called(fn, args)}() takes `rngs` first, or every argument by keyword: got "
+                            f"{type(args[skip]).__name__} in the place of `rngs`, and `rngs` by keyword")
+        if len(args) > most:
+            raise TypeError(f"{_called(fn, args)}() takes {', '.join(first) or 'nothing'} by position and the rest by keyword, "
+                            f"got {len(args) - skip} by position")
         return fn(*args, **kwargs)
     return explained
 
@@ -212,7 +224,8 @@ def declare_kernel(
         for name, value in words.items():
             if value is None and kind is None: continue
             setattr(fn, name, value is not False)
-        return fn if kind is None or isinstance(fn, type) else explain_words(fn)
+        return fn if kind is None or isinstance(fn, type) else explain_words(
+            fn, refuses=("score_mod",) if kind in ("linear", "lite") else ())
     return mark
 
 # %% ../nbs/01_typing.ipynb #install-hint

@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from .layers.stack import StackedBlocks
-from .typing import optional_import
+from .typing import add_help, optional_import
 
 # %% ../nbs/60_weights.ipynb #named-parameters
 def named_parameters(
@@ -104,6 +104,4 @@ def load_weights(
     nnx.update(module, nnx.from_flat_state([(where, loaded(*rest)) for where, *rest in _places(module)]))
 
 # %% ../nbs/60_weights.ipynb #help
-from .typing import add_help as _add_help
-
-_add_help("attnax.weights") # What `help` says of its names
+add_help("attnax.weights") # What `help` says of its names

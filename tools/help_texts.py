@@ -125,7 +125,8 @@ def of_class(cls: type) -> tuple[list[Parameter], str]:
     if issubclass(cls, enum.Enum):
         module, node = definition(cls)
         members = [x for x in node.body if isinstance(x, ast.Assign)]
-        return [Parameter(x.targets[0].id, text_of(module, x.value), "", said(module, x.lineno, x.end_lineno)) for x in members], "Values"
+        said_of = {x.targets[0].id: (text_of(module, x.value), "", said(module, x.lineno, x.end_lineno)) for x in members}
+        return [Parameter(name, *about) for name, about in said_of.items()], "Values"
     if getattr(cls, "_is_protocol", False): return of_function(*definition(cls.__call__))[0], "Called with"
     if dataclasses.is_dataclass(cls) or hasattr(cls, "_fields"): return fields(cls), "Args"
     inits = [of_function(*definition(vars(c)["__init__"]))[0] for c in ours(cls) if "__init__" in vars(c)]

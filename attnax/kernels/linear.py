@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 from .passes import lay_out, on_each_share
 from .tiles import Dims, accumulator_dtype, check_lengths, check_mask, check_qkv, dropout_seed
 from .jaxprs import unvary_like, vary_like
-from ..typing import ScoreMod, declare_kernel
+from ..typing import ScoreMod, declare_kernel, explain_words
 
 # %% ../../nbs/25_kernels.linear.ipynb #linear-features
 def linear_features(
@@ -145,9 +145,11 @@ def key_padding_mask(
     """
     if mask is None: return None
     shape = jnp.shape(mask)
+    hint = ", which goes in as mask[:, None, None]" if shape == (dims.b, dims.k) else ""
     if len(shape) != 4 or shape[1:] != (1, 1, dims.k) or shape[0] not in (1, dims.b):
         raise ValueError(f"`mask` of `{kernel}` must be a key-padding mask of shape (batch, 1, 1, k) = "
-                         f"({dims.b}, 1, 1, {dims.k}) or (1, 1, 1, {dims.k}), got {shape}; for others use a softmax kernel")
+                         f"({dims.b}, 1, 1, {dims.k}) or (1, 1, 1, {dims.k}), got {shape}{hint}; "
+                         "for others use a softmax kernel")
     return check_mask(mask, dims)[:, 0, 0]
 
 # %% ../../nbs/25_kernels.linear.ipynb #refuse
@@ -233,6 +235,7 @@ def _at_once(rows: Float[Array, "b g r s d"], key, value, state: LinearState):
     return num * _inverse(den)[..., None], state
 
 # %% ../../nbs/25_kernels.linear.ipynb #linear-step
+@explain_words
 def linear_attention_step(
     query: Float[Array, "b h 1 d"], # Query of the new token
     key: Float[Array, "b g 1 d"],   # Its key

@@ -21,7 +21,7 @@ from .score_mods import CallSizes, check_call
 from .jaxprs import vary_like
 from .tracing import OpenScoreMod, ScoreModPlan, open_score_mod
 from .paged_cache import TiledMemory
-from ..typing import ScoreMod, declare_kernel
+from ..typing import ScoreMod, check_arrays, declare_kernel
 
 # %% ../../nbs/28_kernels.paged.ipynb #read-pages
 def _read_tile(
@@ -250,6 +250,7 @@ def paged_attention(
             if place is not None and word is not None: raise ValueError(f"`{name}` was given twice, by position and by keyword")
         cache, key, sequence_idx, value = key, None, sequence_idx if value is None else value, None
     if not isinstance(cache, TiledMemory): raise ValueError(f"`cache` must be a PagedKVCache, got {type(cache).__name__}")
+    check_arrays(query=query)
     rows = _check_sequences(cache, sequence_idx, query.shape)
     batched = query if query.ndim == 4 else query[None]
     own, dims = _check_own(batched, key, value, cache)

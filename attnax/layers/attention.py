@@ -37,7 +37,7 @@ from .norms import RMSNorm
 from .positions import Positions, Rope
 from .rope import RopeScaling
 from .specs import PROJECTIONS, AttentionSpec, AttentionType, QKNorm, check_alone, check_choice, check_heads
-from ..typing import AttentionFn, BoundKernel, ScoreMod, as_value, kernel_attr
+from ..typing import AttentionFn, BoundKernel, ScoreMod, as_value, explain_words, kernel_attr
 
 # %% ../../nbs/42_layers.attention.ipynb #heads
 def split_heads(
@@ -352,6 +352,7 @@ class MultiHeadAttention(Projections):
     Raises: `ValueError` for widths, heads or windows that do not fit; `NotImplementedError` for what the chosen kernel cannot do.
     Source: Vaswani et al. 2017; Shazeer 2019 (multi-query); Ainslie et al. 2023 (grouped-query).
     """
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,                     # Keys for parameters and dropout
@@ -446,6 +447,7 @@ class MultiHeadAttention(Projections):
                                    ("sinks", spec.sinks or None, "sinks")):
             if value is not None: check_takes(self.attention_fn, name, trait)
 
+    @explain_words
     def __call__(
         self,
         x: Float[Array, "b s m"],                         # Hidden states to attend from

@@ -25,7 +25,7 @@ from .positions import Positions, Rope
 from .rope import RopeScaling
 from .specs import (
     AttentionSpec, AttentionType, BlockSpec, FeedForwardSpec, FfActivation, NormKind, QKNorm, check_alone)
-from ..typing import AttentionFn, ScoreMod
+from ..typing import AttentionFn, ScoreMod, check_arrays, explain_words
 
 # %% ../../nbs/43_layers.blocks.ipynb #branch
 AUX = ("load_balance_loss", "router_entropy", "dropped_fraction") # What experts say beside their result
@@ -99,6 +99,7 @@ class EncoderBlock(ResidualBlock):
     """
     sublayers = 2 # Each with its norm
 
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,                       # Keys for parameters and dropout
@@ -204,6 +205,7 @@ class EncoderBlock(ResidualBlock):
         spec = (replace(config, **overrides) if overrides else config).block_spec(layer, causal=causal)
         return cls(rngs, spec, score_mod=score_mod, attention_fn=attention_fn)
 
+    @explain_words
     def __call__(
         self,
         x: Float[Array, "b s m"],                         # Hidden states
@@ -225,6 +227,7 @@ class EncoderBlock(ResidualBlock):
     def _attend(self, x, mask, deterministic, position_ids, cache, score_mod=None, num_new_tokens=None):
         """The self-attention sub-layer; new states, and the new cache where there is one."""
         width = self.spec.d_model
+        check_arrays(x=x)
         if jnp.ndim(x) != 3 or jnp.shape(x)[-1] != width:
             raise ValueError(f"`x` must have shape (batch, seq, {width}), got {jnp.shape(x)}")
         # A model hands its positions to every block, and some rotate nothing
@@ -261,6 +264,7 @@ class DecoderBlock(EncoderBlock):
     """
     sublayers = 3
 
+    @explain_words
     def __init__(self, rngs: nnx.Rngs, d_model: BlockSpec | int, *args, causal: bool = True, **kwargs):
         """Takes what `EncoderBlock` takes; causal unless told otherwise."""
         if not isinstance(d_model, BlockSpec): kwargs["causal"] = causal
@@ -276,6 +280,7 @@ class DecoderBlock(EncoderBlock):
             cross = replace(cross, kernel=AttentionType.STANDARD, attention_fn=None)
         self.cross_attn = self._attention(rngs, spec, cross)
 
+    @explain_words
     def __call__(
         self,
         x: Float[Array, "b s m"],                               # Hidden states of the target

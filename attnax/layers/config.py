@@ -17,6 +17,7 @@ from .rope import RopeScaling
 from .specs import (
     AttentionName, AttentionSpec, AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec, FfActivation, NormKind, NormSpec,
     QKNorm, check_biases, check_choice, check_dtype, check_heads, check_rate)
+from ..typing import explain_words
 
 # %% ../../nbs/40_layers.config.ipynb #names
 PosEmbType = Literal["sinusoidal", "rope", "alibi", "learned", "none"]
@@ -285,6 +286,7 @@ class BlocksConfig(RunConfig, ConfigSpecs, ConfigChecks):
     layer_pattern: tuple[Mapping[str, Any], ...] | None = None # What layers change of these fields, in turns
 
 # %% ../../nbs/40_layers.config.ipynb #transformer-config
+@explain_words
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(BlocksConfig):
     """Hyperparameters of a transformer; checked on construction, immutable and hashable after.

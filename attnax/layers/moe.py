@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .embeddings import check_rngs
 from .feedforward import dropout_rngs, resolve_activation
 from ..kernels.jaxprs import mesh_axes, vary_over
+from ..typing import check_arrays, explain_words
 
 # %% ../../nbs/34_layers.moe.ipynb #route-top-k
 def route_top_k(
@@ -318,6 +319,7 @@ class MixtureOfExperts(nnx.Module):
     Raises: `ValueError` if a size is below 1, `top_k` is not in 1 .. `num_experts`, a rate is not in [0, 1), the capacity
     factor is not positive, or the activation or dispatch unknown.
     """
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,                         # Source of the initial values, of dropout and of jitter
@@ -390,6 +392,7 @@ class MixtureOfExperts(nnx.Module):
     def flat_tokens(self, x, padding_mask):
         """Tokens of `x` in a row, and which are real by `padding_mask`; `None`: all. Raises: `ValueError`, as a call does."""
         m = self.router.shape[0]
+        check_arrays(x=x)
         if x.ndim < 1 or x.shape[-1] != m: raise ValueError(f"`x` must have width {m}, got shape {x.shape}")
         if padding_mask is None: return x.reshape(-1, m), None
         if padding_mask.shape != x.shape[:-1] or padding_mask.dtype != bool:

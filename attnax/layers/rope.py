@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
+from ..typing import check_arrays
 
 # %% ../../nbs/30_layers.rope.ipynb #rope-inv-freq
 def rope_inv_freq(
@@ -269,6 +270,7 @@ def apply_rope(
     Raises: `ValueError` if the tables do not fit `x`.
     """
     rule = "`cos` and `sin` must both have shape (seq, width/2) or (batch, seq, width/2)"
+    check_arrays(x=x, cos=cos, sin=sin)
     if cos.ndim == sin.ndim == 3 and x.ndim == 4: cos, sin = cos[:, None], sin[:, None]  # one table per row, for all its heads
     fits = cos.shape == sin.shape and 2 <= cos.ndim <= x.ndim and (*cos.shape[-2:-1], 2 * cos.shape[-1]) == x.shape[-2:]
     if not fits or any(c not in (1, n) for c, n in zip(cos.shape[-3::-1], x.shape[-3::-1])):
@@ -331,6 +333,7 @@ class RotaryEmbedding(nnx.Module):
         position_ids: Int[Array, "*b s"] | None = None # Positions; `0 .. s - 1` when `None`
     ) -> Float[Array, "*b h s d"]:                     # The same, rotated
         """Rotate queries or keys. Raises: `ValueError` as `cos_sin_for_positions` and `apply_rope` do."""
+        check_arrays(x=x)
         if position_ids is None: position_ids = (np if isinstance(x.shape[-2], int) else jnp).arange(x.shape[-2])
         tables = self.cos_sin_for_positions(position_ids, out_dtype=_wider(x.dtype, self.dtype))
         return apply_rope(x, *tables, interleaved=self.interleaved)

@@ -18,7 +18,7 @@ from ..layers.cache import LayerCache, StackedParts, caches_length, positions_fr
 from ..layers.config import TransformerConfig
 from ..layers.stack import run_blocks
 from .transformer import TransformerDecoder, TransformerEncoder, as_key_mask, language_head, make_head
-from ..typing import AttentionFn, ScoreMod
+from ..typing import AttentionFn, ScoreMod, explain_words
 
 # %% ../../nbs/53_models.encoder_decoder.ipynb #cross-decoder
 class CrossDecoder(TransformerDecoder):
@@ -99,6 +99,7 @@ class EncoderDecoder(nnx.Module):
 
     Raises: `ValueError` if the widths of the two stacks differ. Source: Vaswani et al. 2017.
     """
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,                                   # Keys for parameters and dropout

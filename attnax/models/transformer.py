@@ -25,7 +25,7 @@ from ..layers.norms import create_norm
 from ..layers.positions import Learned
 from ..layers.moe import MixtureOfExperts
 from ..layers.stack import make_stack, run_blocks, stack_parts, stored_blocks, unsliced
-from ..typing import AttentionFn, ScoreMod
+from ..typing import AttentionFn, ScoreMod, explain_words
 
 # %% ../../nbs/50_models.transformer.ipynb #token-ids
 def as_ids(
@@ -116,6 +116,7 @@ class TransformerEncoder(nnx.Module):
     causal = False     # Whether a position sees only what came before
     block = EncoderBlock # What the stack is made of
 
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,            # Keys for parameters and dropout
@@ -143,6 +144,7 @@ class TransformerEncoder(nnx.Module):
         self.final_ln = norm() if c.final_norm else None
         self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
+    @explain_words
     def __call__(
         self,
         input_ids: Int[Array, "b s"],                                            # Token ids
@@ -280,6 +282,7 @@ class TransformerLM(nnx.Module):
 
     Source: Radford et al. 2019, GPT-2; Press and Wolf 2017 (tied embeddings).
     """
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,            # Keys for parameters and dropout
@@ -292,6 +295,7 @@ class TransformerLM(nnx.Module):
         self.decoder = TransformerDecoder(rngs, config, attention_fn=attention_fn, block=block)
         self.lm_head = make_head(rngs, config)
 
+    @explain_words
     def __call__(
         self,
         input_ids: Int[Array, "b s"],                                            # Token ids

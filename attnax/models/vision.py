@@ -24,8 +24,10 @@ from ..layers.positions import Learned, Positions
 from ..layers.specs import AttentionType, check_choice
 from ..layers.stack import make_stack, run_blocks, unsliced
 from .transformer import join_aux, logit_dtype
+from ..typing import explain_words
 
 # %% ../../nbs/52_models.vision.ipynb #vision-config
+@explain_words
 @dataclass(frozen=True, kw_only=True)
 class VisionTransformerConfig(BlocksConfig):
     """Hyperparameters of a vision transformer; checked on construction, immutable and hashable after.
@@ -116,6 +118,7 @@ class VisionTransformer(nnx.Module):
 
     Raises: `ValueError` for pictures that do not fit. Source: Dosovitskiy et al. 2020, ViT; Darcet et al. 2023 (registers).
     """
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,                 # Keys for parameters and dropout

@@ -21,6 +21,7 @@ from ..layers.norms import create_norm
 from ..layers.stack import make_stack, run_blocks
 from .encoder_decoder import EncoderDecoder
 from .transformer import as_key_mask
+from ..typing import check_arrays
 
 # %% ../../nbs/56_models.whisper.ipynb #audio-encoder
 class AudioEncoder(nnx.Module):
@@ -54,6 +55,7 @@ class AudioEncoder(nnx.Module):
     ) -> Float[Array, "b s m"]:                             # One state for every other column
         """Listen."""
         most = 2 * self.config.max_len
+        check_arrays(features=features)
         if features.ndim != 3 or features.shape[1] != self.num_mels or features.shape[2] > most:
             raise ValueError(f"`features` must have shape (batch, {self.num_mels}, at most {most}), got {features.shape}")
         x = jax.nn.gelu(self.conv1(jnp.swapaxes(features, 1, 2)), approximate=False)

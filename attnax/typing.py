@@ -113,25 +113,28 @@ def as_value(
     return bound
 
 # %% ../nbs/01_typing.ipynb #words
-_CAUSAL, _WINDOW, _CAP = "score_mod=causal_mod()", "score_mod=sliding_window_mod(window)", "score_mod=softcap_mod(cap)"
 _MEANT = {  # What other libraries say, and what to write here: the first whose keyword the function has
-    "causal is_causal use_causal_mask": ("causal", _CAUSAL),
+    "causal is_causal use_causal_mask": ("causal", "score_mod=causal_mod()"),
     "bias attn_bias attention_bias position_bias": ("score_mod=additive_bias_mod(bias)",),
-    "window window_size local_window_size sliding_window": ("attention_window", _WINDOW),
-    "softcap logits_soft_cap attn_logits_soft_cap": ("softcap", _CAP),
+    "window window_size local_window_size sliding_window": (
+        "attention_window", "score_mod=sliding_window_mod(window)"),
+    "softcap logits_soft_cap attn_logits_soft_cap": ("softcap", "score_mod=softcap_mod(cap)"),
     "segment_ids document_ids": ("score_mod=document_mask_mod(segment_ids)",),
     "alibi_slopes": ("score_mod=alibi_mod(num_heads)",),
     "mask_mod block_sparse_mask": ("score_mod=mask_mod_to_score_mod(rule)",),
     "mask attn_mask attention_mask key_padding_mask padding_mask": (
         "mask: boolean, True = may attend; for padding see `make_padding_mask`", "self_mask", "padding_mask"),
-    "softmax_scale sm_scale": ("scale",), "dropout dropout_p attention_dropout": ("dropout_rate",),
-    "training train is_training": ("deterministic: True = no dropout",), "dropout_key": ("dropout_rng",),
+    "softmax_scale sm_scale": ("scale",),
+    "dropout dropout_p attention_dropout": ("dropout_rate",),
+    "training train is_training": ("deterministic: True = no dropout",),
+    "dropout_key": ("dropout_rng",),
     "enable_gqa": ("key: fewer heads than the query are taken as they are",),
     "d_model embed_dim hidden_size features dim in_features": ("in_features", "d_model", "num_features"),
-    "heads n_heads nhead num_attention_heads": ("num_heads",), "n_layers num_hidden_layers": ("num_layers",),
-    "num_key_value_heads": ("num_kv_heads",),
+    "heads n_heads nhead num_attention_heads": ("num_heads",),
+    "n_layers num_hidden_layers": ("num_layers",), "num_key_value_heads": ("num_kv_heads",),
     "dim_feedforward intermediate_size ffn_dim hidden_dim": ("d_ff",),
-    "max_position_embeddings max_seq_len block_size": ("max_len",), "vocab n_vocab": ("vocab_size",),
+    "max_position_embeddings max_seq_len block_size": ("max_len",),
+    "max_len": ("num_positions",), "vocab n_vocab": ("vocab_size",),
     "rng key seed": ("rngs: an nnx.Rngs, first",)}
 
 def _unknown_word(name: str, word: str, known: list[str]) -> str:
@@ -165,8 +168,9 @@ def explain_words(
     words = [p for p in inspect.signature(fn).parameters.values() if p.name != "self"]
     kinds = {p.kind for p in words}
     first = [p.name for p in words if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    known = [p.name for p in words if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in refuses]
-    fitting, skip = frozenset((*known, *refuses)), int("self" in inspect.signature(fn).parameters)
+    named = [p.name for p in words if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    known = [name for name in named if name not in refuses]
+    fitting, skip = frozenset(named), int("self" in inspect.signature(fn).parameters)
     any_word, needs_rngs = inspect.Parameter.VAR_KEYWORD in kinds, first[:1] == ["rngs"]
     most = sys.maxsize if inspect.Parameter.VAR_POSITIONAL in kinds else len(first) + skip
     @functools.wraps(fn)
@@ -178,8 +182,8 @@ def explain_words(
             raise TypeError(f"{_called(fn, args)}() takes `rngs` first, or every argument by keyword: got "
                             f"{type(args[skip]).__name__} in the place of `rngs`, and `rngs` by keyword")
         if len(args) > most:
-            raise TypeError(f"{_called(fn, args)}() takes {', '.join(first) or 'nothing'} by position and the rest by keyword, "
-                            f"got {len(args) - skip} by position")
+            raise TypeError(f"{_called(fn, args)}() takes {', '.join(first) or 'nothing'} by position and "
+                            f"the rest by keyword, got {len(args) - skip} by position")
         return fn(*args, **kwargs)
     return explained
 
@@ -211,7 +215,8 @@ def declare_kernel(
 ) -> Callable:                               # A decorator that gives a kernel these attributes, in place
     """Decorator that marks a kernel with what a layer must know of it; a word left out says nothing.
 
-    Kernels with a `kind` support everything, unless told otherwise, and say what was meant by words that they do not have.
+    Kernels with a `kind` support everything, unless told otherwise. A word that they do not have is
+    refused with what may have been meant.
 
     Raises: `ValueError` for an unknown kind.
     """

@@ -117,9 +117,7 @@ def test_texts(thing, texts):
 
 def test_whichever_way_it_is_imported():
     """Through the package, from its own module, with no other name asked for before."""
-    for line in ("from attnax.kernels.flash import flash_attention as f", "import attnax; f = attnax.flash_attention",
-                 "from attnax.audio import log_mel_spectrogram as f", "from attnax.weights import load_weights as f",
-                 "from attnax.testing import check_attention_fn as f", "from attnax.typing import declare_kernel as f",
+    for line in ("from attnax.kernels.flash import flash_attention as f", "from attnax.audio import log_mel_spectrogram as f",
                  "from attnax.models.generate import generate as f"):
         script = f"{line}\nprint(f.__doc__)"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=True)

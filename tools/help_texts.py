@@ -30,8 +30,8 @@ modules = ("attnax.kernels", "attnax.kernels.score_mods", "attnax.layers", "attn
 
 
 @functools.cache
-def source(module: str) -> tuple[str, dict[str, ast.AST], dict[int, str], set[int]]:
-    """Text of a module, its definitions by qualified name, its comments by line, and the lines that hold nothing else."""
+def source(module: str) -> tuple[list[str], dict[str, ast.AST], dict[int, str], set[int]]:
+    """Lines of a module, its definitions by qualified name, its comments by line, and the lines that hold nothing else."""
     text = Path(sys.modules[module].__file__).read_text(encoding="utf-8")
     nodes = {}
     def visit(parent, prefix):
@@ -42,7 +42,7 @@ def source(module: str) -> tuple[str, dict[str, ast.AST], dict[int, str], set[in
     visit(ast.parse(text), "")
     found = [t for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type == tokenize.COMMENT]
     comments = {t.start[0]: t.string.lstrip("# ").strip() for t in found}
-    return text, nodes, comments, {t.start[0] for t in found if t.line.lstrip().startswith("#")}
+    return text.splitlines(), nodes, comments, {t.start[0] for t in found if t.line.lstrip().startswith("#")}
 
 
 @dataclasses.dataclass
@@ -68,7 +68,11 @@ def said(module: str, first: int, last: int) -> str:
 
 
 def text_of(module: str, node: ast.AST | None) -> str:
-    return "" if node is None else " ".join(ast.get_source_segment(source(module)[0], node).split())
+    """The source of a node on one line."""
+    if node is None: return ""
+    lines = [x.encode() for x in source(module)[0][node.lineno - 1:node.end_lineno]]   # columns count bytes
+    lines[-1] = lines[-1][:node.end_col_offset]
+    return " ".join(b" ".join([lines[0][node.col_offset:], *lines[1:]]).decode().split())
 
 
 def of_function(module: str, node: ast.FunctionDef) -> tuple[list[Parameter], str]:

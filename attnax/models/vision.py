@@ -24,7 +24,7 @@ from ..layers.positions import Learned, Positions
 from ..layers.specs import AttentionType, check_choice
 from ..layers.stack import make_stack, run_blocks, unsliced
 from .transformer import join_aux, logit_dtype
-from ..typing import explain_words
+from ..typing import check_arrays, explain_words
 
 # %% ../../nbs/52_models.vision.ipynb #vision-config
 @explain_words
@@ -214,6 +214,7 @@ class VisionTransformer(nnx.Module):
 
     def _embed(self, images, deterministic) -> Float[Array, "b n m"]:
         """Class token, registers and patches; positions on the first and the last."""
+        check_arrays(images=images)
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise ValueError(f"`images` must be floating point: scale the pixels first, such as images / 255; got {images.dtype}")
         size, channels = self.patch_embed.image_size, self.config.num_channels

@@ -18,12 +18,13 @@ TUTORIAL = "84_curvature.ipynb"  # needs no weights, no data and no files beside
 def page(name: str) -> dict: return json.loads((root / "nbs" / name).read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def copies(tmp_path):
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
     """The notebooks with the cell, in a folder of their own."""
-    for nb in notebooks(): (tmp_path / nb.name).write_bytes(nb.read_bytes())
-    colab.stale(tmp_path, write=True)
-    return tmp_path
+    folder = tmp_path_factory.mktemp("colab")
+    for nb in notebooks(): (folder / nb.name).write_bytes(nb.read_bytes())
+    colab.stale(folder, write=True)
+    return folder
 
 
 @pytest.mark.skipif(not written, reason="no page has the cell yet: python tools/colab.py --write")
@@ -87,7 +88,8 @@ def test_what_is_needed_follows_the_page():
     more = {"cell_type": "code", "id": "more", "source": "from attnax import load_weights\nopen('fixtures/positions.json')"}
     source = colab.cell_source({"cells": [*nb["cells"], more]})
     assert "attnax[demo] @" in source and "git clone" in source
-    assert colab.cell_source({"cells": [nb["cells"][0], {"cell_type": "code", "id": "x", "source": ["#| default_exp x"]}]}) is None
+    named = {"cell_type": "code", "id": "x", "source": ["#| default_exp x"]}
+    assert colab.cell_source({"cells": [nb["cells"][0], named]}) is None
 
 
 def test_every_import_is_installed():

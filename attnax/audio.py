@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from .typing import add_help
 
 # %% ../nbs/54_audio.ipynb #check-samples
 def _check_samples(samples: np.ndarray) -> np.ndarray:
@@ -196,3 +197,6 @@ def _pad_to_chunk(x: Float[np.ndarray, " n"], chunk_seconds: int, sample_rate: i
         raise ValueError(f"`samples` must last at most {chunk_seconds} s ({most} samples), "
                          f"got {len(x)}: cut it into pieces")
     return np.pad(x, (0, most - len(x)))
+
+# %% ../nbs/54_audio.ipynb #help
+add_help("attnax.audio") # What `help` says of its names

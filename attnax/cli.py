@@ -74,7 +74,8 @@ def _add_sizes(parser: argparse.ArgumentParser, lengths: str, heads: str, head_d
     parser.add_argument("--heads", type=int, help=f"attention heads (default: {heads})")
     parser.add_argument("--head-dim", type=int, help=f"width of a head (default: {head_dim})")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved runs of each, at least (default: %(default)s)")
-    parser.add_argument("--chart", metavar="FILE.png", help="draw the result into this file")
+    parser.add_argument("--chart", metavar="FILE.png", help="draw the result into this file, which must be a new one")
+    parser.add_argument("--overwrite", action="store_true", help="let the chart replace a file of that name")
 
 def _add_bench_attention(kinds) -> None:
     parser = _add(kinds, "attention", "measure softmax kernels: time ratio, memory, compile time; on an accelerator TFLOP/s",
@@ -110,6 +111,8 @@ def _run_bench(what: str, options: dict) -> None:
     from attnax.bench.decode import bench_decode
     from attnax.bench.moe import bench_moe
     options = {name: value for name, value in options.items() if value is not None}
+    if not options.pop("overwrite", False) and os.path.exists(options.get("chart", "")):
+        raise ValueError(f"--chart {options['chart']} is there already: name another file, or add --overwrite")
     if options.pop("device", "cpu") == "cpu":
         {"attention": bench_attention, "linear": bench_linear, "moe": bench_moe, "decode": bench_decode}[what](**options)
         return
@@ -117,6 +120,15 @@ def _run_bench(what: str, options: dict) -> None:
     if (dtype := options.pop("dtype", "bfloat16")) != "bfloat16": raise ValueError(f"`dtype` is bfloat16 on a gpu, got {dtype}")
     if "head_dim" in options: options["head_dims"] = (options.pop("head_dim"),)
     bench_accelerator(**options)
+
+# %% ../nbs/97_cli.ipynb #colour
+_COLOURS = {"ok": 32, "skip": 33, "FAIL": 31, "attnax: error:": 31} # Codes of ANSI terminals
+
+def _paint(text: str, stream) -> str:
+    """A line of a report with its first word in colour, if `stream` is a terminal that wants it."""
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb": return text
+    word = next((w for w in _COLOURS if text.startswith(w)), None)
+    return text if word is None else f"\x1b[{_COLOURS[word]}m{word}\x1b[0m{text[len(word):]}"
 
 # %% ../nbs/97_cli.ipynb #check-kernels
 def _kernels() -> dict:
@@ -183,7 +195,7 @@ def run_check(
         fn, exempt = kernels[name]
         print(f"\n{name}\n  path: " + _path(name, fn).replace("\n", "\n  "), flush=True)
         if name == "flash_attention": fn = _watch(fn)
-        show = lambda result: print(f"  {result}".replace("\n", "\n  "), flush=True)
+        show = lambda result: print("  " + _paint(str(result), sys.stdout).replace("\n", "\n  "), flush=True)
         results = contract_results(fn, supports=checks - exempt, on_result=show)
         if name == "flash_attention": print("  calls by path: " + ", ".join(f"{p} {n}" for p, n in sorted(fn.paths.items())))
         print(f"  {contract_summary(results)}", flush=True)
@@ -241,5 +253,5 @@ def main(
 
 def _refuse(reason: Exception) -> int:
     """Say in one line why not."""
-    print(f"attnax: error: {' '.join(str(reason).split())}", file=sys.stderr)
+    print(_paint(f"attnax: error: {' '.join(str(reason).split())}", sys.stderr), file=sys.stderr)
     return 2

@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
-from .typing import AttentionFn, ScoreMod, kernel_attr
+from .typing import AttentionFn, ScoreMod, add_help, kernel_attr
 
 # %% ../nbs/02_testing.ipynb #assert-close
 def assert_close(
@@ -658,3 +658,6 @@ def check_attention_fn(
     if not failed: return
     found = "\n".join(f"{r.line} [{r.name}]\n    {r.error}" for r in failed)
     raise AssertionError(f"the kernel does not keep the contract:\n{found}") from failed[0].raised
+
+# %% ../nbs/02_testing.ipynb #help
+add_help("attnax.testing") # What `help` says of its names

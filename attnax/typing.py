@@ -4,14 +4,18 @@
 
 # %% auto #0
 __all__ = ['KERNEL_KINDS', 'ScoreMod', 'MaskMod', 'AttentionFn', 'kernel_attr', 'exactly', 'BoundKernel', 'as_value',
-           'declare_kernel', 'install_hint', 'optional_import']
+           'explain_words', 'check_arrays', 'declare_kernel', 'install_hint', 'optional_import', 'add_help']
 
 # %% ../nbs/01_typing.ipynb #imports
 import functools
 import importlib
+import inspect
+import json
+import re
+import sys
 from collections.abc import Callable
-from importlib import metadata
-from typing import Any, Protocol, runtime_checkable
+from importlib import metadata, resources
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -108,6 +112,95 @@ def as_value(
     except TypeError: return fn
     return bound
 
+# %% ../nbs/01_typing.ipynb #words
+_MEANT = {  # What other libraries say, and what to write here: the first whose keyword the function has
+    "causal is_causal use_causal_mask": ("causal", "score_mod=causal_mod()"),
+    "bias attn_bias attention_bias position_bias": ("score_mod=additive_bias_mod(bias)",),
+    "window window_size local_window_size sliding_window": (
+        "attention_window", "score_mod=sliding_window_mod(window)"),
+    "softcap logits_soft_cap attn_logits_soft_cap": ("softcap", "score_mod=softcap_mod(cap)"),
+    "segment_ids document_ids": ("score_mod=document_mask_mod(segment_ids)",),
+    "alibi_slopes": ("score_mod=alibi_mod(num_heads)",),
+    "mask_mod block_sparse_mask": ("score_mod=mask_mod_to_score_mod(rule)",),
+    "mask attn_mask attention_mask key_padding_mask padding_mask": (
+        "mask: boolean, True = may attend; for padding see `make_padding_mask`", "self_mask", "padding_mask"),
+    "softmax_scale sm_scale": ("scale",),
+    "dropout dropout_p attention_dropout": ("dropout_rate",),
+    "training train is_training": ("deterministic: True = no dropout",),
+    "dropout_key": ("dropout_rng",),
+    "enable_gqa": ("key: fewer heads than the query are taken as they are",),
+    "d_model embed_dim hidden_size features dim in_features": ("in_features", "d_model", "num_features"),
+    "heads n_heads nhead num_attention_heads": ("num_heads",),
+    "n_layers num_hidden_layers": ("num_layers",), "num_key_value_heads": ("num_kv_heads",),
+    "dim_feedforward intermediate_size ffn_dim hidden_dim": ("d_ff",),
+    "max_position_embeddings max_seq_len block_size": ("max_len",),
+    "max_len": ("num_positions",), "vocab n_vocab": ("vocab_size",),
+    "rng key seed": ("rngs: an nnx.Rngs, first",)}
+
+def _unknown_word(name: str, word: str, known: list[str]) -> str:
+    """Why a keyword is refused, and what may have been meant."""
+    import difflib
+    meant = sum((meant for words, meant in _MEANT.items() if word in words.split()), ())
+    fits = [x for x in meant if re.match(r"\w+", x)[0] in known]
+    near = difflib.get_close_matches(word, known, 1, 0.75)
+    if fits:
+        what, _, note = fits[0].partition(": ")
+        hint = f"write `{what if '=' in what else what + '='}`" + (f" ({note})" if note else "")
+    elif near: hint = f"did you mean `{near[0]}`?"
+    elif any(x.startswith("score_mod=") for x in meant): hint = "it has no scores to act on; use a softmax kernel"
+    else: hint = f"it takes {', '.join(known)}"
+    return f"{name}() got an unexpected keyword argument '{word}': {hint}"
+
+# %% ../nbs/01_typing.ipynb #explain-words
+_Fn = TypeVar("_Fn", bound=Callable)
+
+def explain_words(
+    fn: _Fn,                      # A function or method with keywords of its own, or a class: its `__init__`
+    refuses: tuple[str, ...] = () # Keywords that it has for a common signature alone
+) -> _Fn:                         # The same, to all who look at it
+    """Decorator that says what may have been meant, where arguments do not fit or `rngs` does not come first.
+
+    Signature, attributes and pickling are those of `fn`. The `TypeError` is Python's, with a hint.
+    """
+    if isinstance(fn, type):
+        fn.__init__ = explain_words(fn.__init__)
+        return fn
+    words = [p for p in inspect.signature(fn).parameters.values() if p.name != "self"]
+    kinds = {p.kind for p in words}
+    first = [p.name for p in words if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    named = [p.name for p in words if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    known = [name for name in named if name not in refuses]
+    fitting, skip = frozenset(named), int("self" in inspect.signature(fn).parameters)
+    any_word, needs_rngs = inspect.Parameter.VAR_KEYWORD in kinds, first[:1] == ["rngs"]
+    most = sys.maxsize if inspect.Parameter.VAR_POSITIONAL in kinds else len(first) + skip
+    @functools.wraps(fn)
+    def explained(*args, **kwargs):
+        if not any_word and not fitting.issuperset(kwargs):
+            wrong = next(n for n in kwargs if n not in fitting)
+            raise TypeError(_unknown_word(_called(fn, args), wrong, known))
+        if needs_rngs and "rngs" in kwargs and len(args) > skip:
+            raise TypeError(f"{_called(fn, args)}() takes `rngs` first, or every argument by keyword: got "
+                            f"{type(args[skip]).__name__} in the place of `rngs`, and `rngs` by keyword")
+        if len(args) > most:
+            raise TypeError(f"{_called(fn, args)}() takes {', '.join(first) or 'nothing'} by position and "
+                            f"the rest by keyword, got {len(args) - skip} by position")
+        return fn(*args, **kwargs)
+    return explained
+
+def _called(fn: Callable, args: tuple) -> str:
+    """What the caller wrote: the name of the class, where `fn` makes an object."""
+    return type(args[0]).__name__ if fn.__name__ == "__init__" else fn.__qualname__.removesuffix(".__call__")
+
+# %% ../nbs/01_typing.ipynb #check-arrays
+def check_arrays(
+    **arrays # Arguments that must be arrays, by name
+) -> None:
+    """Raises: `ValueError` for a list, a number or None where an array is due."""
+    for name, x in arrays.items():
+        if hasattr(x, "ndim") and hasattr(x, "dtype"): continue
+        hint = ": jnp.asarray makes one of it" if isinstance(x, list | tuple | int | float) else ""
+        raise ValueError(f"`{name}` must be an array, got {type(x).__name__}{hint}")
+
 # %% ../nbs/01_typing.ipynb #declare-kernel
 KERNEL_KINDS = ("softmax", "linear", "lite", "paged") # Of the kernels of the library
 
@@ -119,10 +212,11 @@ def declare_kernel(
     supports_gqa: bool | None = None,        # Whether it takes `g` key/value heads as they are
     supports_sinks: bool | None = None,      # Whether it takes a keyword `sinks`, one more logit per head
     supports_scale: bool | None = None       # Whether it takes a keyword `scale`
-) -> Callable:                               # A decorator that returns the kernel itself, with these attributes
+) -> Callable:                               # A decorator that gives a kernel these attributes, in place
     """Decorator that marks a kernel with what a layer must know of it; a word left out says nothing.
 
-    Kernels with a `kind` support everything, unless told otherwise.
+    Kernels with a `kind` support everything, unless told otherwise. A word that they do not have is
+    refused with what may have been meant.
 
     Raises: `ValueError` for an unknown kind.
     """
@@ -135,7 +229,8 @@ def declare_kernel(
         for name, value in words.items():
             if value is None and kind is None: continue
             setattr(fn, name, value is not False)
-        return fn
+        return fn if kind is None or isinstance(fn, type) else explain_words(
+            fn, refuses=("score_mod",) if kind in ("linear", "lite") else ())
     return mark
 
 # %% ../nbs/01_typing.ipynb #install-hint
@@ -163,3 +258,43 @@ def optional_import(
     except ModuleNotFoundError as e:
         if e.name is None or e.name.split(".")[0] != name.split(".")[0]: raise
         raise ImportError(f"This needs the package `{name.split('.')[0]}`: {install_hint(extra)}") from e
+
+# %% ../nbs/01_typing.ipynb #made-with
+class _MadeWith:
+    """The `__signature__` of a class whose metaclass hides it, and of its subclasses: that of `__init__`."""
+    def __get__(self, instance, cls: type) -> inspect.Signature:
+        if instance is not None: raise AttributeError("__signature__")  # an object is called by `__call__`
+        made, *base = [vars(c)["__init__"] for c in cls.__mro__ if "__init__" in vars(c)]
+        own, *words = inspect.signature(made).parameters.values()
+        if cls.__module__.startswith("attnax") and words[-1].kind is words[-1].VAR_KEYWORD:
+            ours = {p.name: p.default for p in words if p.default is not p.empty}
+            _, *words = inspect.signature(base[0]).parameters.values()
+            words = [p.replace(default=ours.get(p.name, p.default)) for p in words]
+        return inspect.Signature(words)
+
+# %% ../nbs/01_typing.ipynb #add-help
+@functools.cache
+def _help_texts() -> dict[str, dict[str, str]]:
+    """For each module, docstrings by qualified name."""
+    file = resources.files("attnax") / "data" / "help.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+def add_help(
+    package: str # A package or module of attnax; modules of it that were not imported are left alone
+) -> None:
+    """Give public functions, classes and methods the docstrings that say what their arguments mean."""
+    for name, texts in _help_texts().items():
+        if name in sys.modules and f"{name}.".startswith(f"{package}."):
+            for path, text in texts.items(): _explain(sys.modules[name], path.split("."), text)
+
+def _explain(owner, path: list[str], text: str) -> None:
+    """Set one docstring; a name that is no more is passed over."""
+    for name in path[:-1]: owner = getattr(owner, name, None)
+    thing = vars(owner).get(path[-1]) if owner is not None else None
+    thing = getattr(thing, "__func__", thing)  # a class method or a static one
+    if thing is None: return
+    thing.__doc__ = text
+    hides = isinstance(thing, type) and type(thing).__call__ is not type.__call__
+    if hides and thing.__init__.__module__.startswith("attnax"): thing.__signature__ = _MadeWith()
+
+add_help("attnax.typing")

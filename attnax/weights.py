@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from .layers.stack import StackedBlocks
-from .typing import optional_import
+from .typing import add_help, optional_import
 
 # %% ../nbs/60_weights.ipynb #named-parameters
 def named_parameters(
@@ -119,3 +119,6 @@ def load_weights(
         return param.replace(_as_loaded(given, param[...], f"{path}: `{names[0]}`"))
     nnx.update(module,
                nnx.from_flat_state([(where, loaded(*rest)) for where, *rest in _places(module)]))
+
+# %% ../nbs/60_weights.ipynb #help
+add_help("attnax.weights") # What `help` says of its names

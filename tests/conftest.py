@@ -38,6 +38,13 @@ def runs(request, tmp_path_factory):
     yield from start_all(request, tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The wheel that users get."""
+    from wheels import build
+    return build(tmp_path_factory.mktemp("wheel"))
+
+
 def pytest_terminal_summary(terminalreporter):
     if notes:
         terminalreporter.section("notebooks")

@@ -1,15 +1,12 @@
 """What users get: the wheel, in an empty environment with nothing but its own requirements."""
 import os
-import shutil
-import subprocess
-import sys
 import venv
 import zipfile
 
 import pytest
 from notebooks import root
+from wheels import run
 
-LEFT_OUT = ".git .venv* .*_cache .hypothesis _docs _proc _site_src build dist *.egg-info __pycache__".split()
 attend = """
 import attnax, jax, jax.numpy as jnp
 q = jax.random.normal(jax.random.key(0), (1, 4, 8, 16))
@@ -19,22 +16,6 @@ assert out.shape == q.shape and jnp.allclose(out, attnax.standard_attention(q, k
 assert jnp.allclose(out[0, :2, 0], k[0, 0, 0], atol=1e-6)  # the first query sees only the first key
 print(attnax.__file__)
 """
-
-
-def run(*cmd, cwd, **kwargs):
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    return subprocess.run(list(map(str, cmd)), cwd=cwd, env={**env, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, **kwargs)
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory):
-    """The wheel, built from the source distribution as an index would get it, from a copy of the tree."""
-    folder = tmp_path_factory.mktemp("wheel")
-    shutil.copytree(root, folder / "src", ignore=shutil.ignore_patterns(*LEFT_OUT))
-    r = run(sys.executable, "-m", "build", "--outdir", folder / "dist", folder / "src", cwd=folder)
-    assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
-    return next((folder / "dist").glob("*.whl"))
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +31,7 @@ def home(wheel, tmp_path_factory):
 
 def test_wheel_contents(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert "attnax/py.typed" in names and "attnax/kernels/score_mods.py" in names
+    assert {"attnax/py.typed", "attnax/kernels/score_mods.py", "attnax/data/help.json"} <= set(names)
     assert any(n.endswith("licenses/LICENSE") for n in names)
     assert {n.split("/")[0] for n in names} == {"attnax", wheel.name.split("-py3")[0] + ".dist-info"}
     ours = {p.relative_to(root).as_posix() for p in (root / "attnax").rglob("*") if p.is_file() and "__pycache__" not in p.parts}
@@ -61,6 +42,13 @@ def test_attention_runs(home, tmp_path):
     r = run(home / "python", "-c", attend, cwd=tmp_path)
     assert r.returncode == 0, r.stderr
     assert str(home.parent) in r.stdout, "another attnax was imported"
+
+
+def test_help_is_in_it(home, tmp_path):
+    """What `help` says comes from a file: the wheel carries it, and imports give it out."""
+    look = "import attnax; print(attnax.MultiHeadAttention.__doc__)"
+    r = run(home / "python", "-c", look, cwd=tmp_path)
+    assert "\nArgs:\n    rngs (nnx.Rngs): " in r.stdout, r.stderr
 
 
 def test_nothing_else_is_installed(home, tmp_path):

@@ -3,7 +3,8 @@ the list that the tests hold to.
 
 A package shows what its `__init__` has, modules apart; a module shows its `__all__`. Each name is written once, in an
 import of its package's page: `--write` also writes the cells that repeat them, `all` of every page of a package (what it
-imports) and `names` of the page of `attnax` (what its packages offer).
+imports) and `names` of the page of `attnax` (what its packages offer). Last it writes what `help()` says of them, as
+`tools/help_texts.py --write` does.
 """
 import ast
 import importlib
@@ -94,5 +95,7 @@ if __name__ == "__main__":
         print("wrote", ", ".join(stale))
         subprocess.run([sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export()"], cwd=root, check=True)
     text = "\n".join(public_names()) + "\n"
-    if "--write" in sys.argv: listed.write_text(text, encoding="utf-8")
+    if "--write" in sys.argv:
+        listed.write_text(text, encoding="utf-8")
+        subprocess.run([sys.executable, str(root / "tools" / "help_texts.py"), "--write"], cwd=root, check=True)
     else: print(text, end="")

@@ -11,6 +11,11 @@ from .attention import bench_attention, bench_linear
 from .decode import bench_decode
 from .moe import bench_moe
 
+# %% ../../nbs/94f_bench_init.ipynb #help
+from ..typing import add_help as _add_help
+
+_add_help("attnax.bench") # What `help` says of them
+
 # %% ../../nbs/94f_bench_init.ipynb #all
 _all_ = [
     "bench_accelerator", "bench_attention", "bench_linear", "bench_decode", "bench_moe"]

@@ -32,6 +32,11 @@ from .score_mods import (
     sliding_window_mod, softcap_mod)
 from .masks import combine_masks, make_causal_mask, make_document_mask, make_padding_mask, make_sliding_window_mask
 
+# %% ../../nbs/94a_kernels_init.ipynb #help
+from ..typing import add_help as _add_help
+
+_add_help("attnax.kernels") # What `help` says of them
+
 # %% ../../nbs/94a_kernels_init.ipynb #all
 _all_ = [
     "memory_efficient_attention", "explain_attention", "flash_attention", "pallas_flash_attention",

@@ -29,7 +29,7 @@ from .sparsity import BlockMask, choose_blocks, planned_block_mask
 from .tiles import AttentionCall, CallRules, Dims, accumulator_dtype, prepare_call
 from .jaxprs import vary_like
 from .tracing import ScoreModPlan, plan_score_mod
-from ..typing import ScoreMod, declare_kernel
+from ..typing import ScoreMod, declare_kernel, explain_words
 
 # %% ../../nbs/24_kernels.flash.ipynb #facts
 class _Facts(NamedTuple):
@@ -182,6 +182,7 @@ def _choose(call: _Facts, without: tuple[str, ...] = ()) -> AttentionChoice:
     return AttentionChoice(backend, {name: broken[name] for name in before})
 
 # %% ../../nbs/24_kernels.flash.ipynb #explain-attention
+@explain_words
 def explain_attention(
     query: Float[Array, "b h q d"] | jax.ShapeDtypeStruct, # Queries, or their shape
     key: Float[Array, "b g k d"] | jax.ShapeDtypeStruct,   # Keys, or their shape
@@ -219,7 +220,7 @@ class FallbackWarning(UserWarning):
 
 _told: set[str] = set()
 
-def _tell_once(message: str, stacklevel: int = 3) -> None:
+def _tell_once(message: str, stacklevel: int = 4) -> None:
     """Warn, the first time that this is said."""
     if message not in _told: warnings.warn(message, FallbackWarning, stacklevel=stacklevel)
     _told.add(message)
@@ -404,4 +405,4 @@ def _fall_back(name: str, reasons: str, on_fallback: str) -> None:
     """Say, as the caller wants it, that another kernel runs."""
     if on_fallback == "error":
         raise NotImplementedError(f"`{name}` cannot run here ({reasons}): use `memory_efficient_attention`")
-    if on_fallback == "warn": _tell_once(f"{name} runs blockwise attention instead ({reasons})", stacklevel=4)
+    if on_fallback == "warn": _tell_once(f"{name} runs blockwise attention instead ({reasons})", stacklevel=5)

@@ -18,7 +18,7 @@ from .passes import lay_out, on_each_share
 from .tiles import (
     Dims, accumulator_dtype, check_lengths, check_mask, check_qkv, dropout_seed)
 from .jaxprs import unvary_like, vary_like
-from ..typing import ScoreMod, declare_kernel
+from ..typing import ScoreMod, declare_kernel, explain_words
 
 # %% ../../nbs/25_kernels.linear.ipynb #linear-features
 def linear_features(
@@ -168,9 +168,10 @@ def key_padding_mask(
     if mask is None: return None
     shape = jnp.shape(mask)
     if len(shape) != 4 or shape[1:] != (1, 1, dims.k) or shape[0] not in (1, dims.b):
+        hint = ", which goes in as mask[:, None, None]" if shape == (dims.b, dims.k) else ""
         raise ValueError(
             f"`mask` of `{kernel}` must be a key-padding mask of shape (batch, 1, 1, k) = "
-            f"({dims.b}, 1, 1, {dims.k}) or (1, 1, 1, {dims.k}), got {shape}; "
+            f"({dims.b}, 1, 1, {dims.k}) or (1, 1, 1, {dims.k}), got {shape}{hint}; "
             "for others use a softmax kernel")
     return check_mask(mask, dims)[:, 0, 0]
 
@@ -263,6 +264,7 @@ def linear_attention(
     return (out, last) if return_state else out
 
 # %% ../../nbs/25_kernels.linear.ipynb #linear-step
+@explain_words
 def linear_attention_step(
     query: Float[Array, "b h 1 d"], # Query of the new token
     key: Float[Array, "b g 1 d"],   # Its key

@@ -22,7 +22,7 @@ from .score_mods import CallSizes, check_call
 from .jaxprs import vary_like
 from .tracing import OpenScoreMod, ScoreModPlan, open_score_mod
 from .paged_cache import TiledMemory
-from ..typing import ScoreMod, declare_kernel
+from ..typing import ScoreMod, check_arrays, declare_kernel
 
 # %% ../../nbs/28_kernels.paged.ipynb #read-pages
 def _read_tile(
@@ -279,6 +279,7 @@ def paged_attention(
     Raises: `ValueError` for what does not fit. Source: Kwon et al. 2023, PagedAttention.
     """
     cache, sequence_idx, key, value = _as_called(key, value, cache, sequence_idx)
+    check_arrays(query=query)
     rows = _check_sequences(cache, sequence_idx, query.shape)
     batched = query if query.ndim == 4 else query[None]
     own, dims = _check_own(batched, key, value, cache)

@@ -23,9 +23,10 @@ from .tiles import (
     hide_padding, merge_attention, prepare_call, softmax_finish, softmax_step, tile_scores, tile_values)
 from .jaxprs import mesh_axes, vary_over
 from .tracing import apply_score_mod
-from ..typing import ScoreMod, declare_kernel
+from ..typing import ScoreMod, declare_kernel, explain_words
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-reference
+@explain_words
 def ring_attention_reference(
     query: Float[Array, "b h q d"],                 # All queries
     key: Float[Array, "b g k d"],                   # All keys; `g` divides `h`

@@ -137,14 +137,20 @@ def mask_mod_to_boolean_mask(
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #values
 class ValueMod:
-    """A mod as a value: equal to any that its factory makes of equal arguments."""
+    """A mod as a value: equal to any that its factory makes of equal arguments.
+
+    `mod` is the function, `make` its factory, called with `args` and `kwargs`.
+    """
     def __init__(self, mod: ScoreMod, make: Callable, args: tuple, kwargs: dict):
         self.mod, self.made = mod, (make, args, tuple(sorted(kwargs.items())))
         self._key = make, exactly(args), exactly(kwargs)
 
     def __call__(self, scores, b_idx, h_idx, q_idx, kv_idx):
         return self.mod(scores, b_idx, h_idx, q_idx, kv_idx)
-    def check_call(self, sizes: CallSizes): check_call(self.mod, sizes)
+    def check_call(self, sizes: CallSizes):
+        """Raises: `ValueError` if calls of such `sizes` do not fit the mod."""
+        check_call(self.mod, sizes)
+
     def __eq__(self, other) -> bool: return isinstance(other, ValueMod) and self._key == other._key
     def __hash__(self) -> int: return hash(self._key)
     def __reduce__(self): return _make_again, self.made

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from .score_mods import check_number, compose_score_mods
 from .tracing import ScoreModPlan, plan_score_mod
-from ..typing import ScoreMod
+from ..typing import ScoreMod, check_arrays
 
 # %% ../../nbs/14_kernels.tiles.ipynb #dims
 class Dims(NamedTuple):
@@ -44,6 +44,7 @@ def check_qkv(
 
     Raises: `ValueError` that names the argument, the rule and the shapes.
     """
+    check_arrays(query=query, key=key, value=value)
     names = {"query": "(batch, heads, q, head_dim)"} | dict.fromkeys(("key", "value"), "(batch, kv_heads, k, head_dim)")
     for (name, shape), x in zip(names.items(), (query, key, value)):
         if x.ndim != 4: raise ValueError(f"`{name}` must have shape {shape}, got {x.shape}")
@@ -81,7 +82,8 @@ def check_mask(
     if mask.dtype != bool:
         raise ValueError(f"`mask` must be boolean, True = may attend, got {mask.dtype}; for biases use `additive_bias_mod`")
     if mask.ndim > 4 or any(m not in (1, n) for m, n in zip(mask.shape[::-1], want[::-1])):
-        raise ValueError(f"`mask` must broadcast to (batch, heads, q, k) = {want}, got {mask.shape}")
+        hint = ": a mask of keys is mask[:, None, None], as `make_padding_mask` makes it" if mask.shape == want[::3] else ""
+        raise ValueError(f"`mask` must broadcast to (batch, heads, q, k) = {want}, got {mask.shape}{hint}")
     return mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #accumulator-dtype
@@ -198,6 +200,7 @@ def check_sinks(
 ) -> Float[Array, " h"] | None:       # The same
     """Raises: `ValueError` if `sinks` is not one floating-point number per query head."""
     if sinks is None: return None
+    check_arrays(sinks=sinks)
     if jnp.shape(sinks) != (dims.h,) or not jnp.issubdtype(jnp.result_type(sinks), jnp.floating):
         got = f"{jnp.result_type(sinks)} {jnp.shape(sinks)}"
         raise ValueError(f"`sinks` must be floating point of shape (heads,) = ({dims.h},), got {got}")

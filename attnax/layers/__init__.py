@@ -40,6 +40,11 @@ from .specs import (
     spec_from_dict, spec_to_dict)
 from .stack import stack_layers, unstack_layers
 
+# %% ../../nbs/94b_layers_init.ipynb #help
+from ..typing import add_help as _add_help
+
+_add_help("attnax.layers") # What `help` says of them
+
 # %% ../../nbs/94b_layers_init.ipynb #all
 _all_ = [
     "MultiHeadAttention", "DecoderBlock", "EncoderBlock", "KeysSeen", "KVLayerCache", "LayerCache",

@@ -40,7 +40,7 @@ from .positions import Positions, Rope
 from .rope import RopeScaling
 from .specs import (
     PROJECTIONS, AttentionSpec, AttentionType, QKNorm, check_alone, check_choice, check_heads)
-from ..typing import AttentionFn, BoundKernel, ScoreMod, as_value, kernel_attr
+from ..typing import AttentionFn, BoundKernel, ScoreMod, as_value, explain_words, kernel_attr
 
 # %% ../../nbs/42_layers.attention.ipynb #heads
 def split_heads(
@@ -682,6 +682,7 @@ class _Made(_OwnCache):
 
 # %% ../../nbs/42_layers.attention.ipynb #words
 class _FromWords(_Made):
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,                     # Keys for parameters and dropout
@@ -727,6 +728,7 @@ class MultiHeadAttention(_FromWords):
     what the chosen kernel cannot do. Source: Vaswani et al. 2017; Shazeer 2019 (multi-query);
     Ainslie et al. 2023 (grouped-query).
     """
+    @explain_words
     def __call__(
         self,
         x: Float[Array, "b s m"],                         # Hidden states to attend from

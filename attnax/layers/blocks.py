@@ -28,7 +28,7 @@ from .rope import RopeScaling
 from attnax.layers.specs import (
     AttentionSpec, AttentionType, BlockSpec, FeedForwardSpec, FfActivation, NormKind, QKNorm,
     check_alone)
-from ..typing import AttentionFn, ScoreMod
+from ..typing import AttentionFn, ScoreMod, check_arrays, explain_words
 
 # %% ../../nbs/43_layers.blocks.ipynb #norms
 # What experts say beside their result
@@ -134,6 +134,7 @@ class _SelfAttention(_Parts):
                 num_new_tokens=None):
         """The self-attention sub-layer; new states, and the new cache where there is one."""
         width = self.spec.d_model
+        check_arrays(x=x)
         if jnp.ndim(x) != 3 or jnp.shape(x)[-1] != width:
             raise ValueError(f"`x` must have shape (batch, seq, {width}), got {jnp.shape(x)}")
         # A model hands its positions to every block, and some rotate nothing
@@ -200,6 +201,7 @@ def _one_spec(words: dict) -> BlockSpec:
 
 # %% ../../nbs/43_layers.blocks.ipynb #words
 class _FromWords(_SelfAttention):
+    @explain_words
     def __init__(
         self, rngs: nnx.Rngs,                 # Keys for parameters and dropout
         d_model: BlockSpec | int,          # Width, `m`; or a spec, which is all that follows in one
@@ -271,6 +273,7 @@ class EncoderBlock(_FromConfig):
     2020 (pre-norm); Touvron et al. 2021 (LayerScale); Huang et al. 2016 (stochastic depth); Gemma
     Team 2024, Gemma 2 (sandwich).
     """
+    @explain_words
     def __call__(
         self,
         x: Float[Array, "b s m"],                       # Hidden states
@@ -340,6 +343,7 @@ class _CrossAttention(EncoderBlock):
 # %% ../../nbs/43_layers.blocks.ipynb #causal-default
 class _CausalUnlessTold(_CrossAttention):
     """What the words of a decoder block mean where they are left out."""
+    @explain_words
     def __init__(self, rngs: nnx.Rngs, d_model: BlockSpec | int, *args, causal: bool = True,
                  **kwargs):
         """Takes what `EncoderBlock` takes; causal unless told otherwise."""
@@ -354,6 +358,7 @@ class DecoderBlock(_CausalUnlessTold):
     window and score mod act on self-attention only. Raises: `ValueError` for arguments that do not
     fit. Source: Vaswani et al. 2017.
     """
+    @explain_words
     def __call__(
         self,
         x: Float[Array, "b s m"],                               # Hidden states of the target

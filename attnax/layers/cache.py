@@ -40,11 +40,11 @@ class _Arrays:
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(self))
 
     def at_layer(self, index: Int[Array, ""]) -> Self:
-        """One layer's part, where all arrays have an axis of layers in front."""
+        """The part of layer `index`, where all arrays have an axis of layers in front."""
         return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, index, 0, keepdims=False), self)
 
     def put_layer(self, index: Int[Array, ""], part: Self) -> Self:
-        """With one layer's part in its place."""
+        """With `part` in the place of layer `index`."""
         return jax.tree.map(lambda x, new: lax.dynamic_update_index_in_dim(x, new, index, 0), self,
                             part)
 
@@ -61,12 +61,12 @@ class LayerCache(_Arrays):
     length: Int[Array, ""] | Int[Array, " b"] # Tokens so far, of the batch or of each row
 
     def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple[Self, KeysSeen]:
-        """With new tokens, of which `num_new` per row are real, and what a kernel may read; `mask`
-        is over positions."""
+        """With `keys_new` and `values_new` of new tokens, `num_new` of each row real; and what a
+        kernel may read. `mask` is over positions."""
         raise NotImplementedError(f"`kv_cache`: {type(self).__name__} has no keys to read")
 
     def take(self, rows: Int[Array, " n"]) -> Self:
-        """Just these rows, in this order, some perhaps more than once. Raises: `ValueError` for
+        """Just these `rows`, in this order, some perhaps more than once. Raises: `ValueError` for
         rows that are not there."""
         rows = check_rows(
             rows, max((x.shape[0] for x in jax.tree.leaves(self) if jnp.ndim(x)), default=1))
@@ -83,10 +83,10 @@ class LayerCache(_Arrays):
         return replace(self, length=jnp.broadcast_to(self.length, (b,)))
 
     def check_layer(self, window: int | None) -> None:
-        """Raises: `ValueError` for a layer that this memory cannot serve."""
+        """Raises: `ValueError` for a layer that this memory cannot serve, such as by its `window`."""
 
     def check_room(self, n: int | Int[Array, " b"]) -> None:
-        """Raises: `ValueError` for more tokens than fit, where that is known; `length` may be of
+        """Raises: `ValueError` for more than fit with `n` new, where known; `length` may be of
         many layers."""
 
 # %% ../../nbs/41_layers.cache.ipynb #lengths
@@ -186,7 +186,7 @@ class KVLayerCache(LayerCache):
         return self.length > self.keys.shape[-2]
 
     def written(self, keys_new, values_new, start, end) -> "KVLayerCache":
-        """With new rows at `start`, and length `end`; see `update_kv_layer_cache`."""
+        """With `keys_new` and `values_new` at `start`, and length `end`."""
         if not keys_new.shape[2]: return replace(self, length=end)
         return KVLayerCache(write_rows(self.keys, keys_new, start),
                             write_rows(self.values, values_new, start), end)
@@ -419,7 +419,7 @@ class StackedParts:
 
     @classmethod
     def of(cls, parts: Sequence, turn: int) -> "StackedParts":
-        """From one tree per layer, `turn` kinds taking turns. Copies."""
+        """From `parts`, one tree per layer, `turn` kinds taking turns. Copies."""
         whole = len(parts) // turn * turn
         stacked = tuple(jax.tree.map(lambda *x: jnp.stack(x), *parts[i:whole:turn])
                         for i in range(turn))
@@ -454,7 +454,7 @@ class StackedCaches(StackedParts):
                       or [jnp.zeros((), bool)]))
 
     def check_room(self, n: int | Int[Array, " b"]) -> None:
-        """Raises: `ValueError` for more tokens than fit, where that is known."""
+        """Raises: `ValueError` for more than fit with `n` new tokens, where that is known."""
         for cache in (*self.kinds, *self.rest): cache.check_room(n)
 
 # %% ../../nbs/41_layers.cache.ipynb #each
@@ -494,7 +494,7 @@ def rewind_caches(
 
 # %% ../../nbs/41_layers.cache.ipynb #caches-per-row
 def caches_per_row(caches: Caches) -> Caches: # With a length for each row
-    """Let the rows of a model's caches grow by different numbers."""
+    """Let the rows of a model's `caches` grow by different numbers."""
     return _each(caches, "per_row")
 
 # %% ../../nbs/41_layers.cache.ipynb #shared

@@ -18,6 +18,7 @@ from attnax.layers.specs import (
     AttentionName, AttentionSpec, AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec,
     FfActivation, NormKind, NormSpec, QKNorm, check_biases, check_choice, check_dtype, check_heads,
     check_rate)
+from ..typing import explain_words
 
 # %% ../../nbs/40_layers.config.ipynb #names
 PosEmbType = Literal["sinusoidal", "rope", "alibi", "learned", "none"]
@@ -344,6 +345,7 @@ class BlocksConfig(RunConfig, ConfigSpecs, ConfigChecks):
     layer_pattern: tuple[Mapping[str, Any], ...] | None = None # What layers change
 
 # %% ../../nbs/40_layers.config.ipynb #transformer-config
+@explain_words
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(BlocksConfig):
     """Hyperparameters of a transformer; checked on construction, immutable and hashable after.

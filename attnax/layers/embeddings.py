@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from .rope import _wider, check_position_ids
+from ..typing import check_arrays, explain_words
 
 # %% ../../nbs/31_layers.embeddings.ipynb #take-rows
 def take_rows(
@@ -65,6 +66,7 @@ class TokenEmbedding(_TiedHead):
 
     Raises: `ValueError` if a size is below 1.
     """
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,                      # Source of the initial values
@@ -174,6 +176,7 @@ class PositionalEncoding(nnx.Module):
         Raises: `ValueError` if the width is wrong, the sequence too long, or as `positions_for`
         does.
         """
+        check_arrays(x=x)
         if x.shape[-1] != self.d_model:
             raise ValueError(f"`x` must have width {self.d_model}, got shape {x.shape}")
         work = _wider(x.dtype)
@@ -187,6 +190,7 @@ class LearnedPositionalEmbedding(nnx.Module):
 
     Raises: `ValueError` if a size is below 1.
     """
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,                       # Source of the initial values
@@ -215,6 +219,7 @@ class LearnedPositionalEmbedding(nnx.Module):
         does.
         """
         n, m = self.embedding.shape
+        check_arrays(x=x)
         if x.shape[-1] != m: raise ValueError(f"`x` must have width {m}, got shape {x.shape}")
         rows = take_rows(self.embedding[...], positions_for(x, position_ids, n))
         work = _wider(x.dtype, rows.dtype)
@@ -256,6 +261,7 @@ class _Patches(nnx.Module):
         Raises: `ValueError` if the images have another shape.
         """
         want = (*self.image_size, self.num_channels)
+        check_arrays(images=images)
         if images.ndim != 4 or images.shape[1:] != want:
             raise ValueError(f"`images` must have shape (batch, {', '.join(map(str, want))}), "
                              f"got {images.shape}")
@@ -269,6 +275,7 @@ class PatchEmbedding(_Patches):
     Raises: `ValueError` if the patches do not tile the image, or a size is below 1. Source:
     Dosovitskiy et al. 2020, ViT.
     """
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,                         # Source of the initial values

@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from .embeddings import check_rngs
+from ..typing import explain_words
 
 # %% ../../nbs/33_layers.feedforward.ipynb #ff-activations
 ff_activations: dict[str, tuple[Callable, bool]] = {
@@ -80,6 +81,7 @@ class FeedForward(_PositionWise):
 
     Raises: `ValueError` if a size is below 1, the rate is not in [0, 1), or the activation unknown.
     """
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,                        # Source of the initial values and of dropout

@@ -189,7 +189,7 @@ class _Int8Tiles(TiledMemory):
 
     def read_tile(self, row, step) -> tuple[Float[Array, "g t d"], Float[Array, "g t e"],
                                             Bool[Array, " t"]]:
-        """Keys and values of a tile, widened."""
+        """Keys and values of tile `step` of a `row`, widened."""
         def cut(x):
             at, size = (row, 0, step * self.tile, 0), (1, x.shape[1], self.tile, x.shape[3])
             return lax.dynamic_slice(x, at, size)[0]

@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .embeddings import check_rngs
 from .feedforward import dropout_rngs, resolve_activation
 from ..kernels.jaxprs import mesh_axes, vary_over
+from ..typing import check_arrays, explain_words
 
 # %% ../../nbs/34_layers.moe.ipynb #route-top-k
 def route_top_k(
@@ -378,6 +379,7 @@ def _check_mixture(d_model, d_ff, num_experts, top_k, capacity_factor, dispatch,
 # %% ../../nbs/34_layers.moe.ipynb #make-mixture
 class _MadeMixture(nnx.Module):
     """The parameters and settings of a mixture."""
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,                     # Source of the initial values, of dropout and of jitter
@@ -418,9 +420,12 @@ class _MadeMixture(nnx.Module):
 class _Routed(_MadeMixture):
     """From hidden states to choices."""
     def flat_tokens(self, x, padding_mask):
-        """Tokens in a row, and which of them are real; `None`: all. Raises: `ValueError`, as a call
-        does."""
+        """Tokens of `x` in a row, and which are real by `padding_mask`; `None`: all.
+
+        Raises: `ValueError`, as a call does.
+        """
         m = self.router.shape[0]
+        check_arrays(x=x)
         if x.ndim < 1 or x.shape[-1] != m:
             raise ValueError(f"`x` must have width {m}, got shape {x.shape}")
         if padding_mask is None: return x.reshape(-1, m), None
@@ -430,7 +435,7 @@ class _Routed(_MadeMixture):
         return x.reshape(-1, m), padding_mask.reshape(-1)
 
     def noise(self, rate, deterministic):
-        """A key where there is noise to draw, else `None`."""
+        """A key where there is noise to draw: a `rate`, and not `deterministic`; else `None`."""
         if deterministic is None: deterministic = self.deterministic
         return None if deterministic or not rate else self.rngs()
 
@@ -448,7 +453,10 @@ class _Routed(_MadeMixture):
         return logits, *route_top_k(logits, self.top_k, renormalize=self.renormalize)
 
     def choices(self, tokens, valid, deterministic):
-        """Tokens, zero in padding; weights; experts, none for padding; and the statistics."""
+        """The `tokens` that are `valid`, else zero; weights; experts, none for padding; the statistics.
+
+        `deterministic` turns the noise off.
+        """
         if valid is not None: tokens = jnp.where(valid[:, None], tokens, 0)
         logits, weights, experts = self.route(tokens, self.noise(self.router_jitter, deterministic))
         aux = router_statistics(logits, experts, valid)

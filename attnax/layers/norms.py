@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+from ..typing import check_arrays, explain_words
 
 # %% ../../nbs/32_layers.norms.ipynb #rms-norm
 class RMSNorm(nnx.Module):
@@ -20,6 +21,7 @@ class RMSNorm(nnx.Module):
     Raises: `ValueError` if `num_features` < 1 or `epsilon` is negative. Source: Zhang and Sennrich
     2019, RMSNorm.
     """
+    @explain_words
     def __init__(
         self,
         num_features: int,                    # Width of a vector, `m`
@@ -45,6 +47,7 @@ class RMSNorm(nnx.Module):
 
         Raises: `ValueError` if its width is not `num_features`.
         """
+        check_arrays(x=x)
         if x.ndim < 1 or x.shape[-1] != self.num_features:
             raise ValueError(f"`x` must have width {self.num_features}, got shape {x.shape}")
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))

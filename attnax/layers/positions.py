@@ -66,7 +66,7 @@ class Positions:
         return self.score_mod(num_heads)
 
     def check(self, head_dim: int) -> None:
-        """Raises: `ValueError` that names what does not fit, for a width of heads that cannot be
+        """Raises: `ValueError` that names what does not fit, for a `head_dim` that cannot be
         turned."""
 
 # %% ../../nbs/35_layers.positions.ipynb #adding

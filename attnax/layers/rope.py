@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
+from ..typing import check_arrays
 
 # %% ../../nbs/30_layers.rope.ipynb #rope-inv-freq
 def rope_inv_freq(
@@ -310,6 +311,7 @@ def apply_rope(
     Raises: `ValueError` if the tables do not fit `x`.
     """
     rule = "`cos` and `sin` must both have shape (seq, width/2) or (batch, seq, width/2)"
+    check_arrays(x=x, cos=cos, sin=sin)
     # One table per row, for all its heads
     if cos.ndim == sin.ndim == 3 and x.ndim == 4: cos, sin = cos[:, None], sin[:, None]
     fits = (cos.shape == sin.shape and 2 <= cos.ndim <= x.ndim
@@ -363,6 +365,7 @@ class _RotatesByPosition(nnx.Module):
 
         Raises: `ValueError` as `cos_sin_for_positions` and `apply_rope` do.
         """
+        check_arrays(x=x)
         if position_ids is None:
             position_ids = (np if isinstance(x.shape[-2], int) else jnp).arange(x.shape[-2])
         tables = self.cos_sin_for_positions(position_ids, out_dtype=_wider(x.dtype, self.dtype))

@@ -14,6 +14,11 @@ from .transformer import TransformerDecoder, TransformerEncoder, TransformerLM
 from .vision import VisionTransformer, VisionTransformerConfig
 from .whisper import AudioEncoder, Whisper, WhisperConfig
 
+# %% ../../nbs/94c_models_init.ipynb #help
+from ..typing import add_help as _add_help
+
+_add_help("attnax.models") # What `help` says of them
+
 # %% ../../nbs/94c_models_init.ipynb #all
 _all_ = [
     "EncoderDecoder", "SentenceEncoder", "mean_pool", "TransformerDecoder", "TransformerEncoder",

@@ -19,7 +19,7 @@ from ..layers.config import TransformerConfig
 from ..layers.stack import run_blocks
 from .transformer import (
     TransformerDecoder, TransformerEncoder, as_key_mask, language_head, make_head)
-from ..typing import AttentionFn, ScoreMod
+from ..typing import AttentionFn, ScoreMod, explain_words
 
 # %% ../../nbs/53_models.encoder_decoder.ipynb #memory-part
 class _Remembers(TransformerDecoder):
@@ -170,6 +170,7 @@ class EncoderDecoder(_Writes):
 
     Raises: `ValueError` if the widths of the two stacks differ. Source: Vaswani et al. 2017.
     """
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,                                   # Keys for parameters and dropout

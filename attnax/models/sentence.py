@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.config import TransformerConfig
 from .transformer import TransformerEncoder
+from ..typing import check_arrays
 
 # %% ../../nbs/55_models.sentence.ipynb #mean-pool
 def mean_pool(
@@ -23,6 +24,7 @@ def mean_pool(
     normalize: bool = True                             # Whether to bring each vector to length one
 ) -> Float[Array, "b m"]:                              # One per row; zero where no token is real
     """The mean over real tokens. Source: Reimers and Gurevych 2019, Sentence-BERT."""
+    check_arrays(hidden=hidden)
     if padding_mask is None: real = jnp.ones(hidden.shape[:2], bool)
     else: real = padding_mask.astype(bool)
     wide = hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32))

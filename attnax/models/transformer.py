@@ -26,7 +26,7 @@ from ..layers.norms import create_norm
 from ..layers.positions import Learned
 from ..layers.moe import MixtureOfExperts
 from ..layers.stack import make_stack, run_blocks, stack_parts, stored_blocks, unsliced
-from ..typing import AttentionFn, ScoreMod
+from ..typing import AttentionFn, ScoreMod, explain_words
 
 # %% ../../nbs/50_models.transformer.ipynb #token-ids
 def as_ids(
@@ -174,6 +174,7 @@ class _Looks(_Runs):
 # %% ../../nbs/50_models.transformer.ipynb #calls
 class _Calls(_Looks):
     """The call."""
+    @explain_words
     def __call__(
         self,
         input_ids: Int[Array, "b s"],                    # Token ids
@@ -233,6 +234,7 @@ class TransformerEncoder(_Calls):
     causal = False       # Whether a position sees only what came before
     block = EncoderBlock # What the stack is made of
 
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,            # Keys for parameters and dropout
@@ -307,6 +309,7 @@ class TransformerLM(nnx.Module):
 
     Source: Radford et al. 2019, GPT-2; Press and Wolf 2017 (tied embeddings).
     """
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,            # Keys for parameters and dropout
@@ -320,6 +323,7 @@ class TransformerLM(nnx.Module):
         self.decoder = TransformerDecoder(rngs, config, attention_fn=attention_fn, block=block)
         self.lm_head = make_head(rngs, config)
 
+    @explain_words
     def __call__(
         self,
         input_ids: Int[Array, "b s"],                    # Token ids

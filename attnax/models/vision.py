@@ -24,8 +24,10 @@ from ..layers.positions import Learned, Positions
 from ..layers.specs import AttentionType, check_choice
 from ..layers.stack import make_stack, run_blocks, unsliced
 from .transformer import join_aux, logit_dtype
+from ..typing import check_arrays, explain_words
 
 # %% ../../nbs/52_models.vision.ipynb #vision-config
+@explain_words
 @dataclass(frozen=True, kw_only=True)
 class VisionTransformerConfig(BlocksConfig):
     """Hyperparameters of a vision transformer; checked on construction, immutable and hashable.
@@ -127,6 +129,7 @@ class _Pictures(nnx.Module):
 
     def _embed(self, images, deterministic) -> Float[Array, "b n m"]:
         """Class token, registers and patches; positions on the first and the last."""
+        check_arrays(images=images)
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise ValueError("`images` must be floating point: scale the pixels first, such as "
                              f"images / 255; got {images.dtype}")
@@ -256,6 +259,7 @@ class VisionTransformer(_Resizes):
     Raises: `ValueError` for pictures that do not fit. Source: Dosovitskiy et al. 2020, ViT; Darcet
     et al. 2023 (registers).
     """
+    @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,                 # Keys for parameters and dropout

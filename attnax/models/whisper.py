@@ -21,6 +21,7 @@ from ..layers.norms import create_norm
 from ..layers.stack import make_stack, run_blocks
 from .encoder_decoder import EncoderDecoder
 from .transformer import as_key_mask
+from ..typing import check_arrays
 
 # %% ../../nbs/56_models.whisper.ipynb #listens
 class _Listens(nnx.Module):
@@ -34,6 +35,7 @@ class _Listens(nnx.Module):
     ) -> Float[Array, "b s m"]:                          # One state for every other column
         """Listen."""
         most = 2 * self.config.max_len
+        check_arrays(features=features)
         fits = features.ndim == 3 and features.shape[1] == self.num_mels
         if not fits or features.shape[2] > most:
             raise ValueError(f"`features` must have shape (batch, {self.num_mels}, at most "

@@ -17,6 +17,11 @@ from .gguf_text import gguf_tokenizer
 from .load import FAMILIES, load_pretrained, package_folder, save_pretrained
 from .mapping import Rule
 
+# %% ../../nbs/94d_pretrained_init.ipynb #help
+from ..typing import add_help as _add_help
+
+_add_help("attnax.pretrained") # What `help` says of them
+
 # %% ../../nbs/94d_pretrained_init.ipynb #all
 _all_ = [
     "SentenceEncoder", "mean_pool", "AudioEncoder", "Whisper", "WhisperConfig", "Family", "Fields",

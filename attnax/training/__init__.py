@@ -8,6 +8,11 @@ __all__ = ['DemoSettings', 'run_demo']
 # %% ../../nbs/94e_training_init.ipynb #exports
 from .demo import DemoSettings, run_demo
 
+# %% ../../nbs/94e_training_init.ipynb #help
+from ..typing import add_help as _add_help
+
+_add_help("attnax.training") # What `help` says of them
+
 # %% ../../nbs/94e_training_init.ipynb #all
 _all_ = [
     "DemoSettings", "run_demo"]

@@ -1,0 +1,24 @@
+"""How the tests build the wheel, once for all of them, and call programs as a user's terminal does."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from notebooks import root
+
+LEFT_OUT = ".git .venv* .*_cache .hypothesis _docs _proc _site_src build dist *.egg-info __pycache__".split()
+
+
+def run(*cmd, cwd, **kwargs):
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return subprocess.run(list(map(str, cmd)), cwd=cwd, env={**env, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, **kwargs)
+
+
+def build(folder: Path) -> Path:
+    """The wheel, built from the source distribution as an index would get it, from a copy of the tree."""
+    shutil.copytree(root, folder / "src", ignore=shutil.ignore_patterns(*LEFT_OUT))
+    r = run(sys.executable, "-m", "build", "--outdir", folder / "dist", folder / "src", cwd=folder)
+    assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
+    return next((folder / "dist").glob("*.whl"))

@@ -148,6 +148,7 @@ def _causal_chunks(rows: Float[Array, "b g r s d"], key, value, state, chunk_siz
     out, last = _causal_jit(rows, key, value, state, size)
     return out[..., :s, :], last
 
+# %% ../../nbs/25_kernels.linear.ipynb #at-once
 def _at_once(rows: Float[Array, "b g r s d"], key, value, state: LinearState):
     """Queries that all see the same, every key of the call and of the state: output, that state."""
     acc = state.values.dtype
@@ -205,6 +206,7 @@ def _cast(state: LinearState, dtype) -> LinearState:
     """A state in another dtype."""
     return LinearState(*(x.astype(dtype) for x in state))
 
+# %% ../../nbs/25_kernels.linear.ipynb #hide-keys
 def _hide_keys(key, value, seen: Bool[Array, "#b s"] | None):
     """Keys with feature 0 and values 0 where they are not seen."""
     if seen is None: return key, value

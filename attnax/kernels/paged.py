@@ -64,6 +64,7 @@ class _Call:
             return drop_weights(p, where, self.seed, rules.rate, broadcast=rules.broadcast_dropout)
         return softmax_step(state, scores, lambda p: tile_values(p, value), drop)
 
+# %% ../../nbs/28_kernels.paged.ipynb #positions
 def _positions(row, query: Array, first, position: Array) -> tuple[Array, ...]:
     """Sequence, heads, queries and keys of a tile, on the axes of its scores."""
     h, q = query.shape[1:3]
@@ -161,6 +162,7 @@ def _rows_together(call, cache, each, mask):
     def one(each, mask): return _attend_row(call, cache, *each, mask)
     return jax.vmap(one, (0, None if shared else 0))(each, mask)
 
+# %% ../../nbs/28_kernels.paged.ipynb #attend-rows-attend-rows
 @jax.jit
 def _attend_rows(call, cache, each, mask):
     """Attention of a batch; `each` has what belongs to a row, the mask aside."""

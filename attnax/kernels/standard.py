@@ -66,4 +66,5 @@ def standard_attention(
     out, lse = apply_sinks(out, lse, check_sinks(sinks, dims))
     return (out, lse) if return_lse else out
 
+# %% ../../nbs/20_kernels.standard.ipynb #sizes
 def _sizes(dims: Dims) -> tuple: return dims.b, dims.h, dims.q, dims.k

@@ -89,7 +89,7 @@ class _Inputs(nnx.Module):
         stacked = isinstance(caches, StackedCaches)
         each = (*caches.kinds, *caches.rest) if stacked else caches
         for cache in each: check_layer_cache(cache, "layer_kv_caches")
-        # Inside of the loop over layers nobody sees the length
+        # Inside of the loop over layers the length is traced
         if stacked and num_new is None: caches.check_room(input_ids.shape[1])
         elif stacked and caches.length.ndim: caches.check_room(num_new)
         return input_ids, caches

@@ -250,8 +250,7 @@ def paged_attention(
             if place is not None and word is not None: raise ValueError(f"`{name}` was given twice, by position and by keyword")
         cache, key, sequence_idx, value = key, None, sequence_idx if value is None else value, None
     if not isinstance(cache, TiledMemory): raise ValueError(f"`cache` must be a PagedKVCache, got {type(cache).__name__}")
-    check_arrays(query=query)
-    rows = _check_sequences(cache, sequence_idx, query.shape)
+    check_arrays(query=query); rows = _check_sequences(cache, sequence_idx, query.shape)
     batched = query if query.ndim == 4 else query[None]
     own, dims = _check_own(batched, key, value, cache)
     mask = _check_cached_mask(mask, dims, cache, rows) if own is None else check_mask(mask, dims)

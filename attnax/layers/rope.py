@@ -333,7 +333,6 @@ class RotaryEmbedding(nnx.Module):
         position_ids: Int[Array, "*b s"] | None = None # Positions; `0 .. s - 1` when `None`
     ) -> Float[Array, "*b h s d"]:                     # The same, rotated
         """Rotate queries or keys. Raises: `ValueError` as `cos_sin_for_positions` and `apply_rope` do."""
-        check_arrays(x=x)
-        if position_ids is None: position_ids = (np if isinstance(x.shape[-2], int) else jnp).arange(x.shape[-2])
-        tables = self.cos_sin_for_positions(position_ids, out_dtype=_wider(x.dtype, self.dtype))
-        return apply_rope(x, *tables, interleaved=self.interleaved)
+        check_arrays(x=x); s, out_dtype = x.shape[-2], _wider(x.dtype, self.dtype)
+        if position_ids is None: position_ids = (np if isinstance(s, int) else jnp).arange(s)
+        return apply_rope(x, *self.cos_sin_for_positions(position_ids, out_dtype=out_dtype), interleaved=self.interleaved)

@@ -54,8 +54,7 @@ class AudioEncoder(nnx.Module):
         deterministic: bool | None = None                   # True: no dropout; None: as train() or eval() set it
     ) -> Float[Array, "b s m"]:                             # One state for every other column
         """Listen."""
-        most = 2 * self.config.max_len
-        check_arrays(features=features)
+        check_arrays(features=features); most = 2 * self.config.max_len
         if features.ndim != 3 or features.shape[1] != self.num_mels or features.shape[2] > most:
             raise ValueError(f"`features` must have shape (batch, {self.num_mels}, at most {most}), got {features.shape}")
         x = jax.nn.gelu(self.conv1(jnp.swapaxes(features, 1, 2)), approximate=False)

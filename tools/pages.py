@@ -63,14 +63,16 @@ def table(found: dict[str, dict]) -> str:
                    f"{m['words'] / max(sum(b), 1):6.1f} {m['laws']:4} {share(m['seen'], m['laws']):>5} "
                    f"{m['public']:4} {share(m['used'], m['public']):>5}  {'yes' if m['picture'] else '-'}")
     every = [n for m in found.values() for n in m["bodies"]]
-    total = lambda of, pages=found.values(): sum(m[of] for m in pages)
+    total = {of: sum(m[of] for m in found.values()) for of in ("laws", "seen", "public", "used", "picture")}
     ideas = [m for name, m in found.items() if IDEAS.match(name)]
-    out += ["", f"exported cells: median {statistics.median(every) if every else 0:.0f} lines, {sum(n > 40 for n in every)} above 40 "
-            f"(longest {max(every, default=0)}); pages with a line above 100 columns: {sum(m['wide'] > 100 for m in found.values())}",
-            f"words of prose per exported line, rooms 10 to 53: {total('words', ideas) / max(sum(sum(m['bodies']) for m in ideas), 1):.1f}",
-            f"cells that test, in sight: {share(total('seen'), total('laws')).strip()} of {total('laws')}; definitions used "
-            f"before the next: {share(total('used'), total('public')).strip()} of {total('public')}; "
-            f"pages with a picture: {total('picture')} of {len(found)}"]
+    words = sum(m["words"] for m in ideas) / max(sum(sum(m["bodies"]) for m in ideas), 1)
+    out += ["", f"exported cells: median {statistics.median(every) if every else 0:.0f} lines, "
+            f"{sum(n > 40 for n in every)} above 40 (longest {max(every, default=0)})",
+            f"pages with a line above 100 columns: {sum(m['wide'] > 100 for m in found.values())}",
+            f"words of prose per exported line, rooms 10 to 53: {words:.1f}",
+            f"cells that test, in sight: {share(total['seen'], total['laws']).strip()} of {total['laws']}",
+            f"definitions used before the next: {share(total['used'], total['public']).strip()} of {total['public']}",
+            f"pages with a picture: {total['picture']} of {len(found)}"]
     return "\n".join(out)
 
 

@@ -235,8 +235,7 @@ class _FromWords(_SelfAttention):
         layer_scale_init: float | None = None, # Learned factors on each sub-layer, starting here
         drop_path_rate: float = 0.0,          # Share of sequences that skip a sub-layer in training
         num_experts: int | None = None,       # Experts in place of the feed-forward
-        experts_top_k: int = 2,               # Experts per token
-        renormalize_experts: bool = True,     # Whether the weights of a token's experts add up to 1
+        experts_top_k: int = 2, renormalize_experts: bool = True, # Per token; weights add up to 1
         router_jitter: float = 0.0,           # Noise on the router's input in training
         capacity_factor: float | None = None, # Room of an expert; None: no token is dropped
         dtype: jnp.dtype | None = None, param_dtype: jnp.dtype = jnp.float32 # Computing; parameters

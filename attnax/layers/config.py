@@ -381,8 +381,7 @@ class TransformerConfig(BlocksConfig):
 
     @property
     def positions(self) -> Positions: # As an object
-        """How positions enter. Its job may be done at the embedding, in every layer, or by a
-        mod."""
+        """How positions enter: at the embedding, in every layer, or by a mod."""
         if isinstance(self.pos_emb_type, Positions): return self.pos_emb_type
         longest = max(self.max_len, self.kv_cache_max_len or 0, 8192)
         rope = Rope(base=self.rope_base, dim=self.rope_dim, scaling=self.rope_scaling,

@@ -59,7 +59,7 @@ def oracle_attention(
     Source: Vaswani et al. 2017; for sinks Xiao et al. 2023, Efficient Streaming Language Models
     with Attention Sinks.
     """
-    (b, h, q, d), k = query.shape, key.shape[2]
+    b, h, q, d = query.shape
     key, value = (jnp.repeat(x, h // x.shape[1], axis=1) for x in (key, value))
     s = jnp.einsum("bhqd,bhkd->bhqk", query, key) * (1 / math.sqrt(d) if scale is None else scale)
     if score_mod is not None: s = _with_mod(score_mod, s).astype(query.dtype)

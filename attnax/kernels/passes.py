@@ -309,7 +309,7 @@ def _explicit_mesh(args: Sequence[Array]):
 def lay_out(
     query: Array, key: Array, value: Array, # Queries, keys and values
     *shared                                 # Trees of arrays that every device has to hold
-) -> tuple:                                 # The same, laid out so that each device works on its own
+) -> tuple:                                 # The same, laid out so that devices work on their own
     """On explicit axes, lay keys and values as the queries lie, and what is shared whole.
 
     Raises: `ValueError` for sequences that are cut along their positions or widths.
@@ -356,8 +356,7 @@ def on_each_share(
 class AttentionPass(Pass):
     """A pass of a kernel over a tree of arrays that begins with queries, keys and values.
 
-    A push or a pull gets the lse after them, then what it is linear in: the movements of the arrays
-    that are wanted, or the cotangents of `a` and `r`.
+    A push gets the lse too, then movements of the wanted arrays; a pull, cotangents of `a` and `r`.
     """
     kind: str                     # "forward", "push" or "pull"
     program: Any                  # What is static; hashable

@@ -25,10 +25,11 @@ from jaxtyping import Array, Bool, Float, Int
 class ScoreMod(Protocol):
     """A function of one score and of where it stands.
 
-    It must be *pointwise*: each new score depends on the old one, on the four indices, and on arrays it looks up with
-    them. The index arrays are int32 and broadcast against `scores`; a kernel may call the mod on a tile, with the index
-    arrays of that tile and its axes in another order, so a mod never reads a shape. Positions are global: with a
-    cache, query `i` has position `past + i`.
+    It must be *pointwise*: each new score depends on the old one, on the four indices, and on
+    arrays it looks up with them. The index arrays are int32 and broadcast against `scores`; a
+    kernel may call the mod on a tile, with the index arrays of that tile and its axes in another
+    order, so a mod never reads a shape. Positions are global: with a cache, query `i` has position
+    `past + i`.
     """
     def __call__(
         self,
@@ -58,8 +59,9 @@ class MaskMod(Protocol):
 class AttentionFn(Protocol):
     """The one protocol: projected queries, keys and values in, attended values out.
 
-    Arguments after the arrays are keyword-only in every kernel of attnax. A layer calls a kernel with exactly these
-    keywords; a kernel of ours takes more (`scale`, `return_lse`, ...) for those who call it directly.
+    Arguments after the arrays are keyword-only in every kernel of attnax. A layer calls a kernel
+    with exactly these keywords; a kernel of ours takes more (`scale`, `return_lse`, ...) for those
+    who call it directly.
     """
     def __call__(
         self,
@@ -67,7 +69,7 @@ class AttentionFn(Protocol):
         key: Float[Array, "b g k d"],                # Keys, one head per group
         value: Float[Array, "b g k e"],              # Values, one head per group
         *,
-        mask: Bool[Array, "#b #h #q #k"] | None = None, # True = may attend; anything that broadcasts
+        mask: Bool[Array, "#b #h #q #k"] | None = None, # True = may attend; any shape that fits
         score_mod: ScoreMod | None = None,           # Applied to the scaled scores, before the mask
         dropout_rng: Array | None = None,            # Key for dropout on the attention weights
         dropout_rate: float = 0.0,                   # Share of the weights to drop, 0 <= rate < 1
@@ -89,24 +91,30 @@ def kernel_attr(
 # %% ../nbs/01_typing.ipynb #bound-kernel
 def exactly(
     x # A plain value, or a tuple or dict of such
-):    # What is equal for the same value of the same type alone: 1, True and 1.0 differ, 0.0 and -0.0 too, and NaN is itself
+):    # Equal for the same value and type: 1, True, 1.0 differ, 0.0 and -0.0 too; NaN is itself
     """What to compare and hash a value by, where it stands for a program."""
     if isinstance(x, tuple): return (type(x), *map(exactly, x))
-    if isinstance(x, dict): return tuple((name, exactly(value)) for name, value in sorted(x.items()))
+    if isinstance(x, dict):
+        return tuple((name, exactly(value)) for name, value in sorted(x.items()))
     if isinstance(x, np.generic): return type(x), x.tobytes()
     return (type(x), x.hex()) if isinstance(x, float) else (type(x), x)
 
 class BoundKernel(functools.partial):
-    """A kernel with arguments bound to it, equal to any other with the same ones; `functools.partial` equals only itself."""
+    """A kernel with arguments bound to it, equal to any other with the same ones.
+
+    `functools.partial` equals only itself.
+    """
     def _made(self) -> tuple: return self.func, exactly(self.args), exactly(self.keywords)
-    def __eq__(self, other) -> bool: return type(other) is BoundKernel and self._made() == other._made()
+    def __eq__(self, other) -> bool:
+        return type(other) is BoundKernel and self._made() == other._made()
     def __hash__(self) -> int: return hash(self._made())
 
 def as_value(
     fn: Callable # A kernel, partially applied or not
 ) -> Callable:   # The same; a value, unless an array is bound to it
     """Compare a partially applied kernel by what is bound, so that two equal layers are equal."""
-    if type(fn) is not functools.partial or vars(fn): return fn  # What was declared of it would be lost
+    # What was declared of it would be lost
+    if type(fn) is not functools.partial or vars(fn): return fn
     bound = BoundKernel(as_value(fn.func), *fn.args, **fn.keywords)
     try: hash(bound)
     except TypeError: return fn
@@ -205,12 +213,12 @@ def check_arrays(
 KERNEL_KINDS = ("softmax", "linear", "lite", "paged") # Of the kernels of the library
 
 def declare_kernel(
-    kind: str | None = None,                 # How a layer has to call it; None for a kernel of yours
+    kind: str | None = None,                 # How a layer calls it; None for a kernel of yours
     *,
     supports_score_mod: bool | None = None,  # Whether it applies `score_mod`
     supports_dropout: bool | None = None,    # Whether it applies dropout to the weights
     supports_gqa: bool | None = None,        # Whether it takes `g` key/value heads as they are
-    supports_sinks: bool | None = None,      # Whether it takes a keyword `sinks`, one more logit per head
+    supports_sinks: bool | None = None,      # Whether it takes `sinks`, one more logit per head
     supports_scale: bool | None = None       # Whether it takes a keyword `scale`
 ) -> Callable:                               # A decorator that gives a kernel these attributes, in place
     """Decorator that marks a kernel with what a layer must know of it; a word left out says nothing.
@@ -223,7 +231,8 @@ def declare_kernel(
     if kind is not None and kind not in KERNEL_KINDS:
         raise ValueError(f"`kind` must be None or one of {KERNEL_KINDS}, got {kind!r}")
     words = dict(supports_score_mod=supports_score_mod, supports_dropout=supports_dropout,
-                 supports_gqa=supports_gqa, supports_sinks=supports_sinks, supports_scale=supports_scale)
+                 supports_gqa=supports_gqa, supports_sinks=supports_sinks,
+                 supports_scale=supports_scale)
     def mark(fn: Callable) -> Callable:
         if kind is not None: fn.kernel_kind = kind
         for name, value in words.items():
@@ -237,10 +246,11 @@ def declare_kernel(
 def install_hint(
     extra: str # An extra of attnax
 ) -> str:      # The command that installs it
-    """How to install an extra, from the repository that this package names as its source, or in a clone."""
+    """How to install an extra, from the repository that this package names, or in a clone."""
     try: urls = metadata.metadata("attnax").get_all("Project-URL") or []
     except metadata.PackageNotFoundError: urls = []  # a clone on the path that was never installed
-    source = next((url.removeprefix("Source, ") for url in urls if url.startswith("Source, ")), None)
+    sources = (url.removeprefix("Source, ") for url in urls if url.startswith("Source, "))
+    source = next(sources, None)
     clone = f"pip install '.[{extra}]' in a clone of attnax"
     return clone if source is None else f"pip install 'attnax[{extra}] @ git+{source}' (or {clone})"
 

@@ -17,20 +17,25 @@ from jaxtyping import Array
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #names
 # These say where a value is, not what it is
-PASSING = frozenset("pvary pcast reshard sharding_constraint mesh_cast optimization_barrier copy copy_p".split())
+PASSING = frozenset(
+    "pvary pcast reshard sharding_constraint mesh_cast optimization_barrier copy copy_p".split())
 # One element in, one element out
 POINTWISE = frozenset(
-    "add sub mul div rem neg abs sign max min pow integer_pow exp exp2 log log1p expm1 tanh logistic sqrt rsqrt cbrt square "
-    "floor ceil round clamp lt le gt ge eq ne and or xor not select_n convert_element_type is_finite shift_left "
-    "shift_right_logical shift_right_arithmetic stop_gradient sin cos tan asin acos atan atan2 sinh cosh asinh acosh "
-    "atanh erf erfc erf_inv lgamma digamma nextafter reduce_precision population_count clz custom_jvp_call".split()) | PASSING
+    "add sub mul div rem neg abs sign max min pow integer_pow exp exp2 log log1p expm1 tanh "
+    "logistic sqrt rsqrt cbrt square floor ceil round clamp lt le gt ge eq ne and or xor not "
+    "select_n convert_element_type is_finite shift_left shift_right_logical "
+    "shift_right_arithmetic stop_gradient sin cos tan asin acos atan atan2 sinh cosh asinh acosh "
+    "atanh erf erfc erf_inv lgamma digamma nextafter reduce_precision population_count clz "
+    "custom_jvp_call".split()) | PASSING
 # The same elements at other places
-ARRANGING = frozenset("broadcast_in_dim reshape squeeze expand_dims concatenate gather transpose".split())
+ARRANGING = frozenset(
+    "broadcast_in_dim reshape squeeze expand_dims concatenate gather transpose".split())
 # A record inside of the record
 CALLS = frozenset("jit pjit closed_call remat remat2 checkpoint".split())
 # Their parameters do not say a dtype: given wider arrays, they do the same in the wider dtype
 TAKES_WIDE = ARRANGING | frozenset("rev slice dynamic_slice".split()) | (
-    POINTWISE - PASSING - frozenset("convert_element_type reduce_precision nextafter custom_jvp_call".split()))
+    POINTWISE - PASSING
+    - frozenset("convert_element_type reduce_precision nextafter custom_jvp_call".split()))
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #called
 def called(
@@ -52,7 +57,7 @@ def walk_jaxpr(
     jaxpr,                  # Of a function
     consts: Sequence,       # Values of its constants
     args: Sequence,         # Values of its arguments
-    visit: Callable         # What to do with an equation and the list of its inputs; returns the list of its outputs
+    visit: Callable         # From an equation and the list of its inputs to the list of its outputs
 ) -> list:                  # Values of its outputs
     """Interpret a jaxpr, equation by equation."""
     known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args)))
@@ -67,10 +72,12 @@ def bind_primitive(
     args: Sequence         # What it is done to
 ) -> list[Array]:          # What comes out
     """Apply a primitive as it was traced."""
-    bound = primitive.get_bind_params(params)  # functions in the parameters, and the rest; only a dict in later releases
+    # functions in the parameters, and the rest; only a dict in later releases
+    bound = primitive.get_bind_params(params)
     functions, params = ((), bound) if isinstance(bound, dict) else bound
     axes = mesh_axes(*args)  # a primitive on its own does not align what varies under `shard_map`
-    out = primitive.bind(*functions, *([vary_over(x, axes) for x in args] if axes else args), **params)
+    if axes: args = [vary_over(x, axes) for x in args]
+    out = primitive.bind(*functions, *args, **params)
     return list(out) if primitive.multiple_results else [out]
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #mesh-axes
@@ -79,8 +86,10 @@ def mesh_axes(
 ) -> frozenset:  # Names of axes
     """Mesh axes over which any of the arrays varies; empty outside of `shard_map`."""
     kinds = [jax.typeof(x) for x in jax.tree.leaves(trees)]
-    kinds = [getattr(kind, "manual_axis_type", kind) for kind in kinds]  # JAX kept `varying` as `vma` on the type itself before
-    return frozenset().union(*(getattr(kind, "varying", getattr(kind, "vma", ())) for kind in kinds))
+    # JAX kept `varying` as `vma` on the type itself before
+    kinds = [getattr(kind, "manual_axis_type", kind) for kind in kinds]
+    varying = (getattr(kind, "varying", getattr(kind, "vma", ())) for kind in kinds)
+    return frozenset().union(*varying)
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #vary-like
 def vary_over(
@@ -88,7 +97,9 @@ def vary_over(
     axes: frozenset  # Mesh axes
 ):                   # The arrays, varying over these axes too
     """Declare arrays varying over mesh axes; changes nothing where they already are."""
-    def vary(x): return lax.pcast(x, tuple(axes - mesh_axes(x)), to="varying") if axes - mesh_axes(x) else x
+    def vary(x):
+        missing = axes - mesh_axes(x)
+        return lax.pcast(x, tuple(missing), to="varying") if missing else x
     return jax.tree.map(vary, tree)
 
 def vary_like(
@@ -102,7 +113,7 @@ def unvary_like(
     grad: Array, # Gradient of one device's share
     ref: Array   # The input that it belongs to
 ) -> Array:      # Summed over the mesh axes over which the input is replicated
-    """Give a gradient the replication of its input: a replicated input's gradient is the sum over devices."""
+    """Give a gradient the replication of its input: if replicated, it is the sum over devices."""
     axes = tuple(mesh_axes(grad) - mesh_axes(ref))
     return lax.psum(grad, axes) if axes else grad
 

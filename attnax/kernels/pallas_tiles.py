@@ -35,15 +35,19 @@ class TileData(NamedTuple):
 
     def share(self, dims: Dims) -> tuple[tuple, tuple] | None:
         """What `find_blocks` must know of a device's share."""
-        return None if self.place is None else ((dims.b, dims.h), (self.place[0], self.place[1]))
+        if self.place is None: return None
+        return (dims.b, dims.h), (self.place[0], self.place[1])
 
     def read_words(self, words, b: Array, h: Array) -> tuple[tuple | None, Array, Array]:
-        """In a kernel: the seed of dropout, and a sequence and a head in the numbering of the whole call."""
-        seed = None if self.seed is None else tuple(lax.bitcast_convert_type(words[n], jnp.uint32) for n in (0, 1))
+        """In a kernel: the seed of dropout, and sequence and head in the numbering of the call."""
+        seed = None
+        if self.seed is not None:
+            seed = tuple(lax.bitcast_convert_type(words[n], jnp.uint32) for n in (0, 1))
         if self.place is None: return seed, b, h
         first = 0 if seed is None else 2
         return seed, *(x + words[first + n].astype(jnp.int32) for n, x in enumerate((b, h)))
 
+# %% ../../nbs/15_kernels.pallas_tiles.ipynb #prepare-tiles
 def prepare_tiles(
     plan: ScoreModPlan | None,  # Of the mod
     captures: Sequence[Array],  # What the mod captured
@@ -73,12 +77,15 @@ class Tile(NamedTuple):
         q = self.i * self.blocks.q + lax.broadcasted_iota(jnp.int32, (self.blocks.q, 1), 0)
         k = self.j * self.blocks.k + lax.broadcasted_iota(jnp.int32, (1, self.blocks.k), 1)
         real = lambda x, n, block: jnp.minimum(x, n - 1) if n % block else x
-        return self.b, self.h, real(q, self.rules.size[0], self.blocks.q), real(k, self.rules.size[1], self.blocks.k)
+        last_q, last_k = self.rules.size
+        return self.b, self.h, real(q, last_q, self.blocks.q), real(k, last_k, self.blocks.k)
 
-    def modded(self, scores: Array, parts: Sequence[Array], mask: Array | None, *, clear: bool) -> Array:
+    def modded(self, scores: Array, parts: Sequence[Array], mask: Array | None, *,
+               clear: bool) -> Array:
         """Mod, then mask, then the end of the keys."""
         rules = self.rules
-        if rules.plan is not None: scores = apply_plan(rules.plan, scores, self.positions(), parts, clear=clear)
+        if rules.plan is not None:
+            scores = apply_plan(rules.plan, scores, self.positions(), parts, clear=clear)
         if clear: return scores
         if mask is not None: scores = jnp.where(mask, scores, -jnp.inf)
         if rules.size[1] % self.blocks.k == 0: return scores
@@ -91,23 +98,26 @@ class Tile(NamedTuple):
 
     def drop(self, weights: Array, seed: Array | None) -> Array:
         """Dropout on the weights of the tile."""
-        where = self.positions()
-        return drop_weights(weights, where, seed, self.rules.rate, broadcast=self.rules.broadcast_dropout)
+        where, rules = self.positions(), self.rules
+        return drop_weights(weights, where, seed, rules.rate, broadcast=rules.broadcast_dropout)
 
 # %% ../../nbs/15_kernels.pallas_tiles.ipynb #matmul
 def matmul(a: Array, b: Array, contract: tuple[int, int], exact=lax.Precision.HIGHEST) -> Array:
-    """Product of two matrices over one axis of each, in float32; `exact` says how float32 is multiplied."""
+    """Product of two matrices over one axis of each; `exact` says how float32 is multiplied."""
     dims = ((contract[:1], contract[1:]), ((), ()))
-    return lax.dot_general(a, b, dims, precision=exact if a.dtype == jnp.float32 else None, preferred_element_type=jnp.float32)
+    precision = exact if a.dtype == jnp.float32 else None
+    return lax.dot_general(a, b, dims, precision=precision, preferred_element_type=jnp.float32)
 
 # %% ../../nbs/15_kernels.pallas_tiles.ipynb #round-up
 def round_up(x: Array, axis: int, size: int, mode: str = "edge") -> Array:
-    """Fill an axis up to a multiple of a size; one of 1 broadcasts and stays."""
+    """Pad an axis to a multiple of a size; one of 1 broadcasts and stays."""
     rest = -x.shape[axis] % size if x.shape[axis] > 1 or mode == "constant" else 0
-    return jnp.pad(x, [(0, rest if a == axis else 0) for a in range(x.ndim)], mode=mode) if rest else x
+    if not rest: return x
+    return jnp.pad(x, [(0, rest if a == axis else 0) for a in range(x.ndim)], mode=mode)
 
 # %% ../../nbs/15_kernels.pallas_tiles.ipynb #tile-backward
-def pallas_tile_backward(tile: Tile, rows: Sequence, k_t, v_t, given: Sequence, mask, seed, wanted: Sequence[int], clear: bool):
+def pallas_tile_backward(tile: Tile, rows: Sequence, k_t, v_t, given: Sequence, mask, seed,
+                         wanted: Sequence[int], clear: bool):
     """Dropped weights, gradient of the raw scores, and of the wanted parts, in one tile."""
     q_t, do_t, lse_t, delta_t = rows
     raw = tile.dot(q_t, k_t, (1, 1))
@@ -129,13 +139,14 @@ def pallas_tile_backward(tile: Tile, rows: Sequence, k_t, v_t, given: Sequence, 
 def collect_gradients(
     data: TileData,         # From `prepare_tiles`
     wanted: Sequence[bool], # Which parts need a gradient
-    queries: Callable,      # Kernel for queries, given the parts that do not run along keys, and the dense ones
+    queries: Callable,      # Kernel for queries, given parts that do not run along keys; dense ones
     keys: Callable          # Kernel for keys, given the parts that run along keys alone
 ) -> tuple[Array, Array, Array, list[Array]]: # Of queries, keys, values, and of the wanted parts
     """Run both kernels of a backward pass, each with the parts whose gradients it collects."""
     long = lambda n: tuple(m > 1 for m in data.parts[n].shape[2:])
     chosen = [n for n, w in enumerate(wanted) if w]
-    by_queries, dense = [n for n in chosen if not long(n)[1]], [n for n in chosen if long(n) == (True, True)]
+    by_queries = [n for n in chosen if not long(n)[1]]
+    dense = [n for n in chosen if long(n) == (True, True)]
     by_keys = [n for n in chosen if long(n) == (False, True)]
     dq, d_queries, d_dense = queries(by_queries, dense)
     dk, dv, d_keys = keys(by_keys)
@@ -143,7 +154,8 @@ def collect_gradients(
     return dq, dk, dv, [_fit_part(found[n], data.parts[n]) for n in chosen]
 
 def _fit_part(grad: Array, part: Array) -> Array:
-    """A gradient collected per sequence, head and block, added up over the axes that its part does not have."""
+    """A gradient collected per sequence, head and block, summed over the axes its part lacks."""
     for axis, n in enumerate(part.shape):
-        grad = grad.sum(axis, keepdims=True) if n == 1 else lax.slice_in_dim(grad, 0, n, axis=axis)
+        if n == 1: grad = grad.sum(axis, keepdims=True)
+        else: grad = lax.slice_in_dim(grad, 0, n, axis=axis)
     return grad.astype(part.dtype)

@@ -28,16 +28,24 @@ class Place(NamedTuple):
     head: int | Array = 0      # Query head
 
 class Spread(NamedTuple):
-    """How the first two axes of the arrays of a pass lie on a mesh: "b" for sequences, "h" and "g" for query and key/value heads,
-    None for what every device holds. A result without a letter that the queries have is a sum over the devices."""
+    """How the first two axes of the arrays of a pass lie on a mesh.
+
+    "b" for sequences, "h" and "g" for query and key/value heads, None for what every device holds.
+    A result without a letter that the queries have is a sum over the devices.
+    """
     sizes: tuple[int, int, int]                       # Sequences, query heads, key/value heads
     given: tuple[tuple[str | None, str | None], ...]  # Of the arrays
     found: tuple[tuple[str | None, str | None], ...]  # Of the results
 
 class Pass:
-    """A pass over the tiles of a call: a function of a flat list of arrays. Hashable; two that are equal do the same."""
-    linear = 0 # How many arrays, the last ones, it is linear in; 0 for a forward pass, whose results are output and lse
-    moving = ()# Of a forward pass: which arrays may have a derivative; queries, keys and values, in this order, come first
+    """A pass over the tiles of a call: a function of a flat list of arrays.
+
+    Hashable; two that are equal do the same.
+    """
+    # How many arrays, the last ones, it is linear in; 0 for a forward pass: output and lse
+    linear = 0
+    # Of a forward pass: which arrays may have a derivative; queries, keys and values come first
+    moving = ()
 
     def run(self, *args: Array, place: Place | None = None) -> list[Array]:
         """The fast way: loops of any kind."""
@@ -48,11 +56,11 @@ class Pass:
         raise NotImplementedError
 
     def other(self) -> "Pass":
-        """The transpose of a linear pass: of the same arrays, then of as many as this one has results."""
+        """The transpose of a linear pass: of its arrays, then of as many as it has results."""
         raise NotImplementedError
 
     def push(self, wanted: tuple[int, ...]) -> "Pass":
-        """Of a forward pass: the linear pass `(*arrays, lse, *movements) -> (a, r)`, of those arrays that move."""
+        """Of a forward pass: the linear pass `(*arrays, lse, *movements) -> (a, r)`."""
         raise NotImplementedError
 
     def spread(self, shapes: Sequence[tuple[int, ...]]) -> Spread | None:
@@ -70,16 +78,18 @@ def carry_out(
     what: Pass,   # What to do
     *args: Array  # Its arrays
 ) -> list[Array]: # Its results
-    """Run a pass, so that JAX may differentiate it in any order, transpose it where it is linear, and batch it."""
+    """Run a pass, so that JAX may differentiate it in any order, transpose it, and batch it."""
     args = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in args]
     return _pass_p.bind(*args, what=what, body=jax.make_jaxpr(functools.partial(_run, what))(*args))
 
 _pass_p.def_impl(lambda *args, what, body: jax.jit(jaxpr_as_fun(body))(*args))
 _pass_p.def_abstract_eval(lambda *avals, what, body: body.out_avals)
-mlir.register_lowering(_pass_p, lambda ctx, *args, what, body: mlir.lower_fun(jaxpr_as_fun(body), True)(ctx, *args))
+mlir.register_lowering(_pass_p, lambda ctx, *args, what, body: (
+    mlir.lower_fun(jaxpr_as_fun(body), True)(ctx, *args)))
 
 # %% ../../nbs/16_kernels.passes.ipynb #jvp
-def _moves(x: Array, tangent) -> bool: return type(tangent) is not ad.Zero and jnp.issubdtype(x.dtype, jnp.floating)
+def _moves(x: Array, tangent) -> bool:
+    return type(tangent) is not ad.Zero and jnp.issubdtype(x.dtype, jnp.floating)
 
 def _jvp(primals, tangents, *, what: Pass, body):
     """Results of a pass, and how they move."""
@@ -88,13 +98,15 @@ def _jvp(primals, tangents, *, what: Pass, body):
     if what.linear: return outs, _moved_linear(what, primals, tangents, live)
     wanted = (*what.moving[:3], *(i for i in what.moving[3:] if i in live))
     out, lse = outs
-    a, r = carry_out(what.push(wanted), *primals, lse, *(ad.instantiate_zeros(tangents[i]) for i in wanted))
+    moved = [ad.instantiate_zeros(tangents[i]) for i in wanted]
+    a, r = carry_out(what.push(wanted), *primals, lse, *moved)
     return outs, [(a - r[..., None] * out.astype(r.dtype)).astype(out.dtype), r]
 
 def _moved_linear(what: Pass, primals, tangents, live: list[int]) -> list[Array]:
-    """How a linear pass moves: with its linear arrays as it is itself, with the others as its plain loops do."""
+    """How a linear pass moves: with linear arrays as it is, with others as its plain loops do."""
     n, moved = len(primals) - what.linear, []
-    if any(i >= n for i in live): moved.append(carry_out(what, *primals[:n], *map(ad.instantiate_zeros, tangents[n:])))
+    if any(i >= n for i in live):
+        moved.append(carry_out(what, *primals[:n], *map(ad.instantiate_zeros, tangents[n:])))
     if others := tuple(i for i in live if i < n):
         moved.append(carry_out(_Moved(what, others), *primals, *(tangents[i] for i in others)))
     return moved[0] if len(moved) == 1 else [x + y for x, y in zip(*moved)]
@@ -102,7 +114,7 @@ def _moved_linear(what: Pass, primals, tangents, live: list[int]) -> list[Array]
 # %% ../../nbs/16_kernels.passes.ipynb #moved
 @dataclasses.dataclass(frozen=True)
 class _Moved(Pass):
-    """How the results of a linear pass move with some of the arrays in which it is not linear; or the transpose of that."""
+    """How a linear pass moves with arrays in which it is not linear; or the transpose of that."""
     what: Pass
     others: tuple[int, ...]
     back: bool = False
@@ -121,7 +133,8 @@ class _Moved(Pass):
             for i, x in zip(self.others, some): full[i] = x
             return self.what.plain(*full, place=place)
         some = [arrays[i] for i in self.others]
-        return list(jax.vjp(of, *some)[1](list(moved))) if self.back else jax.jvp(of, some, list(moved))[1]
+        if self.back: return list(jax.vjp(of, *some)[1](list(moved)))
+        return jax.jvp(of, some, list(moved))[1]
 
     plain = run
 
@@ -147,7 +160,7 @@ ad.primitive_transposes[_pass_p] = _transpose
 # %% ../../nbs/16_kernels.passes.ipynb #batched
 @dataclasses.dataclass(frozen=True)
 class _Batched(Pass):
-    """A pass over a batch of calls. Where an axis is None, an array is shared; a result that is shared is a sum."""
+    """A pass over a batch of calls. An array with axis None is shared; such a result is a sum."""
     what: Pass
     size: int
     given: tuple[int | None, ...]  # Batch axis of each array
@@ -161,7 +174,8 @@ class _Batched(Pass):
 
     def _each(self, fn: Callable, args: Sequence[Array]) -> list[Array]:
         outs = jax.vmap(lambda *a: fn(*a), in_axes=self.given, axis_size=self.size)(*args)
-        return [x.sum(0) if axis is None else jnp.moveaxis(x, 0, axis) for x, axis in zip(outs, self.found)]
+        return [x.sum(0) if axis is None else jnp.moveaxis(x, 0, axis)
+                for x, axis in zip(outs, self.found)]
 
     def run(self, *args, place=None): return self._each(self.what.run, args)
 
@@ -169,7 +183,8 @@ class _Batched(Pass):
 
     def other(self):
         n = len(self.given) - self.linear
-        return _Batched(self.what.other(), self.size, (*self.given[:n], *self.found), self.given[n:])
+        given = *self.given[:n], *self.found
+        return _Batched(self.what.other(), self.size, given, self.given[n:])
 
     def push(self, wanted):
         given = *self.given, self.found[1], *(self.given[i] for i in wanted)
@@ -185,7 +200,7 @@ batching.primitive_batchers[_pass_p] = _batch
 
 # %% ../../nbs/16_kernels.passes.ipynb #on-each-share
 class _Cut(NamedTuple):
-    """Over which axes of a mesh sequences and heads are cut; None where they are whole on every device."""
+    """Over which axes of a mesh sequences and heads are cut; None where they are whole."""
     spread: Spread
     sequences: str | tuple[str, ...] | None
     heads: str | tuple[str, ...] | None
@@ -194,24 +209,31 @@ class _Cut(NamedTuple):
     def of(cls, spread: Spread, specs: Sequence, sizes: dict[str, int]) -> "_Cut":
         """As the arrays are cut now, where that can be kept."""
         def used(axis, letters):
-            ours = (spec[axis] for spec, own in zip(specs, spread.given) if own[axis] in letters and len(spec) > axis)
+            ours = (spec[axis] for spec, own in zip(specs, spread.given)
+                    if own[axis] in letters and len(spec) > axis)
             return next((names for names in ours if names is not None), None)
         def even(names, n):  # whole on every device, where they cannot be cut into equal shares
-            return None if n % int(np.prod([sizes[axis] for axis in _mesh_axes_of(names)])) else names
-        return cls(spread, even(used(0, ("b",)), spread.sizes[0]), even(used(1, ("h", "g")), spread.sizes[2]))
+            shares = int(np.prod([sizes[axis] for axis in _mesh_axes_of(names)]))
+            return None if n % shares else names
+        return cls(spread, even(used(0, ("b",)), spread.sizes[0]),
+                   even(used(1, ("h", "g")), spread.sizes[2]))
 
     def specs(self, letters: Sequence, arrays: Sequence[Array]) -> list[PartitionSpec]:
         """How arrays with such letters lie."""
         axes = {"b": self.sequences, "h": self.heads, "g": self.heads, None: None}
-        return [PartitionSpec(*[axes[a] for a in own[:x.ndim]], *[None] * (x.ndim - 2)) for own, x in zip(letters, arrays)]
+        return [PartitionSpec(*[axes[a] for a in own[:x.ndim]], *[None] * (x.ndim - 2))
+                for own, x in zip(letters, arrays)]
 
     def share(self, what: Pass, args: Sequence[Array]) -> list[Array]:
-        """On a device, the pass over its share; what every device holds of the results is summed over them."""
+        """On a device, the pass over its share; results that every device holds are summed."""
         b, h = args[0].shape[:2]
-        first = [0 if names is None else lax.axis_index(names) * n for names, n in ((self.sequences, b), (self.heads, h))]
-        outs = jax.jit(what.run)(*args, place=Place(*first))  # a `jit` of its own keeps its constants to itself
+        first = [0 if names is None else lax.axis_index(names) * n
+                 for names, n in ((self.sequences, b), (self.heads, h))]
+        # a `jit` of its own keeps its constants to itself
+        outs = jax.jit(what.run)(*args, place=Place(*first))
         cuts = [_mesh_axes_of(names) for names in (self.sequences, self.heads)]
-        missing = [sum((names for names, letter in zip(cuts, own) if letter is None), ()) for own in self.spread.found]
+        missing = [sum((names for names, letter in zip(cuts, own) if letter is None), ())
+                   for own in self.spread.found]
         return [lax.psum(x, names) if names else x for x, names in zip(outs, missing)]
 
 def _mesh_axes_of(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
@@ -221,16 +243,20 @@ def _mesh_axes_of(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
 def _on_each_share(what: Pass) -> Callable:
     """The run of a pass, each device on its share of sequences and heads."""
     def run(*args):
-        whole = all(isinstance(n, int) for x in args for n in x.shape)  # not a size without a number, as in an export
-        spread = what.spread([x.shape for x in args]) if whole and not jax.sharding.get_abstract_mesh().manual_axes else None
+        # not a size without a number, as in an export
+        whole = all(isinstance(n, int) for x in args for n in x.shape)
+        alone = whole and not jax.sharding.get_abstract_mesh().manual_axes
+        spread = what.spread([x.shape for x in args]) if alone else None
         if spread is None: return what.run(*args)
         if (mesh := _explicit_mesh(args)) is None: return _partitioned(what, spread, args)
         args, cut = _laid(spread, args, mesh)
-        if cut.sequences is None and cut.heads is None: return what.run(*args)  # all of it on every device
+        # all of it on every device
+        if cut.sequences is None and cut.heads is None: return what.run(*args)
         results = jax.eval_shape(what.run, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args))
         given, found = cut.specs(spread.given, args), cut.specs(spread.found, results)
         share = lambda *args: cut.share(what, args)
-        return jax.shard_map(share, mesh=mesh, in_specs=tuple(given), out_specs=found, check_vma=False)(*args)
+        return jax.shard_map(share, mesh=mesh, in_specs=tuple(given), out_specs=found,
+                             check_vma=False)(*args)
     return run
 
 def _laid(spread: Spread, args: Sequence[Array], mesh) -> tuple[list[Array], _Cut]:
@@ -247,17 +273,20 @@ def _partitioned(what: Pass, spread: Spread, args: Sequence[Array]) -> list[Arra
     def laid(mesh, given):
         specs = [x.sharding.spec if isinstance(x.sharding, NamedSharding) else () for x in given]
         cut = _Cut.of(spread, specs, dict(mesh.shape))
-        return cut, lie(mesh, cut.specs(spread.given, args)), lie(mesh, cut.specs(spread.found, results))
+        given, found = cut.specs(spread.given, args), cut.specs(spread.found, results)
+        return cut, lie(mesh, given), lie(mesh, found)
     def infer(mesh, given, found): return laid(mesh, given)[2]
     def partition(mesh, given, found):
         cut, lie_in, lie_out = laid(mesh, given)
         return mesh, lambda *args: cut.share(what, args), lie_out, tuple(lie_in)
     fn = custom_partitioning(lambda *a: run(*a))
     rule, sizes = _rule(spread, args, results)
-    fn.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule, **sizes)
+    fn.def_partition(partition=partition, infer_sharding_from_operands=infer,
+                     sharding_rule=rule, **sizes)
     return fn(*args)
 
-def _rule(spread: Spread, args: Sequence[Array], results: Sequence[Array]) -> tuple[str, dict[str, int]]:
+def _rule(spread: Spread, args: Sequence[Array],
+          results: Sequence[Array]) -> tuple[str, dict[str, int]]:
     """The axes of arrays and results in the words of Shardy: those with one name are cut alike."""
     _, h, g = spread.sizes
     names = {"b": "b", "g": "g", "h": "g" if h == g else "(g r)"}
@@ -267,30 +296,35 @@ def _rule(spread: Spread, args: Sequence[Array], results: Sequence[Array]) -> tu
     letters = *spread.given, *spread.found
     words = [axes(x, own[:x.ndim], n) for n, (x, own) in enumerate(zip((*args, *results), letters))]
     grouped = h != g and any("h" in own for own in letters)
-    return f"{', '.join(words[:len(args)])} -> {', '.join(words[len(args):])}", {"r": h // g} if grouped else {}
+    rule = f"{', '.join(words[:len(args)])} -> {', '.join(words[len(args):])}"
+    return rule, {"r": h // g} if grouped else {}
 
 # %% ../../nbs/16_kernels.passes.ipynb #explicit
 def _explicit_mesh(args: Sequence[Array]):
     """The mesh of arrays whose sharding is part of their type; None where there is none."""
     meshes = [jax.typeof(jnp.asarray(x)).sharding.mesh for x in args]
-    return next((mesh for mesh in meshes if not mesh.empty and AxisType.Explicit in mesh.axis_types), None)
+    explicit = (mesh for mesh in meshes if not mesh.empty and AxisType.Explicit in mesh.axis_types)
+    return next(explicit, None)
 
 def lay_out(
     query: Array, key: Array, value: Array, # Queries, keys and values
     *shared                                 # Trees of arrays that every device has to hold
-) -> tuple:                                 # The same, laid out so that each device can work on its own
-    """Where the sharding of arrays is part of their type, lay keys and values as the queries lie, and what is shared whole.
+) -> tuple:                                 # The same, laid out so that devices work on their own
+    """On explicit axes, lay keys and values as the queries lie, and what is shared whole.
 
     Raises: `ValueError` for sequences that are cut along their positions or widths.
     """
     mesh = _explicit_mesh((query, key, value))
-    if mesh is None or jax.sharding.get_abstract_mesh().manual_axes: return query, key, value, *shared
+    if mesh is None or jax.sharding.get_abstract_mesh().manual_axes:
+        return query, key, value, *shared
     for name, x in (("query", query), ("key", key), ("value", value)):
         spec = jax.typeof(x).sharding.spec
         if any(names is not None for names in spec[2:]):
-            raise ValueError(f"`{name}` may be cut along sequences and heads, got {spec}: cut positions are for `ring_attention`")
+            raise ValueError(f"`{name}` may be cut along sequences and heads, got {spec}: "
+                             "cut positions are for `ring_attention`")
     (b, h), g = query.shape[:2], key.shape[1]
-    spread = Spread((b, h, g), (("b", "h" if g > 1 else None), *[("b", "g" if g > 1 else None)] * 2), ())
+    of_queries, of_keys = ("b", "h" if g > 1 else None), ("b", "g" if g > 1 else None)
+    spread = Spread((b, h, g), (of_queries, of_keys, of_keys), ())
     qkv, _ = _laid(spread, (query, key, value), mesh)
     whole = lambda x: _lie(x, PartitionSpec(*[None] * jnp.ndim(x)), mesh)
     return *qkv, *jax.tree.map(whole, shared)
@@ -298,14 +332,15 @@ def lay_out(
 def _lie(x: Array, spec: PartitionSpec, mesh) -> Array:
     """An array laid out another way, where it is not that way already."""
     now = jax.typeof(x).sharding
-    return x if tuple(now.spec) == tuple(spec) and not now.mesh.empty else jax.sharding.reshard(x, NamedSharding(mesh, spec))
+    if tuple(now.spec) == tuple(spec) and not now.mesh.empty: return x
+    return jax.sharding.reshard(x, NamedSharding(mesh, spec))
 
 # %% ../../nbs/16_kernels.passes.ipynb #explicit-share
 def on_each_share(
-    fn: Callable, # Of arrays whose first axes are sequences and key/value heads, which never meet; so are its results
+    fn: Callable, # Of arrays, and to results, whose first axes are sequences and key/value heads
     *args         # Trees of such arrays, the first one an array
 ):
-    """Call a function of JAX, on each device's share where the sharding of the arrays is part of their type."""
+    """Call a function of JAX, on each device's share where arrays lie on explicit axes."""
     arrays, tree = jax.tree.flatten(args)
     mesh = _explicit_mesh(arrays)
     if mesh is None or jax.sharding.get_abstract_mesh().manual_axes: return fn(*args)
@@ -319,8 +354,10 @@ def on_each_share(
 # %% ../../nbs/16_kernels.passes.ipynb #attention-pass
 @dataclasses.dataclass(frozen=True)
 class AttentionPass(Pass):
-    """A pass of a kernel over a tree of arrays that begins with queries, keys and values. A push or a pull gets the lse after
-    them, then what it is linear in: the movements of the arrays that are wanted, or the cotangents of `a` and `r`."""
+    """A pass of a kernel over a tree of arrays that begins with queries, keys and values.
+
+    A push gets the lse too, then movements of the wanted arrays; a pull, cotangents of `a` and `r`.
+    """
     kind: str                     # "forward", "push" or "pull"
     program: Any                  # What is static; hashable
     tree: jax.tree_util.PyTreeDef # Of the arrays
@@ -333,7 +370,8 @@ class AttentionPass(Pass):
 
     def push(self, wanted): return dataclasses.replace(self, kind="push", wanted=wanted)
 
-    def other(self): return dataclasses.replace(self, kind="pull" if self.kind == "push" else "push")
+    def other(self):
+        return dataclasses.replace(self, kind="pull" if self.kind == "push" else "push")
 
     @property
     def places(self):
@@ -341,7 +379,7 @@ class AttentionPass(Pass):
         return self.tree.unflatten(range(self.tree.num_leaves))
 
     def second_axes(self) -> dict[int, str]:
-        """Of each array whose first axis runs along sequences or is 1: what its second axis runs along, "h", "g" or nothing."""
+        """Of each array whose first axis runs along sequences or is 1: "h", "g" or nothing."""
         raise NotImplementedError
 
     def may_cut(self) -> tuple[bool, bool]:
@@ -349,7 +387,8 @@ class AttentionPass(Pass):
         return True, True
 
     def spread(self, shapes):
-        (b, h), g, n, (by_sequence, by_head) = shapes[0][:2], shapes[1][1], self.tree.num_leaves, self.may_cut()
+        (b, h), g, n = shapes[0][:2], shapes[1][1], self.tree.num_leaves
+        by_sequence, by_head = self.may_cut()
         second, count = self.second_axes(), {"h": h, "g": g}
         def letters(i):
             if i not in second: return None, None
@@ -367,11 +406,12 @@ def attention_pass(
     kind: type[AttentionPass], # Of which kernel
     program: Any,              # What is static; hashable
     arrays: tuple,             # A tree of arrays: queries, keys, values, and what tiles share
-    moving: Callable           # From the tree with the number of each array, those that may move beside queries, keys and values
+    moving: Callable           # From the tree of numbers of arrays, the further ones that may move
 ) -> list[Array]:              # Output in the query's dtype, and lse
     """Run a kernel forward; JAX may do with it whatever the other passes allow."""
     args, tree = jax.tree.flatten(arrays)
-    more = [i for i in moving(tree.unflatten(range(len(args)))) if jnp.issubdtype(args[i].dtype, jnp.floating)]
+    more = moving(tree.unflatten(range(len(args))))
+    more = [i for i in more if jnp.issubdtype(args[i].dtype, jnp.floating)]
     what = kind("forward", program, tree, str(args[0].dtype), (0, 1, 2, *more))
     mesh = None if jax.sharding.get_abstract_mesh().manual_axes else _explicit_mesh(args)
     # laid out here, so that gradients lie as what they are gradients of

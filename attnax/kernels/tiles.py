@@ -48,16 +48,21 @@ def check_qkv(
     names = {"query": "(batch, heads, q, head_dim)"} | dict.fromkeys(("key", "value"), "(batch, kv_heads, k, head_dim)")
     for (name, shape), x in zip(names.items(), (query, key, value)):
         if x.ndim != 4: raise ValueError(f"`{name}` must have shape {shape}, got {x.shape}")
-        if not jnp.issubdtype(x.dtype, jnp.floating): raise ValueError(f"`{name}` must be floating point, got {x.dtype}")
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(f"`{name}` must be floating point, got {x.dtype}")
     shapes = f"got query {query.shape}, key {key.shape}, value {value.shape}"
-    if not query.shape[0] == key.shape[0] == value.shape[0]:
+    (b, h, q, d), (_, g, k, _), e = query.shape, key.shape, value.shape[3]
+    if not b == key.shape[0] == value.shape[0]:
         raise ValueError(f"`query`, `key` and `value` must share the batch size: {shapes}")
-    if key.shape[1:3] != value.shape[1:3]: raise ValueError(f"`key` and `value` must share heads and length: {shapes}")
-    if query.shape[3] != key.shape[3]: raise ValueError(f"`query` and `key` must share the head width: {shapes}")
-    if key.shape[1] == 0 or query.shape[1] % key.shape[1]:
+    if (g, k) != value.shape[1:3]:
+        raise ValueError(f"`key` and `value` must share heads and length: {shapes}")
+    if d != key.shape[3]:
+        raise ValueError(f"`query` and `key` must share the head width: {shapes}")
+    if g == 0 or h % g:
         raise ValueError(f"the heads of `key` must divide the heads of `query`: {shapes}")
-    return Dims(query.shape[0], query.shape[1], key.shape[1], query.shape[2], key.shape[2], query.shape[3], value.shape[3])
+    return Dims(b, h, g, q, k, d, e)
 
+# %% ../../nbs/14_kernels.tiles.ipynb #check-lengths
 def check_lengths(
     dims: Dims, # Of the call
     why: str    # What the kernel does to lengths
@@ -75,12 +80,13 @@ def check_mask(
 ) -> Bool[Array, "#b #h #q #k"] | None:      # The mask as an array of rank 4, axes of 1 kept
     """Check that a mask is boolean and broadcasts to the scores.
 
-    Raises: `ValueError` otherwise: a float mask would be added in other libraries, and silently misread here.
+    Raises: `ValueError` otherwise: other libraries add a float mask, which would be misread here.
     """
     if mask is None: return None
     mask, want = jnp.asarray(mask), (dims.b, dims.h, dims.q, dims.k)
     if mask.dtype != bool:
-        raise ValueError(f"`mask` must be boolean, True = may attend, got {mask.dtype}; for biases use `additive_bias_mod`")
+        raise ValueError(f"`mask` must be boolean, True = may attend, got {mask.dtype}; "
+                         "for biases use `additive_bias_mod`")
     if mask.ndim > 4 or any(m not in (1, n) for m, n in zip(mask.shape[::-1], want[::-1])):
         hint = ": a mask of keys is mask[:, None, None], as `make_padding_mask` makes it" if mask.shape == want[::3] else ""
         raise ValueError(f"`mask` must broadcast to (batch, heads, q, k) = {want}, got {mask.shape}{hint}")
@@ -93,6 +99,7 @@ def accumulator_dtype(
     """Dtype of scores, softmax statistics and accumulators."""
     return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
 
+# %% ../../nbs/14_kernels.tiles.ipynb #default-scale
 def default_scale(
     scale: float | Float[Array, ""] | None, # As the caller gave it
     head_dim: int                           # Head width, `d`
@@ -111,12 +118,17 @@ def tile_scores(
     """Scaled scores of every query head with its group's keys; K is never repeated."""
     (b, h, q, d), (g, k), acc = query.shape, key.shape[1:3], accumulator_dtype(query, key)
     rows = query.reshape(b, g, (h // g) * q, d)
-    def together(rows, key): return jnp.einsum("bgrd,bgkd->bgrk", rows, key, preferred_element_type=acc)
-    def in_turn(rows, key): return jnp.concatenate([together(rows[:, :, i:i + 1], key) for i in range(rows.shape[2])], 2)
-    # Two or three rows, as in decoding with grouped heads: XLA on a CPU reads K at the pace of memory for one row, and at
-    # a third of it for a few, so one after the other is 1.1 to 1.8 times as fast
-    few = isinstance(rows.shape[2], int) and 1 < rows.shape[2] < 4   # a length without a number is one for export
-    s = lax.platform_dependent(rows, key, cpu=in_turn, default=together) if few else together(rows, key)
+    def together(rows, key):
+        return jnp.einsum("bgrd,bgkd->bgrk", rows, key, preferred_element_type=acc)
+    def in_turn(rows, key):
+        each = [together(rows[:, :, i:i + 1], key) for i in range(rows.shape[2])]
+        return jnp.concatenate(each, 2)
+    # Two or three rows, as in decoding with grouped heads: XLA on a CPU reads K at the pace of
+    # memory for one row, and at a third of it for a few, so one after the other is 1.1 to 1.8 times
+    # as fast. A length without a number is one for export
+    few = isinstance(rows.shape[2], int) and 1 < rows.shape[2] < 4
+    if few: s = lax.platform_dependent(rows, key, cpu=in_turn, default=together)
+    else: s = together(rows, key)
     return s.reshape(b, h, q, k) * jnp.asarray(scale, acc)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #tile-values
@@ -127,7 +139,8 @@ def tile_values(
     """Weighted sum of the group's values; V is never repeated."""
     (b, h, q, k), (g, e) = weights.shape, value.shape[1::2]
     rows = weights.reshape(b, g, (h // g) * q, k)
-    return jnp.einsum("bgrk,bgke->bgre", rows, value, preferred_element_type=weights.dtype).reshape(b, h, q, e)
+    out = jnp.einsum("bgrk,bgke->bgre", rows, value, preferred_element_type=weights.dtype)
+    return out.reshape(b, h, q, e)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #softmax-state
 class SoftmaxState(NamedTuple):
@@ -141,41 +154,48 @@ def _finite(m: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
     """`m`, with 0 in place of -inf: a row without a visible key must not compute -inf - -inf."""
     return jnp.where(jnp.isneginf(m), jnp.zeros_like(m), m)
 
-# %% ../../nbs/14_kernels.tiles.ipynb #online-step
-def exp_less(x: Float[Array, "*rows n"], m: Float[Array, "*rows 1"], factor: float = 1.0) -> Float[Array, "*rows n"]:
+# %% ../../nbs/14_kernels.tiles.ipynb #exp-less
+def exp_less(
+    x: Float[Array, "*rows n"],  # Scores
+    m: Float[Array, "*rows 1"],  # What is taken away
+    factor: float = 1.0          # What the scores are still to be multiplied by
+) -> Float[Array, "*rows n"]:    # Never above 1 where `m` is the maximum
     """`exp(factor x - m)`."""
     return jnp.exp((x if factor == 1 else factor * x) - m)
 
+# %% ../../nbs/14_kernels.tiles.ipynb #online-step
 def softmax_step(
     state: SoftmaxState,              # Of the tiles so far
     scores: Float[Array, "*rows k"],  # Scores of the new tile
-    weigh_values,                     # Function from unnormalised weights `(*rows, k)` to their sum of values `(*rows, e)`
-    weights_mod=lambda p: p,          # Change of the weights that the sum `l` does not see: dropout
+    weigh_values,                     # From weights `(*rows, k)` to weighted values `(*rows, e)`
+    weights_mod=lambda p: p,          # Change of the weights that `l` does not see: dropout
     *,
     factor: float = 1.0,              # What the scores are still to be multiplied by, above 0
     exp_less=exp_less,                # How the machine computes `exp(factor x - m)`
-    rounded=None                      # Dtype in which weights will be multiplied, so that `l` is their sum; None: as they are
+    rounded=None                      # Dtype of the weights in the product; None: as they are
 ) -> SoftmaxState:                    # Of the tiles including the new one
     """One step of the online softmax. Source: Milakov and Gimelshein 2018; Rabe and Staats 2021."""
     top = scores.max(-1, keepdims=True, initial=-jnp.inf)
     m = jnp.maximum(state.maximum, top if factor == 1 else factor * top)
-    p, shrink = exp_less(scores, _finite(m), factor), exp_less(state.maximum, _finite(m))
+    p = exp_less(scores, _finite(m), factor)
+    shrink = exp_less(state.maximum, _finite(m))
     total = p.astype(rounded or p.dtype).sum(-1, keepdims=True, dtype=p.dtype)
-    return SoftmaxState(m, shrink * state.total + total, shrink * state.out + weigh_values(weights_mod(p)))
+    out = shrink * state.out + weigh_values(weights_mod(p))
+    return SoftmaxState(m, shrink * state.total + total, out)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #online-finish
 def softmax_finish(
     state: SoftmaxState                 # Of all tiles
 ) -> tuple[Float[Array, "*rows e"], Float[Array, "*rows 1"]]: # Output, and lse (natural log)
-    """Normalise: output `out / total`, lse `maximum + log(total)`; 0 and `-inf` for rows that saw no key."""
+    """Normalise: output `out / total`, lse `maximum + log(total)`; 0 and `-inf` for empty rows."""
     seen = state.total > 0
     total = jnp.where(seen, state.total, 1)
     return state.out / total, jnp.where(seen, _finite(state.maximum) + jnp.log(total), -jnp.inf)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #merge
 def merge_attention(
-    parts: list[tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]] # (output, lse) over disjoint sets of keys
-) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]:            # (output, lse) over all of the keys
+    parts: list[tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]] # Over disjoint sets of keys
+) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]:            # Over all of the keys
     """Join attention outputs over disjoint sets of keys by their lse. Differentiable.
 
     Raises: `ValueError` if there is nothing to merge, or a part's lse does not fit its output.
@@ -184,7 +204,8 @@ def merge_attention(
     if not parts: raise ValueError("`parts` must hold at least one (output, lse) pair, got none")
     for out, lse in parts:
         if out.shape[:-1] != lse.shape:
-            raise ValueError(f"lse must have the shape of its output without the last axis, got {lse.shape} and {out.shape}")
+            raise ValueError("lse must have the shape of its output without the last axis, "
+                             f"got {lse.shape} and {out.shape}")
     lses = jnp.stack([lse for _, lse in parts])
     top = _finite(lax.stop_gradient(lses.max(0)))
     shares = jnp.exp(lses - top[None])
@@ -193,7 +214,7 @@ def merge_attention(
     out = sum((share / safe)[..., None] * o for share, (o, _) in zip(shares, parts))
     return out.astype(parts[0][0].dtype), jnp.where(total > 0, top + jnp.log(safe), -jnp.inf)
 
-# %% ../../nbs/14_kernels.tiles.ipynb #sinks
+# %% ../../nbs/14_kernels.tiles.ipynb #check-sinks
 def check_sinks(
     sinks: Float[Array, " h"] | None, # One logit per query head
     dims: Dims                        # Of the call
@@ -203,9 +224,11 @@ def check_sinks(
     check_arrays(sinks=sinks)
     if jnp.shape(sinks) != (dims.h,) or not jnp.issubdtype(jnp.result_type(sinks), jnp.floating):
         got = f"{jnp.result_type(sinks)} {jnp.shape(sinks)}"
-        raise ValueError(f"`sinks` must be floating point of shape (heads,) = ({dims.h},), got {got}")
+        raise ValueError(
+            f"`sinks` must be floating point of shape (heads,) = ({dims.h},), got {got}")
     return jnp.asarray(sinks)
 
+# %% ../../nbs/14_kernels.tiles.ipynb #sinks
 def apply_sinks(
     out: Float[Array, "b h q e"],     # Output without sinks
     lse: Float[Array, "b h q"],       # Its lse
@@ -226,7 +249,7 @@ def apply_sinks(
 def hide_padding(
     mask: Bool[Array, "#b #h #q #k"] | None, # From `check_mask`
     *arrays: Float[Array, "b g k d"]         # Keys, values
-) -> list[Float[Array, "b g k d"]]:          # With 0 where a mask of padding's shape `(#b, 1, 1, k)` hides them from everybody
+) -> list[Float[Array, "b g k d"]]:          # With 0 where a mask `(#b, 1, 1, k)` hides them
     """Empty the positions that a padding mask hides; other masks change nothing."""
     if mask is None or mask.shape[1:3] != (1, 1) or mask.shape[3] == 1: return list(arrays)
     seen = mask.swapaxes(2, 3)
@@ -234,7 +257,10 @@ def hide_padding(
 
 # %% ../../nbs/14_kernels.tiles.ipynb #hash-mix
 def _mix(x: UInt[Array, "*grid"]) -> UInt[Array, "*grid"]:
-    """A 32-bit integer finaliser: each input bit changes each output bit about half the time. Source: Wellons 2018, lowbias32."""
+    """A 32-bit finaliser: each input bit changes each output bit about half the time.
+
+    Source: Wellons 2018, lowbias32.
+    """
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     return x ^ (x >> 16)
@@ -248,7 +274,7 @@ def dropout_keep(
     kv_idx: Int[Array, "1 1 1 k"],  # Position of the key
     rate: float                     # Share of the weights to drop, 0 <= rate < 1
 ) -> Bool[Array, "b h q k"]:        # True where the weight is kept
-    """Which weights survive dropout: a pure function of the seed and of the position, equal in every kernel."""
+    """Which weights survive dropout: a function of seed and position, equal in every kernel."""
     b, h, q, k = (i.astype(jnp.uint32) for i in (b_idx, h_idx, q_idx, kv_idx))
     row = _mix(q ^ _mix(h + jnp.uint32(0x9E3779B9) * b ^ _mix(seed[0] + b)))
     bits = _mix(row ^ _mix(k + seed[1]))
@@ -262,17 +288,20 @@ def dropout_seed(
 ) -> UInt[Array, " 2"] | None:  # Two words for `dropout_keep`; `None` when nothing is to be dropped
     """Settle whether a call drops weights.
 
-    Raises: `ValueError` if `rate` is not a number in `[0, 1)` that is known while tracing, or dropout is on and
-    `dropout_rng` is missing.
+    Raises: `ValueError` if `rate` is not a number in `[0, 1)` that is known while tracing, or
+    dropout is on and `dropout_rng` is missing.
     """
     for name, x in (("dropout_rate", rate), ("deterministic", deterministic)):
         if isinstance(x, jax.core.Tracer):
-            raise ValueError(f"`{name}` shapes the program and must be known while tracing, got a traced value: close over it, "
-                             "or name it in `static_argnames` of `jax.jit`")
+            raise ValueError(
+                f"`{name}` shapes the program and must be known while tracing, got a traced value: "
+                "close over it, or name it in `static_argnames` of `jax.jit`")
     check_number("dropout_rate", rate)
     if not 0 <= rate < 1: raise ValueError(f"`dropout_rate` must satisfy 0 <= rate < 1, got {rate}")
     if deterministic or rate == 0: return None
-    if dropout_rng is None: raise ValueError(f"`dropout_rng` is needed when deterministic=False and dropout_rate={rate}")
+    if dropout_rng is None:
+        raise ValueError(
+            f"`dropout_rng` is needed when deterministic=False and dropout_rate={rate}")
     return jax.random.bits(dropout_rng, (2,), jnp.uint32)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #dropout-scale
@@ -294,7 +323,7 @@ def drop_weights(
     grown = weights * (1 / (1 - rate))  # a product: a GPU divides in several instructions
     return jnp.where(dropout_keep(seed, b, h, q, k, rate), grown, jnp.zeros_like(weights))
 
-# %% ../../nbs/14_kernels.tiles.ipynb #call
+# %% ../../nbs/14_kernels.tiles.ipynb #call-rules
 class CallRules(NamedTuple):
     """What a call does to its scores; static, hashable."""
     scale: float               # Factor on the scores
@@ -304,9 +333,10 @@ class CallRules(NamedTuple):
     size: tuple[int, int]      # Queries and keys
 
     def plain(self, clear: bool) -> bool:
-        """Whether a tile's scores stay what they are, so that `scale` may wait for the exponential."""
+        """Whether a tile's scores stay as they are, so that `scale` may wait for the `exp`."""
         return clear and self.scale > 0 and (self.plan is None or self.plan.clear_out == 0)
 
+# %% ../../nbs/14_kernels.tiles.ipynb #call
 class AttentionCall(NamedTuple):
     """A checked call: what it does, and to which arrays."""
     rules: CallRules
@@ -321,15 +351,18 @@ class AttentionCall(NamedTuple):
 
     def arrays(self) -> tuple:
         """Queries, keys and values without what padding hides, mask, seed and captures."""
-        return self.query, *hide_padding(self.mask, self.key, self.value), self.mask, self.seed, self.captures
+        key, value = hide_padding(self.mask, self.key, self.value)
+        return self.query, key, value, self.mask, self.seed, self.captures
 
     @property
     def empty(self) -> bool: return 0 in (self.dims.b, self.dims.q, self.dims.k)
 
     def nothing(self) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]:
         """Output and lse of queries that see no key."""
-        rows, acc = (self.dims.b, self.dims.h, self.dims.q), accumulator_dtype(self.query, self.key, self.value)
-        return jnp.zeros((*rows, self.dims.e), self.query.dtype), jnp.full(rows, -jnp.inf, acc)
+        rows = self.dims.b, self.dims.h, self.dims.q
+        acc = accumulator_dtype(self.query, self.key, self.value)
+        out = jnp.zeros((*rows, self.dims.e), self.query.dtype)
+        return out, jnp.full(rows, -jnp.inf, acc)
 
     def finish(self, out: Float[Array, "b h q e"], lse: Float[Array, "b h q"], return_lse: bool):
         """What the caller gets: the output, with sinks, alone or in a pair with its lse."""
@@ -337,8 +370,9 @@ class AttentionCall(NamedTuple):
         return (out, lse) if return_lse else out
 
 # %% ../../nbs/14_kernels.tiles.ipynb #settle-scale
-def _settle_scale(scale, score_mod: ScoreMod | None, head_dim: int) -> tuple[float, ScoreMod | None]:
-    """The factor as far as it is known while tracing, and the mod; an array becomes a first mod, which captures it."""
+def _settle_scale(scale, score_mod: ScoreMod | None,
+                  head_dim: int) -> tuple[float, ScoreMod | None]:
+    """The factor as far as it is known while tracing, and the mod; an array becomes a first mod."""
     scale = default_scale(scale, head_dim)
     if not isinstance(scale, jax.Array): return scale, score_mod
     def scaled(s, b_idx, h_idx, q_idx, kv_idx): return s * scale.astype(s.dtype)
@@ -353,10 +387,13 @@ def make_rules(
     dropout_rng: Array | None,                      # Key for dropout on the weights
     dropout_rate: float,                            # Share of the weights to drop, 0 <= rate < 1
     deterministic: bool,                            # True: no dropout, whatever the rate
-    broadcast_dropout: bool,                        # True: all sequences and heads drop the same weights
+    broadcast_dropout: bool,                        # True: all sequences and heads drop the same
     scale: float | Float[Array, ""] | None          # Factor on the scores; 1/sqrt(d) when None
-) -> tuple[CallRules, UInt[Array, " 2"] | None, list[Array]]: # The rules, the seed of the dropout, what the mod captured
-    """What a call does to its scores. Raises: `ValueError` for a rate, a key or a scale that does not fit."""
+) -> tuple[CallRules, UInt[Array, " 2"] | None, list[Array]]: # The rules, seed of dropout, captures
+    """What a call does to its scores.
+
+    Raises: `ValueError` for a rate, a key or a scale that does not fit.
+    """
     seed = dropout_seed(dropout_rng, dropout_rate, deterministic)
     scale, score_mod = _settle_scale(scale, score_mod, dims.d)
     planned, captures = (None, []) if score_mod is None else plan(score_mod)
@@ -374,23 +411,25 @@ def prepare_call(
     dropout_rng: Array | None = None,               # Key for dropout on the weights
     dropout_rate: float = 0.0,                      # Share of the weights to drop, 0 <= rate < 1
     deterministic: bool = True,                     # True: no dropout, whatever the rate
-    broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
+    broadcast_dropout: bool = False,                # True: all sequences and heads drop the same
     scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
     sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
-    devices: int = 1                                # Pieces that a ring cuts the sequence into; the arrays are one of them
+    devices: int = 1                                # Pieces of a ring's sequence; this is one
 ) -> AttentionCall:                                 # The call, ready for any kernel of tiles
     """Check the arguments of a call and plan its mod, once.
 
-    Raises: `ValueError` for arguments that do not fit; `NotImplementedError` for a mod that is not pointwise, or a length
-    without a number.
+    Raises: `ValueError` for arguments that do not fit; `NotImplementedError` for a mod that is not
+    pointwise, or a length without a number.
     """
     dims = check_qkv(query, key, value)
     check_lengths(dims, "tiled kernels cut lengths into blocks")
     mask = check_mask(mask, dims._replace(k=devices * dims.k))
     planned = functools.partial(
-        plan_score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k, dtype=accumulator_dtype(query, key, value),
+        plan_score_mod, batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k,
+        dtype=accumulator_dtype(query, key, value),
         moved=devices > 1, whole=(devices * dims.q, devices * dims.k))
     rules, seed, captures = make_rules(
-        dims, planned, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate, deterministic=deterministic,
-        broadcast_dropout=broadcast_dropout, scale=scale)
-    return AttentionCall(rules, dims, query, key, value, mask, seed, captures, check_sinks(sinks, dims))
+        dims, planned, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
+        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale)
+    sinks = check_sinks(sinks, dims)
+    return AttentionCall(rules, dims, query, key, value, mask, seed, captures, sinks)

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .blockwise import PartCall, backward_from_parts, blockwise, forward_from_parts, push_from_parts
+from .blockwise import (
+    PartCall, backward_from_parts, blockwise, forward_from_parts, push_from_parts)
 from .passes import AttentionPass, Place, attention_pass, lay_out
 from .pallas_gpu import (
     GPU_MISSING, MOST_WRITTEN_OUT, GpuSizes, gpu_backward, gpu_forward, gpu_sizes, part_bytes)
@@ -34,36 +35,22 @@ from ..typing import ScoreMod, declare_kernel, explain_words
 # %% ../../nbs/24_kernels.flash.ipynb #facts
 class _Facts(NamedTuple):
     """What a choice between kernels depends on."""
-    platform: str              # "cpu", "cuda", "rocm", "tpu"
+    platform: str               # "cpu", "cuda", "rocm", "tpu"
     capability: tuple[int, ...] # Of a CUDA device: (9, 0) for Hopper; empty elsewhere
-    dims: Dims                 # The seven letters
-    dtypes: tuple[str, ...]    # Of query, key and value
-    mask: bool                 # Whether there is one
-    score_mod: str             # "" without one, "causal" where it is that and nothing else, "a mod" for others
-    dropout: bool              # Whether weights are dropped
-    return_lse: bool           # Whether the lse is wanted
-    sinks: bool                # Whether there are any
-    lacks: frozenset[str]      # What the mod wants in a tile and the platform's compiler of kernels does not know
-    written_out: int           # Numbers in look-ups of the mod that depend on queries and keys, written out
-    mesh_axes: tuple[str, ...] # Axes of the `shard_map` around the call
+    dims: Dims                  # The seven letters
+    dtypes: tuple[str, ...]     # Of query, key and value
+    mask: bool                  # Whether there is one
+    score_mod: str              # "" without one, "causal" for just that, "a mod" for others
+    dropout: bool               # Whether weights are dropped
+    return_lse: bool            # Whether the lse is wanted
+    sinks: bool                 # Whether there are any
+    lacks: frozenset[str]       # Operations of the mod that the platform's compiler does not know
+    written_out: int            # Numbers in look-ups by query and key, written out
+    mesh_axes: tuple[str, ...]  # Axes of the `shard_map` around the call
 
 # %% ../../nbs/24_kernels.flash.ipynb #device
-# Of devices that are only described, by their names; what is not named here is taken to be new enough for everything
+# Of devices that are only described, by their names
 _CAPABILITIES = {r"H[12]00|GH200": (9, 0), "A100": (8, 0), r"\bL4|RTX 40": (8, 9)}
-
-def _machine(*arrays) -> tuple[str, tuple[int, ...]]:
-    """Platform that a call will run on, with NVIDIA and AMD told apart, and a CUDA device's compute capability.
-
-    That of its arrays; while tracing, that of the abstract device of the mesh where there is one, else of the default device.
-    """
-    for x in arrays:
-        if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer): return _platform(min(x.devices(), key=lambda d: d.id))
-    abstract = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
-    if abstract is not None:
-        if abstract.platform != "gpu": return abstract.platform, ()
-        return "cuda", next((c for kind, c in _CAPABILITIES.items() if re.search(kind, abstract.device_kind)), (99,))
-    chosen = jax.config.jax_default_device
-    return _platform(jax.devices(chosen)[0] if chosen is None or isinstance(chosen, str) else chosen)
 
 def _platform(device) -> tuple[str, tuple[int, ...]]:
     """Name of a device's platform and its compute capability."""
@@ -71,15 +58,35 @@ def _platform(device) -> tuple[str, tuple[int, ...]]:
     if "cuda" not in device.client.platform_version.lower(): return "rocm", ()
     return "cuda", tuple(int(n) for n in device.compute_capability.split("."))
 
+def _described(device) -> tuple[str, tuple[int, ...]]:
+    """The same for an abstract device."""
+    if device.platform != "gpu": return device.platform, ()
+    found = (c for kind, c in _CAPABILITIES.items() if re.search(kind, device.device_kind))
+    return "cuda", next(found, (99,))
+
+# %% ../../nbs/24_kernels.flash.ipynb #machine
+def _machine(*arrays) -> tuple[str, tuple[int, ...]]:
+    """Platform that a call will run on, and a CUDA device's compute capability."""
+    for x in arrays:
+        if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer):
+            return _platform(min(x.devices(), key=lambda d: d.id))
+    abstract = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    if abstract is not None: return _described(abstract)
+    chosen = jax.config.jax_default_device
+    by_name = chosen is None or isinstance(chosen, str)
+    return _platform(jax.devices(chosen)[0] if by_name else chosen)
+
 # %% ../../nbs/24_kernels.flash.ipynb #recognise
 def _recognise(plan: ScoreModPlan | None, dims: Dims, dtype) -> str:
     """What a mod is: "", "causal" or "a mod"."""
-    return "" if plan is None else "causal" if plan == _causal_plan(dims, jnp.dtype(dtype)) else "a mod"
+    if plan is None: return ""
+    return "causal" if plan == _causal_plan(dims, jnp.dtype(dtype)) else "a mod"
 
 @functools.lru_cache(maxsize=64)
 def _causal_plan(dims: Dims, dtype) -> ScoreModPlan:
     """Plan of the bundled causal mod."""
-    return plan_score_mod(causal_mod(), batch=dims.b, num_heads=dims.h, seq_q=dims.q, seq_kv=dims.k, dtype=dtype)[0]
+    return plan_score_mod(causal_mod(), batch=dims.b, num_heads=dims.h,
+                          seq_q=dims.q, seq_kv=dims.k, dtype=dtype)[0]
 
 def _written_out(plan: ScoreModPlan | None) -> int:
     """Numbers in the look-ups of a plan, for all queries and keys."""
@@ -87,95 +94,131 @@ def _written_out(plan: ScoreModPlan | None) -> int:
     return sum(b * h * plan.dims[2] * plan.dims[3] for b, h in heads)
 
 # %% ../../nbs/24_kernels.flash.ipynb #gather
+def _lacks(plan: ScoreModPlan | None, platform: str) -> frozenset[str]:
+    """What a tile would have to do that the platform's compiler of kernels cannot."""
+    if platform == "tpu": return tpu_lacks(plan)
+    return frozenset() if plan is None else plan.operations() & GPU_MISSING
+
 def _facts(call: AttentionCall, return_lse: bool, platform: str | None = None) -> _Facts:
-    """The facts of a call. `platform` pretends another machine: one that is new enough for everything."""
+    """The facts of a call; `platform` pretends a machine that is new enough for everything."""
     dims, plan, arrays = call.dims, call.rules.plan, (call.query, call.key, call.value)
-    machine = (platform, (99,) if platform == "cuda" else ()) if platform is not None else _machine(*arrays)
+    pretended = platform, (99,) if platform == "cuda" else ()
+    machine = _machine(*arrays) if platform is None else pretended
     axes = tuple(sorted(map(str, jax.sharding.get_abstract_mesh().manual_axes)))
     return _Facts(
         *machine, dims, tuple(str(x.dtype) for x in arrays), call.mask is not None,
-        _recognise(plan, dims, accumulator_dtype(*arrays)), call.seed is not None, return_lse, call.sinks is not None,
-        _lacks(plan, machine[0]), _written_out(plan), axes)
-
-def _lacks(plan: ScoreModPlan | None, platform: str) -> frozenset[str]:
-    """What a tile would have to do that the platform's compiler of kernels cannot."""
-    return tpu_lacks(plan) if platform == "tpu" else frozenset() if plan is None else plan.operations() & GPU_MISSING
+        _recognise(plan, dims, accumulator_dtype(*arrays)), call.seed is not None, return_lse,
+        call.sinks is not None, _lacks(plan, machine[0]), _written_out(plan), axes)
 
 # %% ../../nbs/24_kernels.flash.ipynb #rules
 class _Rule(NamedTuple):
     """One thing that a kernel needs."""
     about: str                       # Argument, or "platform"
     needs: str                       # The rule in words
-    holds: Callable[[_Facts], bool]   # Whether a call keeps it
-    found: Callable[[_Facts], str]    # What the call has instead
+    holds: Callable[[_Facts], bool]  # Whether a call keeps it
+    found: Callable[[_Facts], str]   # What the call has instead
 
+def _machine_of(c: _Facts) -> str:
+    return " ".join([c.platform, ".".join(map(str, c.capability))]).strip()
+
+def _dtypes_of(c: _Facts) -> str: return ", ".join(c.dtypes)
+def _widths_of(c: _Facts) -> str: return f"{c.dims.d} for keys and {c.dims.e} for values"
+def _dims_of(c: _Facts) -> str: return f"(b, h, g, q, k, d, e) = {tuple(c.dims)}"
+
+_NOT_EMPTY = _Rule("query, key, value", "no empty axis",
+                   lambda c: all(n > 0 for n in c.dims), _dims_of)
+
+# %% ../../nbs/24_kernels.flash.ipynb #cudnn-rules
 _CUDNN = (
     _Rule("platform", "an NVIDIA GPU of compute capability 8.0 or later",
           lambda c: c.platform == "cuda" and c.capability >= (8, 0),
-          lambda c: " ".join([c.platform, ".".join(map(str, c.capability))]).strip()),
+          _machine_of),
     _Rule("query, key, value", "one dtype, float16 or bfloat16",
-          lambda c: len(set(c.dtypes)) == 1 and c.dtypes[0] in ("float16", "bfloat16"), lambda c: ", ".join(c.dtypes)),
+          lambda c: len(set(c.dtypes)) == 1 and c.dtypes[0] in ("float16", "bfloat16"),
+          _dtypes_of),
     _Rule("query, key, value", "one head width, at most 128 and divisible by 8",
           lambda c: c.dims.d == c.dims.e <= 128 and c.dims.d % 8 == 0,
-          lambda c: f"{c.dims.d} for keys and {c.dims.e} for values"),
-    _Rule("query, key, value", "no empty axis",
-          lambda c: all(n > 0 for n in c.dims), lambda c: f"(b, h, g, q, k, d, e) = {tuple(c.dims)}"),
+          _widths_of),
+    _NOT_EMPTY,
     _Rule("score_mod",
-          "none, or plain causality over as many queries as keys: others run inside the kernel, and cuDNN's is closed",
+          "none, or plain causality over as many queries as keys: "
+          "others run inside the kernel, and cuDNN's is closed",
           lambda c: not c.score_mod or c.score_mod == "causal" and c.dims.q == c.dims.k,
           lambda c: f"{c.score_mod} over {c.dims.q} queries and {c.dims.k} keys"),
-    _Rule("mask", "none: cuDNN gives an average to a query that sees nothing", lambda c: not c.mask, lambda c: "a mask"),
+    _Rule("mask", "none: cuDNN gives an average to a query that sees nothing",
+          lambda c: not c.mask, lambda c: "a mask"),
     _Rule("dropout_rate", "no dropout: cuDNN drops other weights than the other kernels",
           lambda c: not c.dropout, lambda c: "dropout"),
-    _Rule("return_lse", "False: cuDNN's lse is rounded to 16 bits", lambda c: not c.return_lse, lambda c: "True"),
+    _Rule("return_lse", "False: cuDNN's lse is rounded to 16 bits",
+          lambda c: not c.return_lse, lambda c: "True"),
     _Rule("sinks", "none", lambda c: not c.sinks, lambda c: "sinks"),
     _Rule("platform", "no `shard_map` around the call",
           lambda c: not c.mesh_axes, lambda c: f"one over {', '.join(c.mesh_axes)}"))
+
+# %% ../../nbs/24_kernels.flash.ipynb #pallas-rules
 _PALLAS = (
     _Rule("platform", "an NVIDIA GPU of compute capability 8.0 or later, or a TPU",
           lambda c: c.platform == "tpu" or c.platform == "cuda" and c.capability >= (8, 0),
-          lambda c: " ".join([c.platform, ".".join(map(str, c.capability))]).strip()),
+          _machine_of),
     _Rule("query, key, value", "one dtype: float32, bfloat16, or float16 on a GPU",
-          lambda c: len(set(c.dtypes)) == 1 and c.dtypes[0] in {"float32", "bfloat16", *["float16"] * (c.platform != "tpu")},
-          lambda c: ", ".join(c.dtypes)),
-    _Rule("query, key, value", "head widths of at most 256", lambda c: max(c.dims.d, c.dims.e) <= 256,
-          lambda c: f"{c.dims.d} for keys and {c.dims.e} for values"),
-    _Rule("query, key, value", "head widths of at most 128 in float32 on a GPU, whose registers hold no more",
-          lambda c: c.platform == "tpu" or "float32" not in c.dtypes or max(c.dims.d, c.dims.e) <= 128,
+          lambda c: len(set(c.dtypes)) == 1
+          and c.dtypes[0] in {"float32", "bfloat16", *["float16"] * (c.platform != "tpu")},
+          _dtypes_of),
+    _Rule("query, key, value", "head widths of at most 256",
+          lambda c: max(c.dims.d, c.dims.e) <= 256,
+          _widths_of),
+    _Rule("query, key, value",
+          "head widths of at most 128 in float32 on a GPU, whose registers hold no more",
+          lambda c: c.platform == "tpu" or "float32" not in c.dtypes
+          or max(c.dims.d, c.dims.e) <= 128,
           lambda c: f"float32, {c.dims.d} for keys and {c.dims.e} for values"),
-    _Rule("query, key, value", "no empty axis",
-          lambda c: all(n > 0 for n in c.dims), lambda c: f"(b, h, g, q, k, d, e) = {tuple(c.dims)}"),
-    _Rule("score_mod", "operations and dtypes that the compiler of kernels knows", lambda c: not c.lacks,
+    _NOT_EMPTY,
+    _Rule("score_mod", "operations and dtypes that the compiler of kernels knows",
+          lambda c: not c.lacks,
           lambda c: ", ".join(sorted(c.lacks))),
     _Rule("score_mod", f"look-ups by query and key of at most {MOST_WRITTEN_OUT:,} numbers",
           lambda c: c.written_out <= MOST_WRITTEN_OUT, lambda c: f"{c.written_out:,}"),
     _Rule("query, key", f"on a TPU at most {MOST_LISTED:,} blocks of scores",
-          lambda c: c.platform != "tpu" or tpu_listed(c.dims) <= MOST_LISTED, lambda c: f"{tpu_listed(c.dims):,}"))
-_BACKENDS = {"cudnn": _CUDNN, "pallas": _PALLAS, "blockwise": ()}  # in order of preference; the last takes every call
+          lambda c: c.platform != "tpu" or tpu_listed(c.dims) <= MOST_LISTED,
+          lambda c: f"{tpu_listed(c.dims):,}"))
+# in order of preference; the last takes every call
+_BACKENDS = {"cudnn": _CUDNN, "pallas": _PALLAS, "blockwise": ()}
 
 # %% ../../nbs/24_kernels.flash.ipynb #choice
 class AttentionChoice(NamedTuple):
     """Which kernel takes a call, and why those before it did not."""
     backend: str                         # "cudnn", "pallas" or "blockwise"
-    refused: dict[str, tuple[str, ...]]  # For each kernel that was passed over: the rules that the call does not keep
+    refused: dict[str, tuple[str, ...]]  # For each kernel passed over: the rules that were broken
     blocks: BlockMask | None = None      # What is computed, where the kernel goes by blocks
 
     @property
     def derivatives(self) -> str: # In words
         """Which derivatives there are, and where they are computed."""
-        return {"cudnn": "cudnn: the gradient, and none of it; `pallas_flash_attention` has every order",
-                "pallas": "pallas: the gradient in kernels; forward mode and higher orders in JAX, tile by tile",
-                "blockwise": "blockwise: every order, tile by tile"}[self.backend]
+        return _DERIVATIVES[self.backend]
 
     def __repr__(self) -> str:
         lines = [f"flash_attention would take: {self.backend}"]
         if self.blocks is not None: lines.append(f"  {self.blocks!r}")
-        for name, reasons in self.refused.items(): lines += [f"  {name} refused:"] + [f"    {reason}" for reason in reasons]
+        for name, reasons in self.refused.items():
+            lines += [f"  {name} refused:"] + [f"    {reason}" for reason in reasons]
         return "\n".join(lines)
+
+# %% ../../nbs/24_kernels.flash.ipynb #derivatives
+_DERIVATIVES = {
+    "cudnn": "cudnn: the gradient, and none of it; `pallas_flash_attention` has every order",
+    "pallas": "pallas: the gradient in kernels; "
+              "forward mode and higher orders in JAX, tile by tile",
+    "blockwise": "blockwise: every order, tile by tile"}
+
+# %% ../../nbs/24_kernels.flash.ipynb #choose
+def _broken(rules: tuple[_Rule, ...], call: _Facts) -> tuple[str, ...]:
+    """The rules that a call does not keep, in words."""
+    return tuple(f"{r.about}: needs {r.needs}; got {r.found(call)}"
+                 for r in rules if not r.holds(call))
 
 def _choose(call: _Facts, without: tuple[str, ...] = ()) -> AttentionChoice:
     """The first kernel whose rules a call keeps."""
-    broken = {name: tuple(f"{r.about}: needs {r.needs}; got {r.found(call)}" for r in rules if not r.holds(call))
+    broken = {name: _broken(rules, call)
               for name, rules in _BACKENDS.items() if name not in without}
     backend = next(name for name, reasons in broken.items() if not reasons)
     before = list(broken)[:list(broken).index(backend)]
@@ -196,23 +239,22 @@ def explain_attention(
     return_lse: bool = False,                       # As for `flash_attention`
     sinks: Float[Array, " h"] | None = None,        # As for `flash_attention`
     block_size: int = 512,                          # As for `flash_attention`
-    platform: str | None = None                     # "cpu", "cuda", "rocm" or "tpu"; the machine at hand when None
-) -> AttentionChoice:                               # The kernel's name and the reasons; prints as text
-    """Say which kernel `flash_attention` would take for a call, why each one before it was refused, and which blocks of
-    scores are computed.
+    platform: str | None = None                     # "cpu", "cuda", "rocm", "tpu"; None: this one
+) -> AttentionChoice:                               # Kernel and reasons; prints as text
+    """Say which kernel `flash_attention` would take, why others were refused, and which blocks run.
 
-    Raises: `ValueError` and `NotImplementedError` for what `flash_attention` would not accept either; `ValueError` for an
-    unknown platform.
+    Raises: `ValueError` and `NotImplementedError` for what `flash_attention` would not accept
+    either; `ValueError` for an unknown platform.
     """
     if platform not in (None, "cpu", "cuda", "rocm", "tpu"):
         raise ValueError(f"`platform` must be 'cpu', 'cuda', 'rocm' or 'tpu', got {platform!r}")
     call = prepare_call(
-        query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
-        deterministic=deterministic, sinks=sinks)
-    choice, dims = _choose(_facts(call, return_lse, platform)), call.dims
-    if choice.backend != "blockwise" or 0 in dims: return choice
-    rules = call.rules
-    return choice._replace(blocks=planned_block_mask(rules.plan, call.captures, call.mask, rules.size, block_size))
+        query, key, value, mask=mask, score_mod=score_mod, sinks=sinks,
+        dropout_rng=dropout_rng, dropout_rate=dropout_rate, deterministic=deterministic)
+    choice, rules = _choose(_facts(call, return_lse, platform)), call.rules
+    if choice.backend != "blockwise" or 0 in call.dims: return choice
+    blocks = planned_block_mask(rules.plan, call.captures, call.mask, rules.size, block_size)
+    return choice._replace(blocks=blocks)
 
 # %% ../../nbs/24_kernels.flash.ipynb #tell-once
 class FallbackWarning(UserWarning):
@@ -226,10 +268,26 @@ def _tell_once(message: str, stacklevel: int = 4) -> None:
     _told.add(message)
 
 # %% ../../nbs/24_kernels.flash.ipynb #through-jax
-def _through_jax(query, key, value, scale: float | None, causal: bool, implementation: str) -> Float[Array, "b h q e"]:
+def _through_jax(query, key, value, scale: float | None, causal: bool,
+                 implementation: str) -> Float[Array, "b h q e"]:
     """JAX's own attention, on arrays in our layout."""
     q, k, v = (x.swapaxes(1, 2) for x in (query, key, value))
-    return jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal, implementation=implementation).swapaxes(1, 2)
+    return jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal,
+                                        implementation=implementation).swapaxes(1, 2)
+
+# %% ../../nbs/24_kernels.flash.ipynb #dispatch
+def _dispatch(call: AttentionCall, return_lse: bool, causal: bool, block_mask, block_size: int):
+    """Run a call by the kernel that takes it; `causal` is asked where cuDNN does."""
+    facts = _facts(call, return_lse)
+    backend = _choose(facts).backend
+    if backend == "cudnn":
+        try: return _through_jax(
+            call.query, call.key, call.value, call.rules.scale, causal, "cudnn")
+        except (NotImplementedError, RuntimeError) as e:
+            backend = _choose(facts, without=("cudnn",)).backend
+            _tell_once(f"flash_attention takes {backend}, since cuDNN refused: {e}", stacklevel=4)
+    if backend == "pallas": return call.finish(*_run_flash(call, facts.capability), return_lse)
+    return call.finish(*blockwise(call, block_mask=block_mask, block_size=block_size), return_lse)
 
 # %% ../../nbs/24_kernels.flash.ipynb #flash-attention
 @declare_kernel("softmax")
@@ -239,38 +297,32 @@ def flash_attention(
     value: Float[Array, "b g k e"],                 # Values
     *,
     mask: Bool[Array, "#b #h #q #k"] | None = None, # True = may attend
-    score_mod: ScoreMod | None = None,              # Pointwise; captured arrays are differentiated
+    score_mod: ScoreMod | None = None,              # Pointwise; captured arrays get gradients
     dropout_rng: Array | None = None,               # Key for dropout on the weights
     dropout_rate: float = 0.0,                      # Share of the weights to drop, 0 <= rate < 1
     deterministic: bool = True,                     # True: no dropout, whatever the rate
-    broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
+    broadcast_dropout: bool = False,                # True: sequences and heads drop the same
     scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
     sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
-    return_lse: bool = False,                       # True: also return the log of the softmax denominators
-    block_mask: BlockMask | None = None,            # From `make_block_mask`, for kernels that go by blocks
-    block_size: int = 512                           # Most queries in a block, where the kernel has blocks
-) -> Float[Array, "b h q e"]:                       # In the query's dtype; with `return_lse` a pair `(out, lse (b, h, q))`
-    """Exact attention by the fastest kernel that honours every argument: cuDNN on NVIDIA GPUs where it can, else Pallas on
-    GPUs and TPUs, else blockwise.
+    return_lse: bool = False,                       # True: also return the log of the denominators
+    block_mask: BlockMask | None = None,            # From `make_block_mask`, where a kernel uses it
+    block_size: int = 512                           # Most queries in a block, where there are any
+) -> Float[Array, "b h q e"]:                       # With `return_lse` a pair `(out, lse)`
+    """Exact attention by the fastest kernel that honours every argument of the call.
 
-    The choice is made while tracing, from the arguments and the default device; `explain_attention` says what it is, and which
-    derivatives there are: every order, except through cuDNN. Sequences and heads that are sharded over devices stay there.
+    cuDNN on NVIDIA GPUs where it can, else Pallas on GPUs and TPUs, else blockwise. The choice is
+    made while tracing, from the arguments and the default device; `explain_attention` says what it
+    is, and which derivatives there are: every order, except through cuDNN. Sequences and heads that
+    are sharded over devices stay there. The output is in the query's dtype, the lse `(b, h, q)`.
 
-    Raises: `ValueError` for arrays, masks or rates that do not fit; `NotImplementedError` for a mod that is not
-    pointwise. Source: Dao et al. 2022, FlashAttention.
+    Raises: `ValueError` for arrays, masks or rates that do not fit; `NotImplementedError` for a
+    mod that is not pointwise. Source: Dao et al. 2022, FlashAttention.
     """
     call = prepare_call(
-        query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
-        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks)
-    facts = _facts(call, return_lse)
-    backend = _choose(facts).backend
-    if backend == "cudnn":
-        try: return _through_jax(query, key, value, call.rules.scale, score_mod is not None, "cudnn")
-        except (NotImplementedError, RuntimeError) as e:
-            backend = _choose(facts, without=("cudnn",)).backend
-            _tell_once(f"flash_attention takes {backend}, since cuDNN refused: {e}")
-    if backend == "pallas": return call.finish(*_run_flash(call, facts.capability), return_lse)
-    return call.finish(*blockwise(call, block_mask=block_mask, block_size=block_size), return_lse)
+        query, key, value, mask=mask, score_mod=score_mod, scale=scale, sinks=sinks,
+        dropout_rng=dropout_rng, dropout_rate=dropout_rate, deterministic=deterministic,
+        broadcast_dropout=broadcast_dropout)
+    return _dispatch(call, return_lse, score_mod is not None, block_mask, block_size)
 
 # %% ../../nbs/24_kernels.flash.ipynb #program
 class _FlashProgram(NamedTuple):
@@ -279,84 +331,122 @@ class _FlashProgram(NamedTuple):
     dims: Dims
     capability: tuple[int, ...]             # Of a CUDA device
     asked: tuple[int | None, int | None]    # Most queries and keys per block
-    interpret: str                          # "gpu" or "tpu": that kernel, interpreted, on any machine; "" otherwise
+    interpret: str                          # "gpu", "tpu": that kernel, interpreted; "": as lowered
 
     def gpu(self, dtype, data: TileData, *, backward: bool) -> GpuSizes:
-        q, k = self.asked
-        return gpu_sizes(self.dims, backward=backward, dtype=dtype, block_q=q, block_k=k, capability=self.capability,
-                         parts=part_bytes(data))
+        (q, k), parts = self.asked, part_bytes(data)
+        return gpu_sizes(self.dims, backward=backward, dtype=dtype, block_q=q, block_k=k,
+                         capability=self.capability, parts=parts)
 
     def tpu(self, *, backward: bool) -> TpuSizes:
         return tpu_sizes(self.dims, backward=backward, block_q=self.asked[0], block_k=self.asked[1])
 
+# %% ../../nbs/24_kernels.flash.ipynb #where-it-runs
 def _where_it_runs(program: _FlashProgram, args: tuple, **machines: Callable):
     """The function of the machine that the program will be lowered for."""
     if program.interpret: return machines[program.interpret](*args, interpret=True)
-    return lax.platform_dependent(*args, cuda=machines["gpu"], tpu=machines["tpu"], default=machines["cpu"])
+    return lax.platform_dependent(
+        *args, cuda=machines["gpu"], tpu=machines["tpu"], default=machines["cpu"])
 
 # %% ../../nbs/24_kernels.flash.ipynb #flash-pass
 class _FlashPass(AttentionPass):
     """The kernel of the machine, over queries, keys, values and what tiles share."""
     def run(self, *args, place=None):
-        if self.kind == "push": return self._in_jax(args, place, plain=False)  # plain JAX on every machine
-        (q, k, v, data), flags = self._read(args, place)
-        program, back = self.program, self.kind == "pull"
-        sizes = program.gpu(q.dtype, data, backward=back), program.tpu(backward=back)
-        fns, more = ((gpu_backward, tpu_backward), dict(wanted=flags)) if back else ((gpu_forward, tpu_forward), {})
-        gpu, tpu = (functools.partial(fn, program.rules, size, **more) for fn, size in zip(fns, sizes))
-        cut = self._pulled(args) if back else ()
-        def cpu(q, k, v, data, *cut):
-            call = self._call(data, place)
-            if not back: return forward_from_parts(call, q, k, v)
-            *grads, d_parts = backward_from_parts(call, q, k, v, *cut, flags)
-            return *grads, d_parts
-        # gradients leave a kernel in the dtype of what they belong to, where it can round them itself
-        typed = lambda fn: lambda *a, **kw: self._typed(args, *fn(*a, **kw)) if back else list(fn(*a, **kw))
-        return _where_it_runs(program, (q, k, v, data, *cut), cpu=typed(cpu), gpu=typed(gpu), tpu=typed(tpu))
+        if self.kind == "push": return _in_jax(self, args, place, plain=False)
+        return _in_kernels(self, args, place)
 
-    def plain(self, *args, place=None): return self._in_jax(args, place, plain=True)
-
-    def _in_jax(self, args, place, *, plain: bool) -> list[Array]:
-        (q, k, v, data), flags = self._read(args, place)
-        call, (lse, *moved) = self._call(data, place), args[self.tree.num_leaves:]
-        if self.kind == "push": return list(push_from_parts(call, q, k, v, lse, moved[:3], moved[3:], flags, plain=plain))
-        return self._typed(args, *backward_from_parts(call, q, k, v, *self._pulled(args), flags, plain=plain))
-
-    def _read(self, args, place: Place | None):
-        """Queries, keys, values, what tiles share, and which of its parts move."""
-        *qkv, data = self.tree.unflatten(args[:self.tree.num_leaves])
-        if place is not None: data = data._replace(place=jnp.stack([jnp.asarray(x, jnp.int32) for x in place]))
-        return (*qkv, data), [i in self.wanted for i in self.places[3].parts]
-
-    def _call(self, data: TileData, place: Place | None) -> PartCall:
-        return PartCall(self.program.rules, choose_blocks(*self.program.rules.size), data.parts, data.mask, data.seed, place)
-
-    def _pulled(self, args) -> tuple[Array, Array, Array]:
-        """The lse, delta, and the gradient of the output."""
-        lse, d_out, moved = args[self.tree.num_leaves:]
-        return lse, -moved, d_out.astype(self.out_dtype)
-
-    def _typed(self, args, dq, dk, dv, d_parts) -> list[Array]:
-        return [g.astype(args[i].dtype) for g, i in zip((dq, dk, dv, *d_parts), self.wanted)]
+    def plain(self, *args, place=None): return _in_jax(self, args, place, plain=True)
 
     def second_axes(self):
         data = self.places[3]
-        return {0: "h", 1: "g", 2: "g"} | dict.fromkeys([*data.parts, *([] if data.mask is None else [data.mask])], "h")
+        heads = [*data.parts, *([] if data.mask is None else [data.mask])]
+        return {0: "h", 1: "g", 2: "g"} | dict.fromkeys(heads, "h")
+
+    def typed(self, args, dq, dk, dv, d_parts) -> list[Array]:
+        """Gradients in the dtype of what they belong to."""
+        return [g.astype(args[i].dtype) for g, i in zip((dq, dk, dv, *d_parts), self.wanted)]
+
+# %% ../../nbs/24_kernels.flash.ipynb #read
+def _read(what: _FlashPass, args, place: Place | None):
+    """Queries, keys, values, what tiles share, and which of its parts move."""
+    *qkv, data = what.tree.unflatten(args[:what.tree.num_leaves])
+    if place is not None:
+        data = data._replace(place=jnp.stack([jnp.asarray(x, jnp.int32) for x in place]))
+    return (*qkv, data), [i in what.wanted for i in what.places[3].parts]
+
+def _pulled(what: _FlashPass, args) -> tuple[Array, Array, Array]:
+    """The lse, delta, and the gradient of the output."""
+    lse, d_out, moved = args[what.tree.num_leaves:]
+    return lse, -moved, d_out.astype(what.out_dtype)
+
+# %% ../../nbs/24_kernels.flash.ipynb #in-jax
+def _part_call(what: _FlashPass, data: TileData, place: Place | None) -> PartCall:
+    rules = what.program.rules
+    return PartCall(rules, choose_blocks(*rules.size), data.parts, data.mask, data.seed, place)
+
+def _in_jax(what: _FlashPass, args, place: Place | None, *, plain: bool) -> list[Array]:
+    """A push or a pull by the loops."""
+    (q, k, v, data), flags = _read(what, args, place)
+    call, (lse, *moved) = _part_call(what, data, place), args[what.tree.num_leaves:]
+    if what.kind == "push":
+        return list(push_from_parts(
+            call, q, k, v, lse, moved[:3], moved[3:], flags, plain=plain))
+    return what.typed(args, *backward_from_parts(
+        call, q, k, v, *_pulled(what, args), flags, plain=plain))
+
+# %% ../../nbs/24_kernels.flash.ipynb #in-kernels
+def _in_kernels(what: _FlashPass, args, place: Place | None) -> list[Array]:
+    """The forward pass or a pull, by the machine's kernels."""
+    (q, k, v, data), flags = _read(what, args, place)
+    program, back = what.program, what.kind == "pull"
+    sizes = program.gpu(q.dtype, data, backward=back), program.tpu(backward=back)
+    fns = (gpu_backward, tpu_backward) if back else (gpu_forward, tpu_forward)
+    more = dict(wanted=flags) if back else {}
+    gpu, tpu = (functools.partial(fn, program.rules, size, **more) for fn, size in zip(fns, sizes))
+    cut = _pulled(what, args) if back else ()
+    def cpu(q, k, v, data, *cut):
+        call = _part_call(what, data, place)
+        if back: return backward_from_parts(call, q, k, v, *cut, flags)
+        return forward_from_parts(call, q, k, v)
+    # gradients leave a kernel in the dtype of what they belong to, where it can round them itself
+    def typed(fn):
+        def run(*a, **kw): return what.typed(args, *fn(*a, **kw)) if back else list(fn(*a, **kw))
+        return run
+    return _where_it_runs(
+        program, (q, k, v, data, *cut), cpu=typed(cpu), gpu=typed(gpu), tpu=typed(tpu))
 
 # %% ../../nbs/24_kernels.flash.ipynb #run-flash
 @functools.partial(jax.jit, static_argnums=0)
-def _prepare_and_run(program: _FlashProgram, query, key, value, mask, seed, captures) -> tuple[Array, Array]:
-    """Compute what tiles share, and run. Compiled once for all mods that do the same."""
+def _prepare_and_run(program: _FlashProgram, query, key, value, mask, seed, captures):
+    """Compute what tiles share, and run: output and lse."""
     data = prepare_tiles(program.rules.plan, captures, mask, seed)
     return attention_pass(_FlashPass, program, (query, key, value, data), lambda at: at[3].parts)
 
 def _run_flash(
-    call: AttentionCall, capability: tuple[int, ...] = (), asked: tuple[int | None, int | None] = (None, None),
-    interpret: str = ""
+    call: AttentionCall, capability: tuple[int, ...] = (),
+    asked: tuple[int | None, int | None] = (None, None), interpret: str = ""
 ) -> tuple[Array, Array]:
     """Output and lse of a call that keeps all rules, both without sinks."""
-    program, args = _FlashProgram(call.rules, call.dims, capability, asked, interpret), lay_out(*call.arrays())
+    program = _FlashProgram(call.rules, call.dims, capability, asked, interpret)
+    args = lay_out(*call.arrays())
     return _prepare_and_run(program, *vary_like(args, args))
+
+# %% ../../nbs/24_kernels.flash.ipynb #fall-back
+def _check_pallas(block_q: int, block_kv: int, on_fallback: str) -> None:
+    """Raises: `ValueError` for a block size below 1, or another word than the three."""
+    if on_fallback not in ("warn", "error", "silent"):
+        raise ValueError(f"`on_fallback` must be 'warn', 'error' or 'silent', got {on_fallback!r}")
+    if block_q < 1 or block_kv < 1:
+        raise ValueError(
+            f"`block_q` and `block_kv` must be at least 1, got {block_q} and {block_kv}")
+
+def _fall_back(name: str, reasons: str, on_fallback: str) -> None:
+    """Say, as the caller wants it, that another kernel runs."""
+    if on_fallback == "error":
+        raise NotImplementedError(
+            f"`{name}` cannot run here ({reasons}): use `memory_efficient_attention`")
+    if on_fallback == "warn":
+        _tell_once(f"{name} runs blockwise attention instead ({reasons})", stacklevel=4)
 
 # %% ../../nbs/24_kernels.flash.ipynb #pallas-flash-attention
 @declare_kernel("softmax")
@@ -366,35 +456,34 @@ def pallas_flash_attention(
     value: Float[Array, "b g k e"],                 # Values
     *,
     mask: Bool[Array, "#b #h #q #k"] | None = None, # True = may attend
-    score_mod: ScoreMod | None = None,              # Pointwise; captured arrays are differentiated
+    score_mod: ScoreMod | None = None,              # Pointwise; captured arrays get gradients
     dropout_rng: Array | None = None,               # Key for dropout on the weights
     dropout_rate: float = 0.0,                      # Share of the weights to drop, 0 <= rate < 1
     deterministic: bool = True,                     # True: no dropout, whatever the rate
-    broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
+    broadcast_dropout: bool = False,                # True: sequences and heads drop the same
     scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
     sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
-    return_lse: bool = False,                       # True: also return the log of the softmax denominators
+    return_lse: bool = False,                       # True: also return the log of the denominators
     block_q: int = 128,                             # Most queries per block of the Pallas kernel
     block_kv: int = 128,                            # Most keys per block of the Pallas kernel
     force_fallback: bool = False,                   # True: run blockwise without asking
-    interpret: bool = False,                        # True: run the GPU kernel interpreted, on any machine
+    interpret: bool = False,                        # True: the GPU kernel, on any machine
     on_fallback: str = "warn"                       # "warn" once per reason, "error", or "silent"
-) -> Float[Array, "b h q e"]:                       # In the query's dtype; with `return_lse` a pair `(out, lse (b, h, q))`
+) -> Float[Array, "b h q e"]:                       # With `return_lse` a pair `(out, lse)`
     """Exact attention by a Pallas kernel for GPU or TPU, any lengths; blockwise where none can run.
 
-    Blocks are never larger than what fits the registers at this head width, whatever `block_q` and `block_kv` allow.
+    Blocks are never larger than what fits the registers at this head width.
 
-    Raises: `ValueError` for arguments that do not fit; `NotImplementedError` for a mod that is not pointwise, and with
-    on_fallback="error" when another kernel would have to run.
+    Raises: `ValueError` for arguments that do not fit; `NotImplementedError` for a mod that is not
+    pointwise, and with on_fallback="error" when another kernel would have to run.
     """
-    if on_fallback not in ("warn", "error", "silent"):
-        raise ValueError(f"`on_fallback` must be 'warn', 'error' or 'silent', got {on_fallback!r}")
-    if block_q < 1 or block_kv < 1: raise ValueError(f"`block_q` and `block_kv` must be at least 1, got {block_q} and {block_kv}")
+    _check_pallas(block_q, block_kv, on_fallback)
     call = prepare_call(
-        query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
-        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks)
+        query, key, value, mask=mask, score_mod=score_mod, scale=scale, sinks=sinks,
+        dropout_rng=dropout_rng, dropout_rate=dropout_rate, deterministic=deterministic,
+        broadcast_dropout=broadcast_dropout)
     facts = _facts(call, return_lse, "cuda" if interpret else None)
-    broken = [f"{r.about}: needs {r.needs}; got {r.found(facts)}" for r in _PALLAS if not r.holds(facts)]
+    broken = _broken(_PALLAS, facts)
     if not broken and not force_fallback:
         ours = _run_flash(call, facts.capability, (block_q, block_kv), "gpu" if interpret else "")
         return call.finish(*ours, return_lse)

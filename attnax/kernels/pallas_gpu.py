@@ -7,6 +7,7 @@ __all__ = ['GPU_MISSING', 'MOST_WRITTEN_OUT', 'Part', 'make_part', 'make_parts',
            'gpu_forward', 'gpu_backward']
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #imports
+import functools
 import math
 import struct
 from collections.abc import Callable, Sequence
@@ -18,31 +19,35 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
-from .pallas_tiles import Tile, TileData, collect_gradients, pallas_tile_backward, round_up
-from .sparsity import BlockLists, Blocks, find_blocks
-from .tiles import CallRules, Dims, SoftmaxState, check_qkv, exp_less, softmax_finish, softmax_step
 from .jaxprs import struct_like, vary_like
+from .pallas_tiles import (
+    Tile, TileData, collect_gradients, pallas_tile_backward, round_up)
+from .sparsity import BlockLists, Blocks, find_blocks
+from .tiles import (
+    CallRules, Dims, SoftmaxState, check_qkv, exp_less, softmax_finish, softmax_step)
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #on-gpu
 def _ex2_less(x: Array, m: Array, factor: float = 1.0) -> Array:
-    """`exp(factor x - m)` in two instructions of NVIDIA's, as a power of two. `exp` takes nine; XLA's `exp2` a product and a
-    difference where one instruction does both, and two more for results below 1e-38."""
+    """`exp(factor x - m)` in two instructions of NVIDIA's, as a power of two.
+
+    `exp` takes nine; XLA's `exp2` a product and a difference where one instruction does both, and
+    two more for results below 1e-38.
+    """
     from jax.experimental.pallas import triton as plt
     factor = struct.pack(">f", factor * math.log2(math.e)).hex()
     words = f"{{ .reg .f32 t; fma.rn.f32 t, $1, 0f{factor}, $2; ex2.approx.ftz.f32 $0, t; }}"
     low = jnp.broadcast_to(m * -math.log2(math.e), x.shape)
     like = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    return plt.elementwise_inline_asm(words, args=[x, low], constraints="=f,f,f", pack=1, result_shape_dtypes=[like])[0]
+    return plt.elementwise_inline_asm(words, args=[x, low], constraints="=f,f,f",
+                                      pack=1, result_shape_dtypes=[like])[0]
 
 def _on_gpu(interpret: bool) -> tuple:
     """How tiles multiply float32, and how they compute `exp(factor x - m)`."""
-    # on tensor cores: each factor as three of bfloat16, and the six products that matter. One by one, without them, the
-    # products of a tile are written out by the compiler and do not fit the registers
     return lax.DotAlgorithmPreset.BF16_BF16_F32_X6, exp_less if interpret else _ex2_less
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #part
 class Part(NamedTuple):
-    """An array that tiles share, filled up to whole blocks. Booleans travel as bytes."""
+    """An array that tiles share, padded to whole blocks. Booleans travel as bytes."""
     array: Array
     blocks: Blocks
     boolean: bool
@@ -51,13 +56,15 @@ class Part(NamedTuple):
         """Block of a program that owns queries; the grid is (query blocks, heads, sequences)."""
         b, h, q, k = (n > 1 for n in self.array.shape)
         shape = None, None, self.blocks.q if q else 1, self.array.shape[3]
-        return pl.BlockSpec(shape, lambda i, h_, b_: (b_ if b else 0, h_ if h else 0, i if q else 0, 0))
+        def where(i, h_, b_): return b_ if b else 0, h_ if h else 0, i if q else 0, 0
+        return pl.BlockSpec(shape, where)
 
     def by_columns(self, group: int) -> pl.BlockSpec:
-        """Block of a program that owns keys; the grid is (key blocks, key/value heads, sequences)."""
+        """Block of a program that owns keys; the grid is (key blocks, kv heads, sequences)."""
         b, h, q, k = (n > 1 for n in self.array.shape)
         shape = None, group if h else 1, self.array.shape[2], self.blocks.k if k else 1
-        return pl.BlockSpec(shape, lambda j, g_, b_: (b_ if b else 0, g_ if h else 0, 0, j if k else 0))
+        def where(j, g_, b_): return b_ if b else 0, g_ if h else 0, 0, j if k else 0
+        return pl.BlockSpec(shape, where)
 
     def row_tile(self, ref, j) -> Array:
         """Its tile with key block `j`, in a program that owns queries."""
@@ -67,17 +74,21 @@ class Part(NamedTuple):
     def column_tile(self, ref, member, i) -> Array:
         """Its tile with query block `i` of one head of the group, in a program that owns keys."""
         head = member if self.array.shape[1] > 1 else 0
-        x = ref[head, pl.ds(i * self.blocks.q, self.blocks.q), :] if self.array.shape[2] > 1 else ref[head, :, :]
+        at = pl.ds(i * self.blocks.q, self.blocks.q) if self.array.shape[2] > 1 else slice(None)
+        x = ref[head, at, :]
         return x != 0 if self.boolean else x
 
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #make-part
 def make_part(x: Array, blocks: Blocks) -> Part: # Ready for a kernel
-    """Fill an array of tiles up to whole blocks."""
+    """Pad an array of tiles to whole blocks."""
     for axis, size in ((2, blocks.q), (3, blocks.k)): x = round_up(x, axis, size)
     return Part(x.astype(jnp.int8) if x.dtype == bool else x, blocks, x.dtype == bool)
 
-def make_parts(data: TileData, blocks: Blocks) -> tuple[list[Part], Part | None]: # Parts, and the mask
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #make-parts
+def make_parts(data: TileData, blocks: Blocks) -> tuple[list[Part], Part | None]: # And the mask
     """Everything that tiles share, ready for a kernel."""
-    return [make_part(x, blocks) for x in data.parts], None if data.mask is None else make_part(data.mask, blocks)
+    mask = None if data.mask is None else make_part(data.mask, blocks)
+    return [make_part(x, blocks) for x in data.parts], mask
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #sizes
 class GpuSizes(NamedTuple):
@@ -86,18 +97,21 @@ class GpuSizes(NamedTuple):
     warps: int
     stages: int = 2
 
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #size-tables
 def _power(n: int) -> int: return max(16, 1 << (n - 1).bit_length())
 
-# (queries, keys, warps, stages) by head width, forward and backward. Those of Hopper were the fastest of all that
-# `tools/tune_gpu.py` tried on an H100; the others are what `tools/compile_gpu.py` shows to fit the registers
+# (queries, keys, warps, stages) by head width, forward and backward. Those of Hopper were the
+# fastest that `tools/tune_gpu.py` tried on an H100; the others are what `tools/compile_gpu.py`
+# shows to fit the registers
 _SIZES = {"Hopper": {64: ((64, 128, 4, 2), (64, 64, 4, 2)), 128: ((128, 128, 8, 3), (64, 64, 4, 2)),
                      256: ((128, 64, 8, 2), (64, 64, 8, 2))},
           "16 bits": {64: ((128, 64, 4, 2), (64, 64, 4, 2)), 128: ((128, 64, 8, 2), (64, 64, 8, 2)),
                       256: ((64, 32, 8, 2), (32, 32, 4, 2))},
           "float32": {64: ((64, 32, 4, 2), (32, 32, 4, 2)), 128: ((32, 32, 4, 2), (16, 32, 4, 2)),
                       256: ((32, 32, 4, 2), (32, 32, 4, 2))}}
-# Bytes of shared memory that a block may have, by compute capability; of those that are not named, the least.
-# Source: NVIDIA, CUDA C++ Programming Guide, table "Technical Specifications per Compute Capability", less 1 KiB of the system
+# Bytes of shared memory that a block may have, by compute capability; else the least of all.
+# Source: NVIDIA, CUDA C++ Programming Guide, table "Technical Specifications per Compute
+# Capability", less 1 KiB of the system
 _SHARED = {(8, 0): 166912, (8, 7): 166912, (9, 0): 232448, (10, 0): 232448, (10, 3): 232448}
 _LEAST_SHARED = 101376
 
@@ -105,18 +119,24 @@ _LEAST_SHARED = 101376
 def part_bytes(
     data: TileData          # From `prepare_tiles`
 ) -> tuple[int, int]:       # Per score; per query or key
-    """What a tile reads of parts and mask: of those that run along both axes, and of those that run along one."""
+    """What a tile reads of parts and mask: of those along both axes, and of those along one."""
     arrays = [*data.parts, *([] if data.mask is None else [data.mask])]
-    read = lambda axes: sum(jnp.dtype(x.dtype).itemsize for x in arrays if sum(n > 1 for n in x.shape[2:]) == axes)
+    def read(axes):
+        return sum(jnp.dtype(x.dtype).itemsize for x in arrays
+                   if sum(n > 1 for n in x.shape[2:]) == axes)
     return read(2), read(1)
 
-def _shared_bytes(sizes: GpuSizes, d: int, e: int, size: int, parts: tuple[int, int], backward: bool) -> int:
-    """Shared memory of a block: what it owns, and what it walks through as often as there are stages."""
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #shared-bytes
+def _shared_bytes(
+    sizes: GpuSizes, d: int, e: int, size: int, parts: tuple[int, int], backward: bool
+) -> int:
+    """Shared memory of a block: what it owns, and what it walks through once per stage."""
     (q, k, _), width = sizes.blocks, d + e
     tile = sizes.stages * (parts[0] * q * k + parts[1] * max(q, k))
     if not backward: return size * (q * d + sizes.stages * k * width) + tile
     by_queries = size * (q * width + sizes.stages * k * width)
-    by_keys = size * (k * width + sizes.stages * q * width + q * k) + sizes.stages * 8 * q  # weights, lse and delta
+    # weights, lse and delta
+    by_keys = size * (k * width + sizes.stages * q * width + q * k) + sizes.stages * 8 * q
     return max(by_queries, by_keys) + tile
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #gpu-sizes
@@ -130,14 +150,15 @@ def gpu_sizes(
     capability: tuple[int, ...] = (9, 0), # Compute capability of the device
     parts: tuple[int, int] = (0, 0) # From `part_bytes`
 ) -> GpuSizes:                 # For Triton, whose blocks are powers of two
-    """Sizes by device and head width, so that the tiles of a program fit its registers and its shared memory; never larger
-    than the call."""
+    """Sizes by device and head width that fit registers and memory; never above the call's."""
     (d, e), size = map(_power, (dims.d, dims.e)), jnp.dtype(dtype).itemsize
     table = _SIZES["float32" if size == 4 else "Hopper" if capability == (9, 0) else "16 bits"]
     q, k, warps, stages = table[min(max(d, e, 64), 256)][backward]
-    fit = lambda size, asked, n: min([size, _power(n), *([] if asked is None else [_power(asked)])])
+    room = _SHARED.get(capability, _LEAST_SHARED)
+    def fit(size, asked, n):
+        return min([size, _power(n), *([] if asked is None else [_power(asked)])])
     sizes = GpuSizes(Blocks(fit(q, block_q, dims.q), fit(k, block_k, dims.k)), warps, stages)
-    while _shared_bytes(sizes, d, e, size, parts, backward) > _SHARED.get(capability, _LEAST_SHARED):
+    while _shared_bytes(sizes, d, e, size, parts, backward) > room:
         (q, k, _), stages = sizes.blocks, min(sizes.stages, 2)
         if stages == sizes.stages and max(q, k) == 16: break
         if stages == sizes.stages: q, k = (q, k // 2) if k >= q else (q // 2, k)
@@ -145,32 +166,40 @@ def gpu_sizes(
     return sizes
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #launch
-def _turned(spec: pl.BlockSpec, blocks: int) -> pl.BlockSpec:
+def _reversed(spec: pl.BlockSpec, blocks: int) -> pl.BlockSpec:
     """The same blocks, the last one first."""
     return pl.BlockSpec(spec.block_shape, lambda i, h, b: spec.index_map(blocks - 1 - i, h, b))
 
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #gpu-launch
 def _gpu_launch(
-    kernel: Callable, sizes: GpuSizes, *, grid, inputs: Sequence[tuple], outputs: Sequence[tuple], interpret: bool, name: str,
-    aliases: dict | None = None, turned: bool = False
+    kernel: Callable, sizes: GpuSizes, *, grid, inputs: Sequence[tuple],
+    outputs: Sequence[tuple], interpret: bool, name: str, aliases: dict | None = None,
+    reverse: bool = False
 ) -> list[Array]:
-    """Call a kernel with its place in the grid and its blocks. Inputs are pairs (array, block), outputs triples
-    (shape, dtype, block). `turned`: the last blocks first, which have the most to do in causal attention.
+    """Call a kernel with its place in the grid and its blocks.
+
+    Inputs are pairs (array, block), outputs triples (shape, dtype, block). `reverse`: the last
+    blocks first.
     """
-    if turned:
-        inputs = [(x, _turned(spec, grid[0])) for x, spec in inputs]
-        outputs = [(shape, dtype, _turned(spec, grid[0])) for shape, dtype, spec in outputs]
+    if reverse:
+        inputs = [(x, _reversed(spec, grid[0])) for x, spec in inputs]
+        outputs = [(shape, dtype, _reversed(spec, grid[0])) for shape, dtype, spec in outputs]
     def placed(*refs):
         i, h, b = (pl.program_id(n) for n in range(3))
-        kernel((grid[0] - 1 - i if turned else i, h, b), *refs)
+        kernel((grid[0] - 1 - i if reverse else i, h, b), *refs)
     params = {}
     if not interpret:
-        from jax.experimental.pallas import triton as plt  # explicit parameters: without them JAX would choose another compiler
-        params = {"compiler_params": plt.CompilerParams(num_warps=sizes.warps, num_stages=sizes.stages)}
+        from jax.experimental.pallas import triton as plt
+        params["compiler_params"] = plt.CompilerParams(
+            num_warps=sizes.warps, num_stages=sizes.stages)
     arrays = [x for x, _ in inputs]
-    arrays = vary_like(arrays, *arrays)  # under `shard_map` everything that a kernel meets varies alike
+    # under `shard_map` everything that a kernel meets varies alike
+    arrays = vary_like(arrays, *arrays)
     return pl.pallas_call(
-        placed, grid=grid, in_specs=[spec for _, spec in inputs], out_specs=[spec for *_, spec in outputs],
-        out_shape=[struct_like(shape, dtype, arrays[0]) for shape, dtype, _ in outputs], interpret=interpret, name=name,
+        placed, grid=grid, in_specs=[spec for _, spec in inputs],
+        out_specs=[spec for *_, spec in outputs],
+        out_shape=[struct_like(shape, dtype, arrays[0]) for shape, dtype, _ in outputs],
+        interpret=interpret, name=name,
         input_output_aliases=aliases or {}, **params)(*arrays)
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #walk
@@ -178,88 +207,45 @@ def _list_inputs(lists: BlockLists) -> list[tuple]:
     """The lists of blocks, with the block of a program that owns the row of a list."""
     own = lists.clear_count.shape[0] > 1
     row = lambda i, h, b: (b if own else 0, i, 0)
-    arrays = lists.clear_count[..., None], lists.clear_index, lists.masked_count[..., None], lists.masked_index
+    arrays = (lists.clear_count[..., None], lists.clear_index,
+              lists.masked_count[..., None], lists.masked_index)
     return [(jnp.asarray(x), pl.BlockSpec((None, None, x.shape[2]), row)) for x in arrays]
 
 def _walk(refs: Sequence, visit: Callable, state):
     """Visit the clear blocks of a list, then those to be masked."""
     clear_count, clear_index, masked_count, masked_index = refs
-    for count, index, clear in ((clear_count, clear_index, True), (masked_count, masked_index, False)):
+    runs = (clear_count, clear_index, True), (masked_count, masked_index, False)
+    for count, index, clear in runs:
         body = lambda n, state, index=index, clear=clear: visit(index[n], clear, state)
         state = lax.fori_loop(jnp.int32(0), count[0], body, state)
     return state
 
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #word-inputs
 def _word_inputs(data: TileData) -> list[tuple]:
     """The small numbers, all of them for every program."""
     return [(x, pl.BlockSpec(x.shape, lambda i, h, b: (0,))) for x in data.words]
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #limits
-GPU_MISSING = frozenset("digamma erf erfc lgamma reduce_precision round".split())  # of the operations that a mod may use
-MOST_WRITTEN_OUT = 2**27                                                           # numbers in a look-up by query and key
+# of the operations that a mod may use
+GPU_MISSING = frozenset("digamma erf erfc lgamma reduce_precision round".split())
+# numbers in a look-up by query and key
+MOST_WRITTEN_OUT = 2**27
 
-# %% ../../nbs/22_kernels.pallas_gpu.ipynb #forward
-def _widen(x: Array, width: int) -> Array:
-    """Fill the head width up to a power of two, which blocks need."""
-    return jnp.pad(x, ((0, 0),) * 3 + ((0, width - x.shape[3]),)) if width > x.shape[3] else x
-
-def gpu_forward(
-    rules: CallRules,            # What happens to scores
-    sizes: GpuSizes,             # Blocks
-    query: Float[Array, "b h q d"], # Queries
-    key: Float[Array, "b g k d"],   # Keys
-    value: Float[Array, "b g k e"], # Values
-    data: TileData,              # From `prepare_tiles`
-    *,
-    interpret: bool = False      # True: run as plain JAX, on any machine
-) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]: # Output in the query's dtype, lse in float32
-    """FlashAttention, forward. Source: Dao 2023, FlashAttention-2."""
-    dims, (bq, bk, _) = check_qkv(query, key, value), sizes.blocks
-    b, h, r = dims.b, dims.h, dims.h // dims.g
-    q, k, v = (_widen(round_up(x, 2, n, "constant"), _power(x.shape[3])) for x, n in ((query, bq), (key, bk), (value, bk)))
-    parts, mask = make_parts(data, sizes.blocks)
-    lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks, share=data.share(dims)).rows
-    rows = lambda x: pl.BlockSpec((None, None, bq, x.shape[3]), lambda i, h, b: (b, h, i, 0))
-    whole = lambda x: pl.BlockSpec((None, None, *x.shape[2:]), lambda i, h, b: (b, h // r, 0, 0))
-    shared = [*parts, *([] if mask is None else [mask])]
-    inputs = [(q, rows(q)), (k, whole(k)), (v, whole(v)), *_list_inputs(lists), *((p.array, p.by_rows()) for p in shared)]
-    inputs += _word_inputs(data)
-
-    def kernel(where, q_ref, k_ref, v_ref, *refs):
-        (*refs, out_ref, lse_ref), (i, h_, b_) = refs, where
-        lists, part_refs, (seed, b_, h_) = refs[:4], refs[4:4 + len(shared)], data.read_words(refs[-1], b_, h_)
-        q_t = q_ref[...]
-        def visit(j, clear, state):
-            tile, at = Tile(rules, sizes.blocks, b_, h_, i, j, *_on_gpu(interpret)), pl.ds(j * bk, bk)
-            k_t, v_t = k_ref[at, :], v_ref[at, :]
-            given = [p.row_tile(ref, j) for p, ref in zip(shared, part_refs)]
-            s, factor = tile.dot(q_t, k_t, (1, 1)), rules.scale if rules.plain(clear) else 1.0
-            if factor == 1: s = tile.modded(s * rules.scale, given[:len(parts)], None if mask is None else given[-1], clear=clear)
-            weigh = lambda p: tile.dot(p.astype(v_t.dtype), v_t, (1, 0))
-            return softmax_step(state, s, weigh, lambda p: tile.drop(p, seed), factor=factor, exp_less=tile.exp_less)
-        start = SoftmaxState(*(jnp.full((bq, n), x, jnp.float32) for n, x in ((1, -jnp.inf), (1, 0.), (v.shape[3], 0.))))
-        out, lse = softmax_finish(_walk(lists, visit, start))
-        out_ref[...], lse_ref[...] = out.astype(out_ref.dtype), lse
-
-    like = lambda width, dtype: jax.ShapeDtypeStruct((b, h, q.shape[2], width), dtype)
-    outputs = [(x.shape, x.dtype, rows(x)) for x in (like(v.shape[3], query.dtype), like(1, jnp.float32))]
-    out, lse = _gpu_launch(kernel, sizes, grid=(q.shape[2] // bq, h, b), inputs=inputs, outputs=outputs, interpret=interpret,
-                       name="attnax_gpu_forward", turned=True)
-    return out[:, :, :dims.q, :dims.e], lse[:, :, :dims.q, 0]
-
-# %% ../../nbs/22_kernels.pallas_gpu.ipynb #backward-call
-class _GpuBackward(NamedTuple):
-    """What both kernels of a backward pass are made of."""
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #gpu-call
+class _GpuCall(NamedTuple):
+    """What the kernels of a pass are made of."""
     rules: CallRules
     sizes: GpuSizes
     dims: Dims
-    arrays: tuple          # q, k, v, do, lse, delta, filled up
+    arrays: tuple          # q, k, v, and backward do, lse, delta; padded
     parts: list[Part]
     mask: Part | None
     data: TileData
     interpret: bool
 
     @property
-    def shared(self) -> list[Part]: return [*self.parts, *([] if self.mask is None else [self.mask])]
+    def shared(self) -> list[Part]:
+        return [*self.parts, *([] if self.mask is None else [self.mask])]
 
     def tile(self, *where) -> Tile:
         """The tile at a place: sequence, query head, block of queries, block of keys."""
@@ -269,92 +255,177 @@ class _GpuBackward(NamedTuple):
         """Tiles of the parts, and the tile of the mask."""
         return given[:len(self.parts)], None if self.mask is None else given[-1]
 
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #block-specs
+def _rows(x: Array, n: int) -> pl.BlockSpec:
+    """Block of `n` rows of what runs along queries, for a program that owns them."""
+    return pl.BlockSpec((None, None, n, x.shape[3]), lambda i, h, b: (b, h, i, 0))
+
+def _whole(x: Array, r: int) -> pl.BlockSpec:
+    """All keys or values of the head that a query head reads."""
+    return pl.BlockSpec((None, None, *x.shape[2:]), lambda i, h, b: (b, h // r, 0, 0))
+
+def _widen(x: Array, width: int) -> Array:
+    """Pad the head width to a power of two, which blocks need."""
+    return jnp.pad(x, ((0, 0),) * 3 + ((0, width - x.shape[3]),)) if width > x.shape[3] else x
+
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #forward-kernel
+def _forward_kernel(call: _GpuCall, where, q_ref, k_ref, v_ref, *refs):
+    """One program: a block of queries of one head."""
+    (*refs, out_ref, lse_ref), (i, h_, b_), rules = refs, where, call.rules
+    lists, part_refs, (bq, bk, _) = refs[:4], refs[4:4 + len(call.shared)], call.sizes.blocks
+    seed, b_, h_ = call.data.read_words(refs[-1], b_, h_)
+    q_t = q_ref[...]
+    def visit(j, clear, state):
+        tile, at = call.tile(b_, h_, i, j), pl.ds(j * bk, bk)
+        k_t, v_t = k_ref[at, :], v_ref[at, :]
+        given, mask = call.split([p.row_tile(ref, j) for p, ref in zip(call.shared, part_refs)])
+        s, factor = tile.dot(q_t, k_t, (1, 1)), rules.scale if rules.plain(clear) else 1.0
+        if factor == 1: s = tile.modded(s * rules.scale, given, mask, clear=clear)
+        weigh = lambda p: tile.dot(p.astype(v_t.dtype), v_t, (1, 0))
+        return softmax_step(state, s, weigh, lambda p: tile.drop(p, seed),
+                            factor=factor, exp_less=tile.exp_less)
+    def rows(n, value=0.): return jnp.full((bq, n), value, jnp.float32)
+    start = SoftmaxState(rows(1, -jnp.inf), rows(1), rows(v_ref.shape[-1]))
+    out, lse = softmax_finish(_walk(lists, visit, start))
+    out_ref[...], lse_ref[...] = out.astype(out_ref.dtype), lse
+
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #forward
+def gpu_forward(
+    rules: CallRules,            # What happens to scores
+    sizes: GpuSizes,             # Blocks
+    query: Float[Array, "b h q d"], # Queries
+    key: Float[Array, "b g k d"],   # Keys
+    value: Float[Array, "b g k e"], # Values
+    data: TileData,              # From `prepare_tiles`
+    *,
+    interpret: bool = False      # True: run as plain JAX, on any machine
+) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]: # In the query's dtype, lse in float32
+    """FlashAttention, forward. Source: Dao 2023, FlashAttention-2."""
+    dims, (bq, bk, _) = check_qkv(query, key, value), sizes.blocks
+    r, blocks = dims.h // dims.g, sizes.blocks
+    q, k, v = (_widen(round_up(x, 2, n, "constant"), _power(x.shape[3]))
+               for x, n in ((query, bq), (key, bk), (value, bk)))
+    call = _GpuCall(rules, sizes, dims, (q, k, v), *make_parts(data, blocks), data, interpret)
+    lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, blocks,
+                        share=data.share(dims)).rows
+    inputs = [(q, _rows(q, bq)), (k, _whole(k, r)), (v, _whole(v, r)), *_list_inputs(lists)]
+    inputs += [*((p.array, p.by_rows()) for p in call.shared), *_word_inputs(data)]
+    like = lambda width, dtype: jax.ShapeDtypeStruct((*q.shape[:3], width), dtype)
+    outputs = [(x.shape, x.dtype, _rows(x, bq))
+               for x in (like(v.shape[3], query.dtype), like(1, jnp.float32))]
+    out, lse = _gpu_launch(
+        functools.partial(_forward_kernel, call), sizes, grid=(q.shape[2] // bq, dims.h, dims.b),
+        inputs=inputs, outputs=outputs, interpret=interpret, name="attnax_gpu_forward",
+        reverse=True)
+    return out[:, :, :dims.q, :dims.e], lse[:, :, :dims.q, 0]
+
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #queries-kernel
+class _Queries(NamedTuple):
+    """Which gradients of parts the kernel for queries gives, and where its inputs end."""
+    call: _GpuCall
+    wanted: list[int]   # Parts that do not run along keys
+    dense: list[int]    # Parts that run along both
+    along: list[int]    # Numbers per program of each of the wanted
+    words: int          # Which input the words are
+    inputs: int         # How many there are
+
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #queries-kernel-queries-kernel
+def _queries_kernel(what: _Queries, where, *refs):
+    """One program: dQ of a block of queries of one head, and gradients of parts."""
+    call, (i, h_, b_), wanted = what.call, where, what.wanted
+    refs, (dq_ref, *part_outs) = refs[:what.inputs], refs[what.inputs:]
+    (q_ref, do_ref, lse_ref, delta_ref, k_ref, v_ref), lists = refs[:6], refs[6:10]
+    part_refs, bk = refs[10:10 + len(call.shared)], call.sizes.blocks.k
+    seed, b_, h_ = call.data.read_words(refs[what.words], b_, h_)
+    own = [ref[...] for ref in (q_ref, do_ref, lse_ref, delta_ref)]
+    def visit(j, clear, carry):
+        (dq, sums), at, tile = carry, pl.ds(j * bk, bk), call.tile(b_, h_, i, j)
+        k_t, v_t = k_ref[at, :], v_ref[at, :]
+        given, mask = call.split([p.row_tile(ref, j) for p, ref in zip(call.shared, part_refs)])
+        _, ds, d_parts = pallas_tile_backward(
+            tile, own, k_t, v_t, given, mask, seed, [*wanted, *what.dense], clear=clear)
+        for ref, x in zip(part_outs[len(wanted):], d_parts[len(wanted):]):
+            ref[:, at] = x.astype(jnp.float32)
+        sums = [x + y.astype(jnp.float32) for x, y in zip(sums, d_parts)]
+        return dq + tile.dot(ds.astype(k_t.dtype), k_t, (1, 0)), sums
+    sums = [jnp.zeros((n, 1), jnp.float32) for n in what.along]
+    dq, sums = _walk(lists, visit, (jnp.zeros(own[0].shape, jnp.float32), sums))
+    dq_ref[...] = (dq * call.rules.scale).astype(dq_ref.dtype)
+    for ref, x in zip(part_outs, sums): ref[...] = x
+
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #queries-launch
 def _gpu_queries(
-    call: _GpuBackward, lists: BlockLists, wanted: list[int], dense: list[int]
+    call: _GpuCall, lists: BlockLists, wanted: list[int], dense: list[int]
 ) -> tuple[Array, list[Array], list[Array]]:
-    """Gradient of the queries, of the wanted parts that do not run along keys, and of the dense ones."""
-    b, h, r, (bq, bk, _) = call.dims.b, call.dims.h, call.dims.h // call.dims.g, call.sizes.blocks
+    """Gradient of the queries, of the wanted parts that do not run along keys, of dense ones."""
+    (b, h), r, bq = call.dims[:2], call.dims.h // call.dims.g, call.sizes.blocks.q
     q, k, v, do, lse, delta = call.arrays
-    rows = lambda x: pl.BlockSpec((None, None, bq, x.shape[3]), lambda i, h, b: (b, h, i, 0))
-    whole = lambda x: pl.BlockSpec((None, None, *x.shape[2:]), lambda i, h, b: (b, h // r, 0, 0))
-    along = [bq if call.parts[n].array.shape[2] > 1 else 1 for n in wanted]   # numbers per program
-    inputs = [*((x, rows(x)) for x in (q, do, lse, delta)), (k, whole(k)), (v, whole(v)), *_list_inputs(lists)]
+    along = [bq if call.parts[n].array.shape[2] > 1 else 1 for n in wanted]
+    inputs = [*((x, _rows(x, bq)) for x in (q, do, lse, delta)), (k, _whole(k, r)),
+              (v, _whole(v, r)), *_list_inputs(lists)]
     inputs += [*((p.array, p.by_rows()) for p in call.shared), *_word_inputs(call.data)]
-    last_words = len(inputs) - 1
-    blocks = q.shape[2] // bq
-    outputs = [(q.shape, q.dtype, rows(q))]  # summed in float32 in the program, and rounded once
+    words, blocks = len(inputs) - 1, q.shape[2] // bq
     column = lambda n: pl.BlockSpec((None, None, n, 1), lambda i, h, b: (b, h, i, 0))
+    outputs = [(q.shape, q.dtype, _rows(q, bq))]
     outputs += [((b, h, blocks * n, 1), jnp.float32, column(n)) for n in along]
-    # tiles that no program visits keep the zeros that come in
     zeros = [jnp.zeros((b, h, *call.parts[n].array.shape[2:]), jnp.float32) for n in dense]
-    strip = lambda x: pl.BlockSpec((None, None, bq, x.shape[3]), lambda i, h, b: (b, h, i, 0))
     aliases = {len(inputs) + n: len(outputs) + n for n in range(len(zeros))}
-    inputs += [(x, strip(x)) for x in zeros]
-    outputs += [(x.shape, x.dtype, strip(x)) for x in zeros]
-
-    def kernel(where, *refs):
-        refs, (dq_ref, *part_outs) = refs[:len(inputs)], refs[len(inputs):]
-        (q_ref, do_ref, lse_ref, delta_ref, k_ref, v_ref), lists = refs[:6], refs[6:10]
-        part_refs, (i, h_, b_) = refs[10:10 + len(call.shared)], where
-        seed, b_, h_ = call.data.read_words(refs[last_words], b_, h_)
-        own = [ref[...] for ref in (q_ref, do_ref, lse_ref, delta_ref)]
-        def visit(j, clear, carry):
-            dq, sums = carry
-            at, tile = pl.ds(j * bk, bk), call.tile(b_, h_, i, j)
-            k_t, v_t = k_ref[at, :], v_ref[at, :]
-            given, mask = call.split([p.row_tile(ref, j) for p, ref in zip(call.shared, part_refs)])
-            _, ds, d_parts = pallas_tile_backward(tile, own, k_t, v_t, given, mask, seed, [*wanted, *dense], clear=clear)
-            for ref, x in zip(part_outs[len(wanted):], d_parts[len(wanted):]): ref[:, at] = x.astype(jnp.float32)
-            sums = [x + y.astype(jnp.float32) for x, y in zip(sums, d_parts)]
-            return dq + tile.dot(ds.astype(k_t.dtype), k_t, (1, 0)), sums
-        start = jnp.zeros(own[0].shape, jnp.float32), [jnp.zeros((n, 1), jnp.float32) for n in along]
-        dq, sums = _walk(lists, visit, start)
-        dq_ref[...] = (dq * call.rules.scale).astype(dq_ref.dtype)
-        for ref, x in zip(part_outs, sums): ref[...] = x
-
-    dq, *rest = _gpu_launch(kernel, call.sizes, grid=(blocks, h, b), inputs=inputs, outputs=outputs, interpret=call.interpret,
-                        name="attnax_gpu_backward_queries", aliases=aliases, turned=True)
+    inputs += [(x, _rows(x, bq)) for x in zeros]
+    outputs += [(x.shape, x.dtype, _rows(x, bq)) for x in zeros]
+    kernel = functools.partial(
+        _queries_kernel, _Queries(call, wanted, dense, along, words, len(inputs)))
+    dq, *rest = _gpu_launch(
+        kernel, call.sizes, grid=(blocks, h, b), inputs=inputs, outputs=outputs,
+        interpret=call.interpret, name="attnax_gpu_backward_queries", aliases=aliases,
+        reverse=True)
     return dq, rest[:len(wanted)], rest[len(wanted):]
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #keys-kernel
-def _gpu_keys(call: _GpuBackward, lists: BlockLists, wanted: list[int]) -> tuple[Array, Array, list[Array]]:
+def _keys_kernel(call: _GpuCall, wanted: list[int], n_inputs: int, where, *refs):
+    """One program: dK and dV of a block of keys, and gradients of parts that run along keys."""
+    (j, g_, b_), r, (bq, bk, _) = where, call.dims.h // call.dims.g, call.sizes.blocks
+    refs, (dk_ref, dv_ref, *part_outs) = refs[:n_inputs], refs[n_inputs:]
+    (k_ref, v_ref), row_refs, lists = refs[:2], refs[2:6], refs[6:10]
+    part_refs = refs[10:10 + len(call.shared)]
+    seed, b_, first = call.data.read_words(refs[-1], b_, g_ * r)
+    k_t, v_t = k_ref[...], v_ref[...]
+    def one_head(member, grads):
+        def visit(i, clear, carry):
+            ((dk, dv), sums), tile = carry, call.tile(b_, first + member, i, j)
+            rows = [ref[member, pl.ds(i * bq, bq), :] for ref in row_refs]
+            given, mask = call.split(
+                [p.column_tile(ref, member, i) for p, ref in zip(call.shared, part_refs)])
+            p, ds, d_parts = pallas_tile_backward(
+                tile, rows, k_t, v_t, given, mask, seed, wanted, clear=clear)
+            dk = dk + tile.dot(ds.astype(rows[0].dtype), rows[0], (0, 0))
+            dv = dv + tile.dot(p.astype(rows[1].dtype), rows[1], (0, 0))
+            return (dk, dv), [x + y.astype(jnp.float32) for x, y in zip(sums, d_parts)]
+        sums = [jnp.zeros((1, bk), jnp.float32) for _ in wanted]
+        grads, sums = _walk(lists, visit, (grads, sums))
+        for ref, x in zip(part_outs, sums): ref[member, :, :] = x
+        return grads
+    start = jnp.zeros(k_t.shape, jnp.float32), jnp.zeros(v_t.shape, jnp.float32)
+    dk, dv = lax.fori_loop(jnp.int32(0), jnp.int32(r), one_head, start)
+    dk_ref[...] = (dk * call.rules.scale).astype(dk_ref.dtype)
+    dv_ref[...] = dv.astype(dv_ref.dtype)
+
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #keys-launch
+def _gpu_keys(call: _GpuCall, lists: BlockLists, wanted: list[int]):
     """Gradients of keys and values, and of the wanted parts, which run along keys alone."""
-    (b, h, g), r, (bq, bk, _) = call.dims[:3], call.dims.h // call.dims.g, call.sizes.blocks
+    (b, h, g), r, bk = call.dims[:3], call.dims.h // call.dims.g, call.sizes.blocks.k
     q, k, v, do, lse, delta = call.arrays
     columns = lambda x: pl.BlockSpec((None, None, bk, x.shape[3]), lambda j, g, b: (b, g, j, 0))
     group = lambda x: pl.BlockSpec((None, r, *x.shape[2:]), lambda j, g, b: (b, g, 0, 0))
-    inputs = [(k, columns(k)), (v, columns(v)), *((x, group(x)) for x in (q, do, lse, delta)), *_list_inputs(lists),
-              *((p.array, p.by_columns(r)) for p in call.shared), *_word_inputs(call.data)]
+    inputs = [(k, columns(k)), (v, columns(v)), *((x, group(x)) for x in (q, do, lse, delta)),
+              *_list_inputs(lists), *((p.array, p.by_columns(r)) for p in call.shared),
+              *_word_inputs(call.data)]
     strip = pl.BlockSpec((None, r, 1, bk), lambda j, g, b: (b, g, 0, j))
     outputs = [(x.shape, x.dtype, columns(x)) for x in (k, v)]
     outputs += [((b, h, 1, k.shape[2]), jnp.float32, strip) for _ in wanted]
-
-    def kernel(where, *refs):
-        refs, (dk_ref, dv_ref, *part_outs) = refs[:len(inputs)], refs[len(inputs):]
-        (k_ref, v_ref), row_refs, lists = refs[:2], refs[2:6], refs[6:10]
-        part_refs, (j, g_, b_) = refs[10:10 + len(call.shared)], where
-        seed, b_, first = call.data.read_words(refs[-1], b_, g_ * r)
-        k_t, v_t = k_ref[...], v_ref[...]
-        def one_head(member, grads):
-            def visit(i, clear, carry):
-                (dk, dv), sums = carry
-                tile = call.tile(b_, first + member, i, j)
-                rows = [ref[member, pl.ds(i * bq, bq), :] for ref in row_refs]
-                given, mask = call.split([p.column_tile(ref, member, i) for p, ref in zip(call.shared, part_refs)])
-                p, ds, d_parts = pallas_tile_backward(tile, rows, k_t, v_t, given, mask, seed, wanted, clear=clear)
-                dk = dk + tile.dot(ds.astype(rows[0].dtype), rows[0], (0, 0))
-                dv = dv + tile.dot(p.astype(rows[1].dtype), rows[1], (0, 0))
-                return (dk, dv), [x + y.astype(jnp.float32) for x, y in zip(sums, d_parts)]
-            grads, sums = _walk(lists, visit, (grads, [jnp.zeros((1, bk), jnp.float32) for _ in wanted]))
-            for ref, x in zip(part_outs, sums): ref[member, :, :] = x
-            return grads
-        start = jnp.zeros(k_t.shape, jnp.float32), jnp.zeros(v_t.shape, jnp.float32)
-        dk, dv = lax.fori_loop(jnp.int32(0), jnp.int32(r), one_head, start)
-        dk_ref[...], dv_ref[...] = (dk * call.rules.scale).astype(dk_ref.dtype), dv.astype(dv_ref.dtype)
-
-    dk, dv, *d_parts = _gpu_launch(kernel, call.sizes, grid=(k.shape[2] // bk, g, b), inputs=inputs, outputs=outputs,
-                               interpret=call.interpret, name="attnax_gpu_backward_keys")
+    dk, dv, *d_parts = _gpu_launch(
+        functools.partial(_keys_kernel, call, wanted, len(inputs)), call.sizes,
+        grid=(k.shape[2] // bk, g, b), inputs=inputs, outputs=outputs,
+        interpret=call.interpret, name="attnax_gpu_backward_keys")
     return dk, dv, d_parts
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #backward
@@ -366,23 +437,27 @@ def gpu_backward(
     value: Float[Array, "b g k e"], # Values
     data: TileData,                 # From `prepare_tiles`
     lse: Float[Array, "b h q"],     # From the forward pass
-    delta: Float[Array, "b h q"],   # Row sums of output times its gradient, less the gradient of the lse
+    delta: Float[Array, "b h q"],   # Row sums of output times its gradient, less lse's gradient
     d_out: Float[Array, "b h q e"], # Gradient of the output
     wanted: Sequence[bool],         # Which parts need a gradient
     *,
     interpret: bool = False         # True: run as plain JAX, on any machine
-) -> tuple[Array, Array, Array, list[Array]]: # Of queries, keys, values in their dtypes, and of the wanted parts
-    """FlashAttention, backward: one kernel for queries, one for keys. Source: Dao 2023, FlashAttention-2."""
+) -> tuple[Array, Array, Array, list[Array]]: # Queries, keys, values in their dtypes; wanted parts
+    """FlashAttention, backward: two kernels. Source: Dao 2023, FlashAttention-2."""
     dims, (bq, bk, _) = check_qkv(query, key, value), sizes.blocks
-    rows = lambda x, fill=0: jnp.pad(x, [(0, 0), (0, 0), (0, -dims.q % bq)] + [(0, 0)] * (x.ndim - 3), constant_values=fill)
+    def rows(x, fill=0):
+        widths = [(0, 0), (0, 0), (0, -dims.q % bq)] + [(0, 0)] * (x.ndim - 3)
+        return jnp.pad(x, widths, constant_values=fill)
     q, do, delta = rows(query), rows(d_out.astype(query.dtype)), rows(delta[..., None])
-    lse = rows(jnp.where(jnp.isneginf(lse), jnp.inf, lse)[..., None], jnp.inf)  # rows without weights: exp(s - inf) = 0
+    lse = rows(jnp.where(jnp.isneginf(lse), jnp.inf, lse)[..., None], jnp.inf)
     k, v = (round_up(x, 2, bk, "constant") for x in (key, value))
     q, k, v, do = (_widen(x, _power(x.shape[3])) for x in (q, k, v, do))
-    parts, mask = make_parts(data, sizes.blocks)
-    call = _GpuBackward(rules, sizes, dims, (q, k, v, do, lse, delta), parts, mask, data, interpret)
-    lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks, share=data.share(dims))
+    arrays, parts = (q, k, v, do, lse, delta), make_parts(data, sizes.blocks)
+    call = _GpuCall(rules, sizes, dims, arrays, *parts, data, interpret)
+    lists = find_blocks(rules.plan, (data.parts, []), data.mask,
+                        rules.size, sizes.blocks, share=data.share(dims))
     dq, dk, dv, d_parts = collect_gradients(
         data, wanted, lambda *parts: _gpu_queries(call, lists.rows, *parts),
         lambda parts: _gpu_keys(call, lists.columns, parts))
-    return dq[:, :, :dims.q, :dims.d], dk[:, :, :dims.k, :dims.d], dv[:, :, :dims.k, :dims.e], d_parts
+    dq, dk, dv = dq[:, :, :dims.q, :dims.d], dk[:, :, :dims.k, :dims.d], dv[:, :, :dims.k, :dims.e]
+    return dq, dk, dv, d_parts

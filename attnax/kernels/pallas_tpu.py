@@ -7,6 +7,7 @@ __all__ = ['MOST_LISTED', 'TPU_MISSING', 'Agenda', 'make_agenda', 'TpuSizes', 't
            'tpu_backward', 'tpu_lacks']
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #imports
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,17 +19,19 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from .pallas_tiles import Tile, TileData, collect_gradients, matmul, pallas_tile_backward, round_up
-from .sparsity import BlockLists, Blocks, find_blocks
-from .tiles import CallRules, Dims, SoftmaxState, check_qkv, softmax_finish, softmax_step
 from .jaxprs import struct_like, vary_like
+from .pallas_tiles import (
+    Tile, TileData, collect_gradients, matmul, pallas_tile_backward, round_up)
+from .sparsity import BlockLists, Blocks, find_blocks
+from .tiles import (
+    CallRules, Dims, SoftmaxState, check_qkv, softmax_finish, softmax_step)
 from .tracing import ScoreModPlan
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #lists
 class Agenda(NamedTuple):
     """The lists of blocks, in the order of the grid."""
     clear: Int[Array, " rows"]      # Of each row: how many blocks to compute as they are
-    count: Int[Array, " rows"]      # Of each row: how many blocks in all; those to be masked come last
+    count: Int[Array, " rows"]      # Of each row: how many in all; those to be masked come last
     index: Int[Array, " rows*most"] # Which blocks
     rows: int                       # Rows per sequence
     own: bool                       # Whether each sequence has its own
@@ -38,6 +41,7 @@ class Agenda(NamedTuple):
         """Number of a row."""
         return b * self.rows + i if self.own else i
 
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #make-agenda
 def make_agenda(
     lists: BlockLists # From `find_blocks`, rows or columns
 ) -> Agenda:          # For a kernel to prefetch
@@ -45,13 +49,15 @@ def make_agenda(
     known = all(isinstance(x, np.ndarray) for x in lists)
     xp = np if known else jnp
     count = lists.clear_count + lists.masked_count
-    # a list that is not known while tracing has an entry for every block
-    most = max(int(count.max(initial=0)), 1) if known else max(lists.clear_index.shape[2], lists.masked_index.shape[2])
+    every = max(x.shape[2] for x in (lists.clear_index, lists.masked_index))
+    most = max(int(count.max(initial=0)), 1) if known else every
     n, rows = count.shape
-    place = xp.broadcast_to(xp.minimum(xp.arange(most), xp.maximum(count[..., None] - 1, 0)), (n, rows, most))
+    last = xp.maximum(count[..., None] - 1, 0)
+    place = xp.broadcast_to(xp.minimum(xp.arange(most), last), (n, rows, most))
     take = lambda x, at: xp.take_along_axis(x, xp.clip(at, 0, x.shape[2] - 1), axis=2)
     clear = lists.clear_count[..., None]
-    index = xp.where(place < clear, take(lists.clear_index, place), take(lists.masked_index, place - clear))
+    index = xp.where(place < clear, take(lists.clear_index, place),
+                     take(lists.masked_index, place - clear))
     flat = [jnp.asarray(x, jnp.int32).reshape(-1) for x in (lists.clear_count, count, index)]
     return Agenda(*flat, rows, n > 1, most)
 
@@ -60,23 +66,29 @@ class TpuSizes(NamedTuple):
     """Block sizes of one kernel."""
     blocks: Blocks
 
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #tpu-sizes
 def _even(length: int, most: int, step: int) -> int:
     """Size of as few blocks as possible, all alike, in multiples of a step."""
     return step * math.ceil(max(length, 1) / max(math.ceil(length / most), 1) / step)
 
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #tpu-sizes-tpu-sizes
 def tpu_sizes(
     dims: Dims,                # Of the call
     *,
     backward: bool,            # Which pass
     block_q: int | None = None,# Most queries per block; from the table when None
     block_k: int | None = None # Most keys per block; from the table when None
-) -> TpuSizes:                 # In the steps that a TPU needs, which may be a little more than was asked for
-    """Sizes by head width, so that a step fits the memory beside the core twice: one computes, one is on its way."""
+) -> TpuSizes:                 # In the steps that a TPU needs, which may be a little more
+    """Sizes by head width, so that a step fits the memory beside the core twice.
+
+    One computes while the next is on its way.
+    """
     wide = max(dims.d, dims.e) > 128
     q, k = (256, 256) if backward and wide else (256, 512) if backward or wide else (512, 512)
     q, k = min(q, block_q or q), min(k, block_k or k)
     return TpuSizes(Blocks(_even(dims.q, q, 32 if dims.q <= q else 128), _even(dims.k, k, 128)))
 
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #tpu-listed
 MOST_LISTED = 2**17  # numbers in lists of blocks that fit the memory for scalars
 
 def tpu_listed(
@@ -85,7 +97,8 @@ def tpu_listed(
     block_k: int | None = None  # As for `tpu_sizes`
 ) -> int:                       # At most `MOST_LISTED` for a call that a TPU can take
     """How many numbers the lists of blocks may hold, if each sequence has its own."""
-    sizes = [tpu_sizes(dims, backward=back, block_q=block_q, block_k=block_k).blocks for back in (False, True)]
+    sizes = [tpu_sizes(dims, backward=back, block_q=block_q, block_k=block_k).blocks
+             for back in (False, True)]
     return max(dims.b * math.ceil(dims.q / q) * math.ceil(dims.k / k) for q, k, _ in sizes)
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #walk
@@ -123,7 +136,8 @@ class _Walk(NamedTuple):
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #launch
 def _tpu_launch(
-    kernel: Callable, walk: _Walk, *, grid, inputs: Sequence[tuple], outputs: Sequence[tuple], name: str, interpret: bool,
+    kernel: Callable, walk: _Walk, *, grid, inputs: Sequence[tuple],
+    outputs: Sequence[tuple], name: str, interpret: bool,
     scratch: Sequence = (), aliases: dict | None = None
 ):
     """Call a kernel. Inputs are pairs (array, block), outputs triples (shape, dtype, block)."""
@@ -131,51 +145,116 @@ def _tpu_launch(
     spec = pltpu.PrefetchScalarGridSpec(
         num_scalar_prefetch=len(numbers), grid=grid, in_specs=[block for _, block in inputs],
         out_specs=[block for *_, block in outputs], scratch_shapes=list(scratch))
-    order = pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "parallel", "arbitrary"))
+    order = pltpu.CompilerParams(dimension_semantics=("parallel",) * 3 + ("arbitrary",))
     arrays = [*numbers, *(x for x, _ in inputs)]
-    arrays = vary_like(arrays, *arrays)  # under `shard_map` everything that a kernel meets varies alike
+    # under `shard_map` everything that a kernel meets varies alike
+    arrays = vary_like(arrays, *arrays)
+    results = [struct_like(shape, dtype, arrays[0]) for shape, dtype, _ in outputs]
+    aliases = {len(numbers) + i: o for i, o in (aliases or {}).items()}
+    def placed(*refs): kernel(refs[:len(numbers)], *refs[len(numbers):])
     return pl.pallas_call(
-        kernel, grid_spec=spec, out_shape=[struct_like(shape, dtype, arrays[0]) for shape, dtype, _ in outputs], name=name,
-        input_output_aliases={len(numbers) + i: o for i, o in (aliases or {}).items()}, compiler_params=order,
-        interpret=interpret)(*arrays)
+        placed, grid_spec=spec, out_shape=results, name=name, input_output_aliases=aliases,
+        compiler_params=order, interpret=interpret)(*arrays)
 
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #tpu-part
 def _column(x: Array) -> Array:
     """A row as a column, in a kernel. A TPU turns whole registers."""
     return jnp.broadcast_to(x, (128, x.shape[1])).T[:, :1]
 
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #tpupart
 class _TpuPart(NamedTuple):
-    """An array that tiles share, filled up to whole blocks, in a dtype that a TPU loads."""
+    """An array that tiles share, padded to whole blocks, in a dtype that a TPU loads."""
     array: Array
     blocks: Blocks
     dtype: jnp.dtype # That a tile wants
 
     @property
-    def lies(self) -> bool:
+    def as_row(self) -> bool:
         """Whether it is one number per query, which lies in memory as a row."""
-        return self.array.shape[2] > 1 and self.array.shape[3] == 1 and self.array.dtype.itemsize == 4
+        _, _, q, k = self.array.shape
+        return q > 1 and k == 1 and self.array.dtype.itemsize == 4
 
     def input(self, where: Callable) -> tuple[Array, pl.BlockSpec]:
         """The array and its tile at (sequence, head, query block, key block)."""
         axes = [n > 1 for n in self.array.shape]
-        turn = (lambda b, h, i, j: (b, h, j, i)) if self.lies else (lambda *at: at)
-        tile = turn(None, None, *(size if along else 1 for along, size in zip(axes[2:], self.blocks)))
-        at = lambda *args: turn(*(x if along else 0 for x, along in zip(where(*args), axes)))
-        return self.array.swapaxes(2, 3) if self.lies else self.array, pl.BlockSpec(tile, at)
+        def turn(b, h, i, j): return (b, h, j, i) if self.as_row else (b, h, i, j)
+        sizes = (size if along else 1 for along, size in zip(axes[2:], self.blocks))
+        def at(*args): return turn(*(x if along else 0 for x, along in zip(where(*args), axes)))
+        array = self.array.swapaxes(2, 3) if self.as_row else self.array
+        return array, pl.BlockSpec(turn(None, None, *sizes), at)
 
     def read(self, ref) -> Array:
         """The tile, in a kernel."""
-        x = _column(ref[...]) if self.lies else ref[...]
+        x = _column(ref[...]) if self.as_row else ref[...]
         if self.dtype == bool: return x != 0
-        if x.shape == (1, 1) and self.dtype.itemsize == 2: x = jnp.broadcast_to(x, (1, self.blocks.k))  # no numbers of 16 bits
+        # there are no single numbers of 16 bits
+        if x.shape == (1, 1) and self.dtype.itemsize == 2:
+            x = jnp.broadcast_to(x, (1, self.blocks.k))
         return x.astype(self.dtype)
 
-def _tpu_parts(data: TileData, blocks: Blocks) -> list[_TpuPart]: # The mask at the end, if there is one
-    """Everything that tiles share, ready for a kernel."""
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #tpu-parts
+def _tpu_parts(data: TileData, blocks: Blocks) -> list[_TpuPart]:
+    """Everything that tiles share, ready for a kernel; the mask at the end, if there is one."""
     def share(x):
         odd = x.dtype == jnp.float16 or x.shape[2:] == (1, 1) and x.dtype == jnp.bfloat16
         loaded = x.astype(jnp.int32 if x.dtype == bool else jnp.float32 if odd else x.dtype)
         return _TpuPart(round_up(round_up(loaded, 2, blocks.q), 3, blocks.k), blocks, x.dtype)
     return [share(x) for x in (*data.parts, *([] if data.mask is None else [data.mask]))]
+
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #tpu-call
+class _TpuCall(NamedTuple):
+    """What the kernels of a pass are made of."""
+    rules: CallRules
+    sizes: TpuSizes
+    dims: Dims
+    arrays: tuple          # Forward q, k, v; backward q, do; lse, delta, as rows; k, v; all padded
+    parts: list[_TpuPart]  # The mask at the end, if there is one
+    data: TileData
+    interpret: bool
+
+    def tile(self, *where) -> Tile: return Tile(self.rules, self.sizes.blocks, *where)
+
+    def rows(self, width: int) -> pl.BlockSpec:
+        """Block of what runs along queries, for a kernel whose rows are blocks of queries."""
+        shape = None, None, self.sizes.blocks.q, width
+        return pl.BlockSpec(shape, lambda b, h, i, *_: (b, h, i, 0))
+
+    def columns(self, x: Array, walk: _Walk) -> pl.BlockSpec:
+        """Block of keys or values that such a kernel sees in a step."""
+        r, shape = self.dims.h // self.dims.g, (None, None, self.sizes.blocks.k, x.shape[3])
+        def where(b, h, i, n, *numbers):
+            return b, lax.div(h, jnp.int32(r)), walk.other(b, i, n, numbers), 0
+        return pl.BlockSpec(shape, where)
+
+    def split(self, refs: Sequence) -> tuple[list[Array], Array | None]:
+        """Tiles of the parts, and the tile of the mask."""
+        given = [p.read(ref) for p, ref in zip(self.parts, refs)]
+        return given[:len(self.data.parts)], None if self.data.mask is None else given[-1]
+
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #forward-kernel
+def _forward_kernel(call: _TpuCall, walk: _Walk, numbers, q_ref, k_ref, v_ref, *refs):
+    """One step of the grid."""
+    part_refs, (out_ref, lse_ref, *state) = refs[:len(call.parts)], refs[len(call.parts):]
+    b, h, i, n = (pl.program_id(axis) for axis in range(4))
+    last, (seed, b_, h_) = n == pl.num_programs(3) - 1, walk.read_words(numbers, b, h)
+    tile = call.tile(b_, h_, i, walk.other(b, i, n, numbers))
+    def seen(): return SoftmaxState(state[0][:, :1], state[1][:, :1], state[2][...])
+    @pl.when(n == 0)
+    def start():
+        for ref, x in zip(state, (-jnp.inf, 0., 0.)): ref[...] = jnp.full(ref.shape, x, jnp.float32)
+    def body(clear):
+        v_t, (given, mask) = v_ref[...], call.split(part_refs)
+        s = matmul(q_ref[...], k_ref[...], (1, 1)) * call.rules.scale
+        s = tile.modded(s, given, mask, clear=clear)
+        weigh = lambda p: matmul(p.astype(v_t.dtype), v_t, (1, 0))
+        for ref, x in zip(state, softmax_step(seen(), s, weigh, lambda p: tile.drop(p, seed))):
+            ref[...] = jnp.broadcast_to(x, ref.shape)
+    walk.visit(b, i, n, numbers, body)
+    @pl.when(last)
+    def finish():
+        out, lse = softmax_finish(seen())
+        out_ref[...] = out.astype(out_ref.dtype)
+        lse_ref[...] = jnp.broadcast_to(lse, (out.shape[0], 128)).T[:1]
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #forward
 def tpu_forward(
@@ -187,162 +266,133 @@ def tpu_forward(
     data: TileData,                 # From `prepare_tiles`
     *,
     interpret: bool = False         # True: run as plain JAX, on any machine
-) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]: # Output in the query's dtype, lse in float32
+) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]: # In the query's dtype, lse in float32
     """FlashAttention, forward. Source: Dao 2023, FlashAttention-2."""
     dims, (bq, bk, _) = check_qkv(query, key, value), sizes.blocks
-    r = dims.h // dims.g
     q, k, v = (round_up(x, 2, n, "constant") for x, n in ((query, bq), (key, bk), (value, bk)))
     parts = _tpu_parts(data, sizes.blocks)
-    lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks, share=data.share(dims)).rows
+    call = _TpuCall(rules, sizes, dims, (q, k, v), parts, data, interpret)
+    lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks,
+                        share=data.share(dims)).rows
     walk = _Walk(make_agenda(lists), data)
-    at = lambda b, h, i, n, *numbers: (b, h, i, walk.other(b, i, n, numbers))
-    rows = lambda width: pl.BlockSpec((None, None, bq, width), lambda b, h, i, *_: (b, h, i, 0))
-    columns = lambda x: pl.BlockSpec((None, None, bk, x.shape[3]), lambda b, h, i, n, *numbers: (
-        b, lax.div(h, jnp.int32(r)), walk.other(b, i, n, numbers), 0))
+    def at(b, h, i, n, *numbers): return b, h, i, walk.other(b, i, n, numbers)
     flat = pl.BlockSpec((None, None, 1, bq), lambda b, h, i, *_: (b, h, 0, i))
-    numbers = len(walk.prefetch)
-
-    def kernel(*refs):
-        numbers_, (q_ref, k_ref, v_ref), refs = refs[:numbers], refs[numbers:numbers + 3], refs[numbers + 3:]
-        part_refs, (out_ref, lse_ref, *state) = refs[:len(parts)], refs[len(parts):]
-        b, h, i, n = (pl.program_id(axis) for axis in range(4))
-        last, (seed, b_, h_) = n == pl.num_programs(3) - 1, walk.read_words(numbers_, b, h)
-        tile = Tile(rules, sizes.blocks, b_, h_, i, walk.other(b, i, n, numbers_))
-        @pl.when(n == 0)
-        def start():
-            for ref, x in zip(state, (-jnp.inf, 0., 0.)): ref[...] = jnp.full(ref.shape, x, jnp.float32)
-        def body(clear):
-            v_t, given = v_ref[...], [p.read(ref) for p, ref in zip(parts, part_refs)]
-            s = matmul(q_ref[...], k_ref[...], (1, 1)) * rules.scale
-            s = tile.modded(s, given[:len(data.parts)], None if data.mask is None else given[-1], clear=clear)
-            weigh = lambda p: matmul(p.astype(v_t.dtype), v_t, (1, 0))
-            seen = SoftmaxState(state[0][:, :1], state[1][:, :1], state[2][...])
-            for ref, x in zip(state, softmax_step(seen, s, weigh, lambda p: tile.drop(p, seed))):
-                ref[...] = jnp.broadcast_to(x, ref.shape)
-        walk.visit(b, i, n, numbers_, body)
-        @pl.when(last)
-        def finish():
-            out, lse = softmax_finish(SoftmaxState(state[0][:, :1], state[1][:, :1], state[2][...]))
-            out_ref[...], lse_ref[...] = out.astype(out_ref.dtype), jnp.broadcast_to(lse, (bq, 128)).T[:1]
-
     out, lse = _tpu_launch(
-        kernel, walk, grid=(dims.b, dims.h, q.shape[2] // bq, walk.agenda.most), name="attnax_tpu_forward", interpret=interpret,
-        inputs=[(q, rows(dims.d)), (k, columns(k)), (v, columns(v)), *(p.input(at) for p in parts)],
-        outputs=[((*q.shape[:3], dims.e), query.dtype, rows(dims.e)), ((*q.shape[:2], 1, q.shape[2]), jnp.float32, flat)],
+        functools.partial(_forward_kernel, call, walk), walk, name="attnax_tpu_forward",
+        grid=(dims.b, dims.h, q.shape[2] // bq, walk.agenda.most), interpret=interpret,
+        inputs=[(q, call.rows(dims.d)), (k, call.columns(k, walk)), (v, call.columns(v, walk)),
+                *(p.input(at) for p in parts)],
+        outputs=[((*q.shape[:3], dims.e), query.dtype, call.rows(dims.e)),
+                 ((*q.shape[:2], 1, q.shape[2]), jnp.float32, flat)],
         scratch=[pltpu.VMEM((bq, width), jnp.float32) for width in (128, 128, dims.e)])
     return out[:, :, :dims.q], lse[:, :, 0, :dims.q]
 
-# %% ../../nbs/23_kernels.pallas_tpu.ipynb #backward-call
-class _TpuBackward(NamedTuple):
-    """What both kernels of a backward pass are made of."""
-    rules: CallRules
-    sizes: TpuSizes
-    dims: Dims
-    arrays: tuple          # q, do; lse, delta, as rows; k, v; all filled up
-    parts: list[_TpuPart]      # The mask at the end, if there is one
-    data: TileData
-    interpret: bool
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #backward-inputs
+def _backward_inputs(call: _TpuCall, at: Callable, columns: Callable) -> list[tuple]:
+    """Arrays and blocks of a kernel with tiles `at(...)` and `columns` of keys and values."""
+    bq, (q, do, lse, delta, k, v) = call.sizes.blocks.q, call.arrays
+    def row(x):
+        shape = None, None, bq, x.shape[3]
+        return x, pl.BlockSpec(shape, lambda *args: (*at(*args)[:3], 0))
+    def where(*args): return *at(*args)[:2], 0, at(*args)[2]
+    flat = pl.BlockSpec((None, None, 1, bq), where)
+    return [row(q), row(do), (lse, flat), (delta, flat), (k, columns(k)), (v, columns(v)),
+            *(p.input(at) for p in call.parts)]
 
-    def inputs(self, at: Callable, columns: Callable) -> list[tuple]:
-        """Arrays and blocks of a kernel whose tiles are `at(...)` and which sees `columns` of keys and values."""
-        row = lambda x: (x, pl.BlockSpec((None, None, self.sizes.blocks.q, x.shape[3]), lambda *args: (*at(*args)[:3], 0)))
-        flat = pl.BlockSpec((None, None, 1, self.sizes.blocks.q), lambda *args: (*at(*args)[:2], 0, at(*args)[2]))
-        q, do, lse, delta, k, v = self.arrays
-        return [row(q), row(do), (lse, flat), (delta, flat), (k, columns(k)), (v, columns(v)), *(p.input(at) for p in self.parts)]
-
-    def rows(self, refs: Sequence) -> list[Array]:
-        """Queries, gradient of the output, and lse and delta as columns."""
-        return [*(ref[...] for ref in refs[:2]), *(_column(ref[...]) for ref in refs[2:])]
-
-    def split(self, refs: Sequence) -> tuple[list[Array], Array | None]:
-        """Tiles of the parts, and the tile of the mask."""
-        given = [p.read(ref) for p, ref in zip(self.parts, refs)]
-        return given[:len(self.data.parts)], None if self.data.mask is None else given[-1]
+def _read_rows(refs: Sequence) -> list[Array]:
+    """Queries, gradient of the output, and lse and delta as columns."""
+    return [*(ref[...] for ref in refs[:2]), *(_column(ref[...]) for ref in refs[2:])]
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #queries-kernel
-def _tpu_queries(call: _TpuBackward, lists: BlockLists, wanted: list[int], dense: list[int]):
-    """Gradient of the queries, of the wanted parts that do not run along keys, and of the dense ones."""
-    (b, h, g, *_), (bq, bk, _), q = call.dims, call.sizes.blocks, call.arrays[0]
-    walk, blocks, r = _Walk(make_agenda(lists), call.data), q.shape[2] // bq, h // g
-    at = lambda b, h, i, n, *numbers: (b, h, i, walk.other(b, i, n, numbers))
-    rows = lambda x: pl.BlockSpec((None, None, bq, x.shape[3]), lambda b, h, i, *_: (b, h, i, 0))
-    columns = lambda x: pl.BlockSpec((None, None, bk, x.shape[3]), lambda b, h, i, n, *numbers: (
-        b, lax.div(h, jnp.int32(r)), walk.other(b, i, n, numbers), 0))
-    inputs = call.inputs(at, columns)
-    along = [bq if call.parts[n].array.shape[2] > 1 else 1 for n in wanted]  # numbers per row of the grid
-    outputs = [(q.shape, jnp.float32, rows(q))]
+def _queries_kernel(call: _TpuCall, walk: _Walk, wanted: list, dense: list, numbers, *refs):
+    """One step of the grid: dQ, and gradients of parts that do not run along keys."""
+    (*own, k_ref, v_ref), refs = refs[:6], refs[6:]
+    part_refs, (dq_ref, *grads) = refs[:len(call.parts)], refs[len(call.parts) + len(dense):]
+    b, h, i, n = (pl.program_id(axis) for axis in range(4))
+    last, (seed, b_, h_) = n == pl.num_programs(3) - 1, walk.read_words(numbers, b, h)
+    tile = call.tile(b_, h_, i, walk.other(b, i, n, numbers))
+    @pl.when(n == 0)
+    def start():
+        for ref in (dq_ref, *grads): ref[...] = jnp.zeros(ref.shape, jnp.float32)
+    def body(clear):
+        k_t, (given, mask) = k_ref[...], call.split(part_refs)
+        tiles = tile, _read_rows(own), k_t, v_ref[...], given, mask
+        _, ds, d_parts = pallas_tile_backward(*tiles, seed, [*wanted, *dense], clear=clear)
+        dq_ref[...] += matmul(ds.astype(k_t.dtype), k_t, (1, 0))
+        for ref, x in zip(grads[:len(wanted)], d_parts):
+            ref[...] += x.astype(jnp.float32).sum(1, keepdims=True)
+        for ref, x in zip(grads[len(wanted):], d_parts[len(wanted):]):
+            ref[...] = x.astype(jnp.float32)
+    walk.visit(b, i, n, numbers, body)
+    @pl.when(last)
+    def finish(): dq_ref[...] *= call.rules.scale
+
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #queries-launch
+def _tpu_queries(call: _TpuCall, lists: BlockLists, wanted: list[int], dense: list[int]):
+    """Gradient of the queries, of the wanted parts that do not run along keys, of dense ones."""
+    (b, h, *_), (bq, bk, _), q = call.dims, call.sizes.blocks, call.arrays[0]
+    walk, blocks = _Walk(make_agenda(lists), call.data), q.shape[2] // bq
+    def at(b, h, i, n, *numbers): return b, h, i, walk.other(b, i, n, numbers)
+    inputs = _backward_inputs(call, at, lambda x: call.columns(x, walk))
+    # numbers per row of the grid
+    along = [bq if call.parts[n].array.shape[2] > 1 else 1 for n in wanted]
     sums = lambda n: pl.BlockSpec((None, None, None, n, 1), lambda b, h, i, *_: (b, h, i, 0, 0))
-    outputs += [((b, h, blocks, n, 1), jnp.float32, sums(n)) for n in along]
+    outputs = [(q.shape, jnp.float32, call.rows(q.shape[3])),
+               *(((b, h, blocks, n, 1), jnp.float32, sums(n)) for n in along)]
     whole = [(b, h, *call.parts[n].array.shape[2:]) for n in dense]
     aliases = {len(inputs) + n: len(outputs) + n for n in range(len(whole))}
     outputs += [(shape, jnp.float32, pl.BlockSpec((None, None, bq, bk), at)) for shape in whole]
-    inputs += [(jnp.zeros(shape, jnp.float32), pl.BlockSpec(memory_space=pl.ANY)) for shape in whole]
-    first = len(walk.prefetch)
-
-    def kernel(*refs):
-        numbers, (*own, k_ref, v_ref), refs = refs[:first], refs[first:first + 6], refs[first + 6:]
-        part_refs, (dq_ref, *grads) = refs[:len(call.parts)], refs[len(call.parts) + len(dense):]
-        b, h, i, n = (pl.program_id(axis) for axis in range(4))
-        last, (seed, b_, h_) = n == pl.num_programs(3) - 1, walk.read_words(numbers, b, h)
-        tile = Tile(call.rules, call.sizes.blocks, b_, h_, i, walk.other(b, i, n, numbers))
-        @pl.when(n == 0)
-        def start():
-            for ref in (dq_ref, *grads): ref[...] = jnp.zeros(ref.shape, jnp.float32)  # dense tiles too: a row may have no block
-        def body(clear):
-            k_t, (given, mask) = k_ref[...], call.split(part_refs)
-            tiles = tile, call.rows(own), k_t, v_ref[...], given, mask
-            _, ds, d_parts = pallas_tile_backward(*tiles, seed, [*wanted, *dense], clear=clear)
-            dq_ref[...] += matmul(ds.astype(k_t.dtype), k_t, (1, 0))
-            for ref, x in zip(grads[:len(wanted)], d_parts): ref[...] += x.astype(jnp.float32).sum(1, keepdims=True)
-            for ref, x in zip(grads[len(wanted):], d_parts[len(wanted):]): ref[...] = x.astype(jnp.float32)
-        walk.visit(b, i, n, numbers, body)
-        @pl.when(last)
-        def finish(): dq_ref[...] *= call.rules.scale
-
-    dq, *rest = _tpu_launch(kernel, walk, grid=(b, h, blocks, walk.agenda.most), inputs=inputs, outputs=outputs, aliases=aliases,
-                        interpret=call.interpret, name="attnax_tpu_backward_queries")
+    anywhere = pl.BlockSpec(memory_space=pl.ANY)
+    inputs += [(jnp.zeros(shape, jnp.float32), anywhere) for shape in whole]
+    dq, *rest = _tpu_launch(
+        functools.partial(_queries_kernel, call, walk, wanted, dense), walk,
+        grid=(b, h, blocks, walk.agenda.most), inputs=inputs, outputs=outputs, aliases=aliases,
+        interpret=call.interpret, name="attnax_tpu_backward_queries")
     return dq, [x.reshape(b, h, -1, 1) for x in rest[:len(wanted)]], rest[len(wanted):]
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #keys-kernel
-def _tpu_keys(call: _TpuBackward, lists: BlockLists, wanted: list[int]):
+def _keys_kernel(call: _TpuCall, walk: _Walk, wanted: list[int], numbers, *refs):
+    """One step of the grid: dK, dV, and gradients of parts that run along keys."""
+    (*own, k_ref, v_ref), refs = refs[:6], refs[6:]
+    part_refs, (dk_ref, dv_ref, *grads) = refs[:len(call.parts)], refs[len(call.parts):]
+    b, g, j, n = (pl.program_id(axis) for axis in range(4))
+    last, (member, entry) = n == pl.num_programs(3) - 1, walk.step(n)
+    seed, b_, h_ = walk.read_words(numbers, b, g * walk.heads + member)
+    tile = call.tile(b_, h_, walk.other(b, j, n, numbers), j)
+    @pl.when(n == 0)
+    def start():
+        for ref in (dk_ref, dv_ref): ref[...] = jnp.zeros(ref.shape, jnp.float32)
+    @pl.when(entry == 0)
+    def start_head():
+        for ref in grads: ref[...] = jnp.zeros(ref.shape, jnp.float32)
+    def body(clear):
+        tiles, (given, mask) = _read_rows(own), call.split(part_refs)
+        p, ds, d_parts = pallas_tile_backward(
+            tile, tiles, k_ref[...], v_ref[...], given, mask, seed, wanted, clear=clear)
+        dk_ref[...] += matmul(ds.astype(tiles[0].dtype), tiles[0], (0, 0))
+        dv_ref[...] += matmul(p.astype(tiles[1].dtype), tiles[1], (0, 0))
+        for ref, x in zip(grads, d_parts): ref[...] += x.astype(jnp.float32)
+    walk.visit(b, j, n, numbers, body)
+    @pl.when(last)
+    def finish(): dk_ref[...] *= call.rules.scale
+
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #keys-launch
+def _tpu_keys(call: _TpuCall, lists: BlockLists, wanted: list[int]):
     """Gradients of keys and values, and of the wanted parts, which run along keys alone."""
     (b, h, g, *_), bk, (k, v) = call.dims, call.sizes.blocks.k, call.arrays[4:]
     r = h // g
     walk = _Walk(make_agenda(lists), call.data, r)
-    head = lambda g, n: g * r + walk.step(n)[0]
-    at = lambda b, g, j, n, *numbers: (b, head(g, n), walk.other(b, j, n, numbers), j)
-    columns = lambda x: pl.BlockSpec((None, None, bk, x.shape[3]), lambda b, g, j, *_: (b, g, j, 0))
+    def head(g, n): return g * r + walk.step(n)[0]
+    def at(b, g, j, n, *numbers): return b, head(g, n), walk.other(b, j, n, numbers), j
+    def columns(x):
+        return pl.BlockSpec((None, None, bk, x.shape[3]), lambda b, g, j, *_: (b, g, j, 0))
     strip = pl.BlockSpec((None, None, 1, bk), lambda b, g, j, n, *_: (b, head(g, n), 0, j))
-    inputs = call.inputs(at, columns)
     outputs = [(k.shape, jnp.float32, columns(k)), (v.shape, jnp.float32, columns(v))]
     outputs += [((b, h, 1, k.shape[2]), jnp.float32, strip) for _ in wanted]
-    first = len(walk.prefetch)
-
-    def kernel(*refs):
-        numbers, (*own, k_ref, v_ref), refs = refs[:first], refs[first:first + 6], refs[first + 6:]
-        part_refs, (dk_ref, dv_ref, *grads) = refs[:len(call.parts)], refs[len(call.parts):]
-        b, g, j, n = (pl.program_id(axis) for axis in range(4))
-        last, (member, entry) = n == pl.num_programs(3) - 1, walk.step(n)
-        seed, b_, h_ = walk.read_words(numbers, b, g * r + member)
-        tile = Tile(call.rules, call.sizes.blocks, b_, h_, walk.other(b, j, n, numbers), j)
-        @pl.when(n == 0)
-        def start():
-            for ref in (dk_ref, dv_ref): ref[...] = jnp.zeros(ref.shape, jnp.float32)
-        @pl.when(entry == 0)
-        def start_head():
-            for ref in grads: ref[...] = jnp.zeros(ref.shape, jnp.float32)
-        def body(clear):
-            tiles, (given, mask) = call.rows(own), call.split(part_refs)
-            p, ds, d_parts = pallas_tile_backward(tile, tiles, k_ref[...], v_ref[...], given, mask, seed, wanted, clear=clear)
-            dk_ref[...] += matmul(ds.astype(tiles[0].dtype), tiles[0], (0, 0))
-            dv_ref[...] += matmul(p.astype(tiles[1].dtype), tiles[1], (0, 0))
-            for ref, x in zip(grads, d_parts): ref[...] += x.astype(jnp.float32)
-        walk.visit(b, j, n, numbers, body)
-        @pl.when(last)
-        def finish(): dk_ref[...] *= call.rules.scale
-
     dk, dv, *d_parts = _tpu_launch(
-        kernel, walk, grid=(b, g, k.shape[2] // bk, r * walk.agenda.most), inputs=inputs, outputs=outputs,
+        functools.partial(_keys_kernel, call, walk, wanted), walk,
+        grid=(b, g, k.shape[2] // bk, r * walk.agenda.most),
+        inputs=_backward_inputs(call, at, columns), outputs=outputs,
         interpret=call.interpret, name="attnax_tpu_backward_keys")
     return dk, dv, d_parts
 
@@ -355,21 +405,24 @@ def tpu_backward(
     value: Float[Array, "b g k e"], # Values
     data: TileData,                 # From `prepare_tiles`
     lse: Float[Array, "b h q"],     # From the forward pass
-    delta: Float[Array, "b h q"],   # Row sums of output times its gradient, less the gradient of the lse
+    delta: Float[Array, "b h q"],   # Row sums of output times its gradient, less lse's gradient
     d_out: Float[Array, "b h q e"], # Gradient of the output
     wanted: Sequence[bool],         # Which parts need a gradient
     *,
     interpret: bool = False         # True: run as plain JAX, on any machine
-) -> tuple[Array, Array, Array, list[Array]]: # Of queries, keys, values in float32, and of the wanted parts
-    """FlashAttention, backward: one kernel for queries, one for keys. Source: Dao 2023, FlashAttention-2."""
+) -> tuple[Array, Array, Array, list[Array]]: # Of queries, keys, values in float32; wanted parts
+    """FlashAttention, backward: two kernels. Source: Dao 2023, FlashAttention-2."""
     dims, (bq, bk, _) = check_qkv(query, key, value), sizes.blocks
-    rows = lambda x, axis, fill=0: jnp.pad(x, [(0, -dims.q % bq if a == axis else 0) for a in range(4)], constant_values=fill)
-    lse = rows(jnp.where(jnp.isneginf(lse), jnp.inf, lse)[:, :, None], 3, jnp.inf)  # rows without weights: exp(s - inf) = 0
+    def rows(x, axis, fill=0):
+        widths = [(0, -dims.q % bq if a == axis else 0) for a in range(4)]
+        return jnp.pad(x, widths, constant_values=fill)
+    lse = rows(jnp.where(jnp.isneginf(lse), jnp.inf, lse)[:, :, None], 3, jnp.inf)
     arrays = (rows(query, 2), rows(d_out.astype(query.dtype), 2), lse, rows(delta[:, :, None], 3),
               *(round_up(x, 2, bk, "constant") for x in (key, value)))
     parts = _tpu_parts(data, sizes.blocks)
-    call = _TpuBackward(rules, sizes, dims, arrays, parts, data, interpret)
-    lists = find_blocks(rules.plan, (data.parts, []), data.mask, rules.size, sizes.blocks, share=data.share(dims))
+    call = _TpuCall(rules, sizes, dims, arrays, parts, data, interpret)
+    lists = find_blocks(rules.plan, (data.parts, []), data.mask,
+                        rules.size, sizes.blocks, share=data.share(dims))
     dq, dk, dv, d_parts = collect_gradients(
         data, wanted, lambda *parts: _tpu_queries(call, lists.rows, *parts),
         lambda parts: _tpu_keys(call, lists.columns, parts))
@@ -377,7 +430,8 @@ def tpu_backward(
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #missing
 TPU_MISSING = frozenset(  # of the operations that a mod may use, in JAX 0.10 or in 0.12
-    "acos acosh asin asinh atan atanh cbrt cosh digamma erf erfc expm1 lgamma reduce_precision sinh".split())
+    "acos acosh asin asinh atan atanh cbrt cosh digamma erf erfc expm1 lgamma "
+    "reduce_precision sinh".split())
 _TPU_DTYPES = frozenset("bool int8 uint8 int16 uint16 int32 uint32 bfloat16 float32".split())
 
 def tpu_lacks(

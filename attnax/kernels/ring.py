@@ -15,15 +15,33 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .blockwise import (
-    BlockProgram, Shared, blockwise_backward, blockwise_forward, memory_efficient_attention, share_blocks)
+    BlockProgram, Shared, blockwise_backward,
+    blockwise_forward, memory_efficient_attention, share_blocks)
 from .score_mods import CallSizes, check_call, score_indices
 from .sparsity import BlockMask, Blocks, choose_blocks
 from .tiles import (
-    CallRules, Dims, SoftmaxState, accumulator_dtype, check_mask, check_qkv, default_scale, drop_weights, dropout_seed,
-    hide_padding, merge_attention, prepare_call, softmax_finish, softmax_step, tile_scores, tile_values)
+    AttentionCall, CallRules, Dims, SoftmaxState, accumulator_dtype, check_mask,
+    check_qkv, default_scale, drop_weights, dropout_seed,
+    hide_padding, merge_attention, prepare_call,
+    softmax_finish, softmax_step, tile_scores, tile_values)
 from .jaxprs import mesh_axes, vary_over
 from .tracing import apply_score_mod
 from ..typing import ScoreMod, declare_kernel, explain_words
+
+# %% ../../nbs/26_kernels.ring.ipynb #nothing-seen
+def _nothing_seen(query: Float[Array, "b h q d"], value_dim: int, acc) -> SoftmaxState:
+    """State of queries before their first key."""
+    rows = query.shape[:3]
+    return SoftmaxState(jnp.full((*rows, 1), -jnp.inf, acc), jnp.zeros((*rows, 1), acc),
+                        jnp.zeros((*rows, value_dim), acc))
+
+def _visit_piece(state, q, key, value, where, mask, score_mod, scale, drop) -> SoftmaxState:
+    """Take the keys of one device into the softmax of the queries of another."""
+    s = tile_scores(q, key, default_scale(scale, q.shape[3])).astype(state.total.dtype)
+    s = apply_score_mod(score_mod, s, where)
+    if mask is not None: s = jnp.where(mask[:, :, where[2][0, 0], where[3][0, 0]], s, -jnp.inf)
+    weigh = functools.partial(tile_values, value=value)
+    return softmax_step(state, s, weigh, functools.partial(drop, indices=where))
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-reference
 @explain_words
@@ -38,10 +56,10 @@ def ring_attention_reference(
     dropout_rng: Array | None = None,               # Key for dropout on the weights
     dropout_rate: float = 0.0,                      # Share of the weights to drop, 0 <= rate < 1
     deterministic: bool = True,                     # True: no dropout, whatever the rate
-    broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
+    broadcast_dropout: bool = False,                # True: sequences and heads drop the same
     scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
-    return_lse: bool = False                        # True: also return the log of the softmax denominators
-) -> Float[Array, "b h q e"]:                       # In the query's dtype; with `return_lse` a pair `(out, lse (b, h, q))`
+    return_lse: bool = False                        # True: also return the log of the denominators
+) -> Float[Array, "b h q e"]:                       # With `return_lse` a pair `(out, lse)`
     """What a ring of devices computes, on unsharded arrays: for tests and for reading.
 
     Raises: `ValueError` for arrays that do not fit, or lengths that `num_devices` does not divide.
@@ -51,27 +69,22 @@ def ring_attention_reference(
         raise ValueError(f"`num_devices` must divide the lengths {dims.q} and {dims.k}, got {n}")
     mask, seed = check_mask(mask, dims), dropout_seed(dropout_rng, dropout_rate, deterministic)
     if mask is not None: mask = jnp.broadcast_to(mask, (dims.b, dims.h, dims.q, dims.k))
-    rows, columns, parts, acc = dims.q // n, dims.k // n, [], accumulator_dtype(query, key, value)
     check_call(score_mod, CallSizes(dims.b, dims.h, dims.q, dims.k))
+    acc, parts, rows, columns = accumulator_dtype(query, key, value), [], dims.q // n, dims.k // n
+    drop = functools.partial(
+        drop_weights, seed=seed, rate=dropout_rate, broadcast=broadcast_dropout)
     queries, keys, values = (jnp.split(x, n, 2) for x in (query, key, value))
     for me, q in enumerate(queries):
         state = _nothing_seen(q, dims.e, acc)
         for t in range(n):
             owner = (me - t) % n
-            where = score_indices(dims.b, dims.h, rows, columns, q_start=me * rows, k_start=owner * columns)
-            s = tile_scores(q, keys[owner], default_scale(scale, dims.d)).astype(acc)
-            s = apply_score_mod(score_mod, s, where)
-            if mask is not None: s = jnp.where(mask[:, :, where[2][0, 0], where[3][0, 0]], s, -jnp.inf)
-            drop = functools.partial(drop_weights, indices=where, seed=seed, rate=dropout_rate, broadcast=broadcast_dropout)
-            state = softmax_step(state, s, functools.partial(tile_values, value=values[owner]), drop)
+            where = score_indices(
+                dims.b, dims.h, rows, columns, q_start=me * rows, k_start=owner * columns)
+            state = _visit_piece(
+                state, q, keys[owner], values[owner], where, mask, score_mod, scale, drop)
         parts.append(softmax_finish(state))
     out, lse = (jnp.concatenate(x, 2) for x in zip(*parts))
     return (out.astype(query.dtype), lse[..., 0]) if return_lse else out.astype(query.dtype)
-
-# %% ../../nbs/26_kernels.ring.ipynb #nothing-seen
-def _nothing_seen(query: Float[Array, "b h q d"], value_dim: int, acc) -> SoftmaxState:
-    """State of queries before their first key."""
-    return SoftmaxState(*(jnp.full((*query.shape[:3], m), x, acc) for m, x in ((1, -jnp.inf), (1, 0), (value_dim, 0))))
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-record
 class _Ring(NamedTuple):
@@ -85,6 +98,7 @@ def _pass_on(blocks, ring: _Ring):
     """Hand arrays to the next device, and take those of the one before."""
     return lax.ppermute(blocks, ring.axis, [(i, (i + 1) % ring.size) for i in range(ring.size)])
 
+# %% ../../nbs/26_kernels.ring.ipynb #ring-visit
 class _RingVisit(NamedTuple):
     """What the loops of a visit need."""
     program: BlockProgram
@@ -94,14 +108,17 @@ class _RingVisit(NamedTuple):
 
 def _prepare(ring: _Ring, dims: Dims, owner, mask, seed, captures) -> _RingVisit:
     """Positions, hoisted values and blocks of a visit to the keys of one device."""
-    starts = lax.axis_index(ring.axis) * dims.q, owner * dims.k
-    seen = mask if mask is None or mask.shape[3] == 1 else lax.dynamic_slice_in_dim(mask, owner * dims.k, dims.k, 3)
-    return _RingVisit(*share_blocks(ring.rules, ring.blocks, dims, seen, seed, captures, starts=starts), seen)
+    starts, seen = (lax.axis_index(ring.axis) * dims.q, owner * dims.k), mask
+    if mask is not None and mask.shape[3] != 1:
+        seen = lax.dynamic_slice_in_dim(mask, owner * dims.k, dims.k, 3)
+    shared = share_blocks(ring.rules, ring.blocks, dims, seen, seed, captures, starts=starts)
+    return _RingVisit(*shared, seen)
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-forward
 def _ring_forward(ring: _Ring, query, key, value, mask, seed, captures) -> tuple[Array, Array]:
     """Local output and lse after one trip of the keys around the ring."""
-    dims, acc, me = check_qkv(query, key, value), accumulator_dtype(query, key, value), lax.axis_index(ring.axis)
+    dims, acc = check_qkv(query, key, value), accumulator_dtype(query, key, value)
+    me = lax.axis_index(ring.axis)
     def step(t, carry):
         *before, blocks = carry
         arriving, owner = _pass_on(blocks, ring), (me - t) % ring.size
@@ -109,36 +126,51 @@ def _ring_forward(ring: _Ring, query, key, value, mask, seed, captures) -> tuple
         held, lists = hide_padding(visit.seen, *blocks), visit.block_mask.rows
         part = blockwise_forward(visit.program, query, *held, visit.shared, lists, acc)
         return *merge_attention([tuple(before), part]), arriving
-    nothing = jnp.zeros((dims.b, dims.h, dims.q, dims.e), acc), jnp.full((dims.b, dims.h, dims.q), -jnp.inf, acc)
-    out, lse, _ = lax.fori_loop(0, ring.size, step, (*vary_over(nothing, mesh_axes(query)), (key, value)))
+    rows = dims.b, dims.h, dims.q
+    nothing = jnp.zeros((*rows, dims.e), acc), jnp.full(rows, -jnp.inf, acc)
+    start = *vary_over(nothing, mesh_axes(query)), (key, value)
+    out, lse, _ = lax.fori_loop(0, ring.size, step, start)
     return out.astype(query.dtype), lse
+
+# %% ../../nbs/26_kernels.ring.ipynb #pull-hoisted
+def _is_float(x) -> bool: return jnp.issubdtype(x.dtype, jnp.floating)
+
+def _pull_hoisted(ring: _Ring, dims: Dims, owner, mask, seed, captures, wanted, d_given) -> list:
+    """Gradients of the wanted captures from those of what a visit hoisted."""
+    def hoisted(chosen):
+        rest = iter(chosen)
+        full = [next(rest) if w else c for c, w in zip(captures, wanted)]
+        shared = _prepare(ring, dims, owner, mask, seed, full).shared
+        return [x for x in (*shared.parts, *shared.tables) if _is_float(x)]
+    chosen = [c for c, w in zip(captures, wanted) if w]
+    return jax.vjp(hoisted, chosen)[1](d_given)[0]
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-backward
 def _ring_backward(ring: _Ring, residuals, d_out, d_lse, wanted: list[bool]):
-    """Gradients of local queries, keys and values, and this device's share of those of the captures that are wanted."""
+    """Gradients of local queries, keys, values; this device's share of those of wanted captures."""
     query, key, value, mask, seed, captures, out, lse = residuals
     dims, acc, me = check_qkv(query, key, value), lse.dtype, lax.axis_index(ring.axis)
     delta = (out.astype(acc) * d_out.astype(acc)).sum(-1) - d_lse
-    chosen, floating = [c for c, w in zip(captures, wanted) if w], lambda x: jnp.issubdtype(x.dtype, jnp.floating)
     def step(t, carry):
         dq, d_chosen, blocks, d_blocks = carry
         arriving, owner = _pass_on(blocks, ring), (me - t) % ring.size
         visit = _prepare(ring, dims, owner, mask, seed, captures)
-        needs = [floating(x) for x in (*visit.shared.parts, *visit.shared.tables)]
+        needs = [_is_float(x) for x in (*visit.shared.parts, *visit.shared.tables)]
         held, lists = hide_padding(visit.seen, *blocks), visit.block_mask.columns
-        dq_t, dk_t, dv_t, d_given = blockwise_backward(visit.program, query, *held, visit.shared, lists, lse, delta, d_out, needs)
-        def hoisted(chosen):
-            rest = iter(chosen)
-            full = [next(rest) if w else c for c, w in zip(captures, wanted)]
-            shared = _prepare(ring, dims, owner, mask, seed, full).shared
-            return [x for x in (*shared.parts, *shared.tables) if floating(x)]
-        back, = jax.vjp(hoisted, chosen)[1](d_given)
+        dq_t, dk_t, dv_t, d_given = blockwise_backward(
+            visit.program, query, *held, visit.shared, lists, lse, delta, d_out, needs)
+        back = _pull_hoisted(ring, dims, owner, mask, seed, captures, wanted, d_given)
         d_blocks = [x + y for x, y in zip(d_blocks, (dk_t, dv_t))]
-        return dq + dq_t, [x + y for x, y in zip(d_chosen, back)], arriving, _pass_on(d_blocks, ring)
-    zeros = jnp.zeros(query.shape, acc), list(map(jnp.zeros_like, chosen)), [jnp.zeros(x.shape, acc) for x in (key, value)]
+        d_chosen = [x + y for x, y in zip(d_chosen, back)]
+        return dq + dq_t, d_chosen, arriving, _pass_on(d_blocks, ring)
+    d_blocks = [jnp.zeros(x.shape, acc) for x in (key, value)]
+    d_chosen = [jnp.zeros_like(c) for c, w in zip(captures, wanted) if w]
+    zeros = jnp.zeros(query.shape, acc), d_chosen, d_blocks
     dq, d_chosen, d_blocks = vary_over(zeros, mesh_axes(query))
-    dq, d_chosen, _, d_blocks = lax.fori_loop(0, ring.size, step, (dq, d_chosen, (key, value), d_blocks))
-    return *(g.astype(x.dtype) for g, x in zip((dq, *d_blocks), (query, key, value))), d_chosen
+    start = dq, d_chosen, (key, value), d_blocks
+    dq, d_chosen, _, d_blocks = lax.fori_loop(0, ring.size, step, start)
+    grads = zip((dq, *d_blocks), (query, key, value))
+    return *(g.astype(x.dtype) for g, x in grads), d_chosen
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-vjp
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -168,9 +200,20 @@ def _ring_size(axis_name: str | None) -> int:
     try: return lax.axis_size(axis_name)
     except NameError: mesh = jax.sharding.get_abstract_mesh()  # the name is bound to nothing
     if mesh.manual_axes and axis_name not in mesh.axis_names:
-        raise ValueError(f"`axis_name` must be an axis of the mesh, which has {mesh.axis_names}, got {axis_name!r}")
+        raise ValueError("`axis_name` must be an axis of the mesh, "
+                         f"which has {mesh.axis_names}, got {axis_name!r}")
     return 0
 
+# %% ../../nbs/26_kernels.ring.ipynb #check-ring-mask
+def _check_ring_mask(mask, dims: Dims, n: int) -> None:
+    """Raises: `ValueError` if a mask covers the keys of one device of several."""
+    if mask is not None and n > 1 and jnp.ndim(mask) and jnp.shape(mask)[-1] == dims.k != 1:
+        raise ValueError(
+            f"`mask` must cover the keys of all {n} devices, {n * dims.k} of them, got shape "
+            f"{jnp.shape(mask)}, which covers the keys of one: do not shard its last axis, "
+            "or gather it with `jax.lax.all_gather`")
+
+# %% ../../nbs/26_kernels.ring.ipynb #ring-position
 def ring_position(
     axis_name: str | None, # Mesh axis along which the sequence is cut
     length: int            # Positions on each device
@@ -178,53 +221,50 @@ def ring_position(
     """Where a device's share of the sequence begins."""
     return lax.axis_index(axis_name) * length if _ring_size(axis_name) else 0
 
-def _check_ring_mask(mask, dims: Dims, n: int) -> None:
-    """Raises: `ValueError` if a mask covers the keys of one device of several."""
-    if mask is not None and n > 1 and jnp.ndim(mask) and jnp.shape(mask)[-1] == dims.k != 1:
-        raise ValueError(f"`mask` must cover the keys of all {n} devices, {n * dims.k} of them, got shape {jnp.shape(mask)}, "
-                         "which covers the keys of one: do not shard its last axis, or gather it with `jax.lax.all_gather`")
+# %% ../../nbs/26_kernels.ring.ipynb #send-round
+def _send_round(call: AttentionCall, axis_name: str, size: int, block_size: int) -> tuple:
+    """Output and lse of a prepared call on a ring."""
+    if call.empty: return call.nothing()
+    args = call.query, call.key, call.value, call.mask, call.seed, call.captures
+    ring = _Ring(axis_name, size, call.rules, choose_blocks(call.dims.q, call.dims.k, block_size))
+    return _ring(ring, *vary_over(args, mesh_axes(args, lax.axis_index(axis_name))))
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-attention
 @declare_kernel("softmax")
 def ring_attention(
-    query: Float[Array, "b h q d"],                 # This device's queries
-    key: Float[Array, "b g k d"],                   # This device's keys; `g` divides `h`
-    value: Float[Array, "b g k e"],                 # This device's values
+    query: Float[Array, "b h q d"],                # This device's queries
+    key: Float[Array, "b g k d"],                  # This device's keys; `g` divides `h`
+    value: Float[Array, "b g k e"],                # This device's values
     *,
-    mask: Bool[Array, "#b #h #q #n*k"] | None = None, # True = may attend: local queries, keys of all `n` devices
-    score_mod: ScoreMod | None = None,              # Pointwise, sees global positions; captured arrays are differentiated
-    dropout_rng: Array | None = None,               # Key for dropout on the weights, the same on all devices of the ring
-    dropout_rate: float = 0.0,                      # Share of the weights to drop, 0 <= rate < 1
-    deterministic: bool = True,                     # True: no dropout, whatever the rate
-    broadcast_dropout: bool = False,                # True: all sequences and heads drop the same weights
-    axis_name: str | None = None,                   # Mesh axis that the sequence is cut along; None: there is no ring
-    block_size: int = 512,                          # Most queries in a block
-    scale: float | Float[Array, ""] | None = None,  # Factor on the scores; 1/sqrt(d) when None
-    sinks: Float[Array, " h"] | None = None,        # One more logit per head, with value 0
-    return_lse: bool = False                        # True: also return the log of the softmax denominators
-) -> Float[Array, "b h q e"]:                       # Local rows, in the query's dtype; with `return_lse` `(out, lse (b, h, q))`
-    """Attention over a sequence cut along a mesh axis, inside `shard_map`: exact, O(local length) memory on each device.
+    mask: Bool[Array, "#b #h #q #n*k"] | None = None, # Local queries, keys of all `n` devices
+    score_mod: ScoreMod | None = None,             # Pointwise, sees global positions
+    dropout_rng: Array | None = None,              # Key for dropout, the same on all devices
+    dropout_rate: float = 0.0,                     # Share of the weights to drop, 0 <= rate < 1
+    deterministic: bool = True,                    # True: no dropout, whatever the rate
+    broadcast_dropout: bool = False,               # True: sequences and heads drop the same
+    axis_name: str | None = None,                  # Mesh axis of the sequence; None: no ring
+    block_size: int = 512,                         # Most queries in a block
+    scale: float | Float[Array, ""] | None = None, # Factor on the scores; 1/sqrt(d) when None
+    sinks: Float[Array, " h"] | None = None,       # One more logit per head, with value 0
+    return_lse: bool = False                       # True: also return the log of the denominators
+) -> Float[Array, "b h q e"]:                      # Local rows; or `(out, lse)`
+    """Attention over a sequence cut along a mesh axis: exact, O(local length) memory per device.
 
-    Device `i` holds positions `i*q` to `(i+1)*q - 1`, and likewise for keys; sequences and heads are numbered as on the device.
-    Values, gradients and dropout equal those of `standard_attention` on the whole sequence. Where `axis_name` is None or
-    bound to nothing, the given arrays are the whole.
+    Inside `shard_map`. Device `i` holds positions `i*q` to `(i+1)*q - 1`, and likewise for keys;
+    sequences and heads are numbered as on the device. Values, gradients and dropout equal those of
+    `standard_attention` on the whole. Where `axis_name` is None or unbound, the arrays are that.
 
-    Raises: `ValueError` for arrays, masks or rates that do not fit, or an axis that the mesh does not have;
+    Raises: `ValueError` for arguments that do not fit, or an axis that the mesh does not have;
     `NotImplementedError` for a mod that is not pointwise. Source: Liu et al. 2023, Ring Attention.
     """
-    size = _ring_size(axis_name)
+    size, words = _ring_size(axis_name), dict(
+        mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
+        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks)
     if not size:
         return memory_efficient_attention(
-            query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
-            deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks, return_lse=return_lse,
-            block_size=block_size)
+            query, key, value, **words, return_lse=return_lse, block_size=block_size)
     dims = check_qkv(query, key, value)
     if block_size < 1: raise ValueError(f"`block_size` must be at least 1, got {block_size}")
     _check_ring_mask(mask, dims, size)
-    call = prepare_call(
-        query, key, value, mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
-        deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks, devices=size)
-    if call.empty: return call.finish(*call.nothing(), return_lse)
-    args = query, key, value, call.mask, call.seed, call.captures
-    ring = _Ring(axis_name, size, call.rules, choose_blocks(dims.q, dims.k, block_size))
-    return call.finish(*_ring(ring, *vary_over(args, mesh_axes(args, lax.axis_index(axis_name)))), return_lse)
+    call = prepare_call(query, key, value, **words, devices=size)
+    return call.finish(*_send_round(call, axis_name, size, block_size), return_lse)

@@ -14,10 +14,25 @@ from ..layers.config import TransformerConfig, check_biases
 from .family import Family, Fields, check_divides, read_pad, read_rope, write_rope
 from ..models.transformer import TransformerLM
 
-# %% ../../nbs/68_pretrained.llama.ipynb #read-decoder
+# %% ../../nbs/68_pretrained.llama.ipynb #read-heads
 # Activations, as their configs call them
 GATED = {"silu": "swiglu", "gelu": "geglu_exact", "gelu_pytorch_tanh": "geglu"}
 
+def _read_heads(fields: Fields, width: int, kv_heads, null_kv_heads: bool, more: dict) -> dict:
+    """How many heads there are, of either kind, and how wide. Takes `head_dim` out of `more`."""
+    heads = fields.take("num_attention_heads", int)
+    groups = fields.take("num_key_value_heads", int, kv_heads,
+                         **(dict(null=heads) if null_kv_heads else {}))
+    head_dim = more.pop("head_dim") if "head_dim" in more else fields.take("head_dim", int, None)
+    check_divides(fields, ("num_key_value_heads", groups), ("num_attention_heads", heads))
+    if head_dim is None:
+        check_divides(fields, ("num_attention_heads", heads), ("hidden_size", width))
+    if (head_dim or width // heads) % 2:
+        raise ValueError("`head_dim`, or `hidden_size` over `num_attention_heads`, must be even in "
+                         f"{fields.where} for rotary positions, got {head_dim or width // heads}")
+    return dict(num_heads=heads, num_kv_heads=groups, head_dim=head_dim)
+
+# %% ../../nbs/68_pretrained.llama.ipynb #read-decoder
 def read_decoder(
     fields: Fields,            # A config of theirs
     *,
@@ -38,20 +53,8 @@ def read_decoder(
     eos = fields.config.get("eos_token_id")
     eos = eos[0] if isinstance(eos, list) and eos else eos
     vocab_size, width = fields.take("vocab_size", int), fields.take("hidden_size", int)
-    heads = fields.take("num_attention_heads", int)
-    groups = fields.take("num_key_value_heads", int, kv_heads,
-                         **(dict(null=heads) if null_kv_heads else {}))
-    head_dim = more.pop("head_dim") if "head_dim" in more else fields.take("head_dim", int, None)
-    check_divides(fields, ("num_key_value_heads", groups), ("num_attention_heads", heads))
-    if head_dim is None:
-        check_divides(fields, ("num_attention_heads", heads), ("hidden_size", width))
-    if (head_dim or width // heads) % 2:
-        raise ValueError("`head_dim`, or `hidden_size` over `num_attention_heads`, must be even "
-                         f"in {fields.where} for rotary "
-                         f"positions, got {head_dim or width // heads}")
-    shared = dict(
-        vocab_size=vocab_size, d_model=width, num_heads=heads, num_kv_heads=groups,
-        head_dim=head_dim,
+    shared = _read_heads(fields, width, kv_heads, null_kv_heads, more) | dict(
+        vocab_size=vocab_size, d_model=width,
         d_ff=fields.take("intermediate_size", int),
         num_layers=fields.take("num_hidden_layers", int, most=1000),
         max_len=fields.take("max_position_embeddings", int, max_len),

@@ -137,6 +137,6 @@ def test_a_tutorial_runs_from_its_first_cell(wheel, tmp_path):
     here.parent.mkdir()
     here.write_text(text.replace(repository, wheel.as_uri()), encoding="utf-8")
     (tmp_path / "driver.py").write_text(DRIVER, encoding="utf-8")
-    r = run(python, tmp_path / "driver.py", here, cwd=here.parent, timeout=900)
+    r = run(python, tmp_path / "driver.py", here, cwd=here.parent, timeout=1800)
     assert r.returncode == 0, r.stdout[-2000:] + r.stderr[-3000:]
     assert f"ran against {tmp_path / 'env'}" in r.stdout, r.stdout[-2000:]

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -12,7 +13,7 @@ from notebooks import notebooks, root
 from wheels import run
 
 written = [nb for nb in notebooks() if any(c.get("id") == colab.ID for c in json.loads(nb.read_text(encoding="utf-8"))["cells"])]
-TUTORIAL = "84_curvature.ipynb"  # needs no weights, no data and no files beside it
+TUTORIAL, FILES = "82_fashion.ipynb", "fixtures/fashion"  # the quickest that needs no weights, and what it reads
 
 
 def page(name: str) -> dict: return json.loads((root / "nbs" / name).read_text(encoding="utf-8"))
@@ -123,7 +124,8 @@ print("ran against", attnax.__file__)
 
 
 def test_a_tutorial_runs_from_its_first_cell(wheel, tmp_path):
-    """In an empty environment with IPython, as a notebook has it, and the wheel where the repository would be."""
+    """In an empty environment with IPython, as a notebook has it; the wheel stands for the repository, and a copy of the
+    page's files for the clone of it."""
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
     r = run(python, "-m", "pip", "install", "-q", "--no-compile", "ipython", cwd=tmp_path)
@@ -134,9 +136,9 @@ def test_a_tutorial_runs_from_its_first_cell(wheel, tmp_path):
     text = colab.as_text(nb)
     assert repository in text
     here = tmp_path / "page" / TUTORIAL
-    here.parent.mkdir()
+    shutil.copytree(root / "nbs" / FILES, here.parent / FILES)
     here.write_text(text.replace(repository, wheel.as_uri()), encoding="utf-8")
     (tmp_path / "driver.py").write_text(DRIVER, encoding="utf-8")
-    r = run(python, tmp_path / "driver.py", here, cwd=here.parent, timeout=900)
+    r = run(python, tmp_path / "driver.py", here, cwd=here.parent, timeout=1800)
     assert r.returncode == 0, r.stdout[-2000:] + r.stderr[-3000:]
     assert f"ran against {tmp_path / 'env'}" in r.stdout, r.stdout[-2000:]

@@ -267,7 +267,8 @@ def optional_import(
     try: return importlib.import_module(name)
     except ModuleNotFoundError as e:
         if e.name is None or e.name.split(".")[0] != name.split(".")[0]: raise
-        raise ImportError(f"This needs the package `{name.split('.')[0]}`: {install_hint(extra)}") from e
+        package = name.split(".")[0]
+        raise ImportError(f"This needs the package `{package}`: {install_hint(extra)}") from e
 
 # %% ../nbs/01_typing.ipynb #made-with
 class _MadeWith:

@@ -285,7 +285,7 @@ def _dispatch(call: AttentionCall, return_lse: bool, causal: bool, block_mask, b
             call.query, call.key, call.value, call.rules.scale, causal, "cudnn")
         except (NotImplementedError, RuntimeError) as e:
             backend = _choose(facts, without=("cudnn",)).backend
-            _tell_once(f"flash_attention takes {backend}, since cuDNN refused: {e}", stacklevel=4)
+            _tell_once(f"flash_attention takes {backend}, since cuDNN refused: {e}", stacklevel=5)
     if backend == "pallas": return call.finish(*_run_flash(call, facts.capability), return_lse)
     return call.finish(*blockwise(call, block_mask=block_mask, block_size=block_size), return_lse)
 
@@ -446,7 +446,7 @@ def _fall_back(name: str, reasons: str, on_fallback: str) -> None:
         raise NotImplementedError(
             f"`{name}` cannot run here ({reasons}): use `memory_efficient_attention`")
     if on_fallback == "warn":
-        _tell_once(f"{name} runs blockwise attention instead ({reasons})", stacklevel=4)
+        _tell_once(f"{name} runs blockwise attention instead ({reasons})", stacklevel=5)
 
 # %% ../../nbs/24_kernels.flash.ipynb #pallas-flash-attention
 @declare_kernel("softmax")
@@ -489,9 +489,3 @@ def pallas_flash_attention(
         return call.finish(*ours, return_lse)
     if not force_fallback: _fall_back("pallas_flash_attention", "; ".join(broken), on_fallback)
     return call.finish(*blockwise(call), return_lse)
-
-def _fall_back(name: str, reasons: str, on_fallback: str) -> None:
-    """Say, as the caller wants it, that another kernel runs."""
-    if on_fallback == "error":
-        raise NotImplementedError(f"`{name}` cannot run here ({reasons}): use `memory_efficient_attention`")
-    if on_fallback == "warn": _tell_once(f"{name} runs blockwise attention instead ({reasons})", stacklevel=5)

@@ -45,7 +45,8 @@ def check_qkv(
     Raises: `ValueError` that names the argument, the rule and the shapes.
     """
     check_arrays(query=query, key=key, value=value)
-    names = {"query": "(batch, heads, q, head_dim)"} | dict.fromkeys(("key", "value"), "(batch, kv_heads, k, head_dim)")
+    of_keys = "(batch, kv_heads, k, head_dim)"
+    names = {"query": "(batch, heads, q, head_dim)", "key": of_keys, "value": of_keys}
     for (name, shape), x in zip(names.items(), (query, key, value)):
         if x.ndim != 4: raise ValueError(f"`{name}` must have shape {shape}, got {x.shape}")
         if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -88,8 +89,9 @@ def check_mask(
         raise ValueError(f"`mask` must be boolean, True = may attend, got {mask.dtype}; "
                          "for biases use `additive_bias_mod`")
     if mask.ndim > 4 or any(m not in (1, n) for m, n in zip(mask.shape[::-1], want[::-1])):
-        hint = ": a mask of keys is mask[:, None, None], as `make_padding_mask` makes it" if mask.shape == want[::3] else ""
-        raise ValueError(f"`mask` must broadcast to (batch, heads, q, k) = {want}, got {mask.shape}{hint}")
+        of_keys = ": a mask of keys is mask[:, None, None], as `make_padding_mask` makes it"
+        raise ValueError(f"`mask` must broadcast to (batch, heads, q, k) = {want}, got {mask.shape}"
+                         + (of_keys if mask.shape == want[::3] else ""))
     return mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #accumulator-dtype

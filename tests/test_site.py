@@ -2,6 +2,7 @@
 import re
 from pathlib import Path
 
+import conftest  # noqa: F401  the folder of tools, where this runs as a script
 import docs_lite
 import pytest
 import site_pages

@@ -32,13 +32,13 @@ def relink(md: str) -> str:
     return re.sub(r"(\]\(|\bsrc=\"|\bhref=\")(?![a-z]+:|#|/|\.\./)([^)\s\"]+)", r"\1nbs/\2", md).replace("](../", "](")
 
 
-def output(o: dict, cell_id: str, files: dict[str, bytes]) -> str:
+def output(o: dict, cell_id: str, alt: str, files: dict[str, bytes]) -> str:
     """One output as Markdown; the bytes of a picture are put into `files`."""
     data = o.get("data", {})
     if "image/png" in data:
         name = f"nbs/images/{cell_id}.png"
         files[name] = base64.b64decode("".join(data["image/png"]))
-        return f"![{cell_id.replace('-', ' ')}]({name})"
+        return f"![{alt or cell_id.replace('-', ' ')}]({name})"
     if "text/markdown" in data: return relink("".join(data["text/markdown"]))
     text = "".join(o.get("text", data.get("text/plain", ""))).rstrip()
     return f"```text\n{text}\n```" if text and o.get("name") != "stderr" else ""
@@ -54,7 +54,8 @@ def generate() -> dict[str, bytes]:
         elif c["cell_type"] == "code" and not marks.keys() & {"hide", "export", "exports", "exporti", "default_exp"}:
             src = re.sub(r"^#\|.*\n?", "", src, flags=re.M).strip()
             if src and marks.get("echo") != "false": parts.append(f"```python\n{src}\n```")
-            if marks.get("output") != "false": parts += filter(None, (output(o, c["id"], files) for o in c["outputs"]))
+            alt = next(iter(re.findall(r"^#\| *fig-alt: *(.+)$", "".join(c["source"]), re.M)), "")
+            if marks.get("output") != "false": parts += filter(None, (output(o, c["id"], alt, files) for o in c["outputs"]))
     return {"README.md": ("\n\n".join(p.strip("\n") for p in parts) + "\n").encode(), **files}
 
 

@@ -470,6 +470,12 @@ def _silent(lse: Array, size: int) -> Array:
     """The lse padded, with inf for rows without weights: exp(s - inf) = 0."""
     return _pad(jnp.where(jnp.isneginf(lse), jnp.inf, lse), 2, size, jnp.inf)
 
+# %% ../../nbs/21_kernels.blockwise.ipynb #transposed
+def _transposed(k_t: Float[Array, "b g k d"]) -> Float[Array, "b g d k"]:
+    """Keys of a tile with channels as rows, and not as another reading of the same product."""
+    kT_t = k_t.swapaxes(2, 3)
+    return lax.optimization_barrier(kT_t) if kT_t.dtype.itemsize < 4 else kT_t
+
 # %% ../../nbs/21_kernels.blockwise.ipynb #blockwise-backward
 def blockwise_backward(
     program: BlockProgram, query, key, value, shared: Shared, lists: BlockLists,
@@ -489,7 +495,7 @@ def blockwise_backward(
     def column_block(turn, carry):
         b0, g0, j, row = grid.at(turn)
         k_t, v_t = (_of_keys(grid, x, b0, g0, j * bk, bk) for x in (k, v))
-        keys, at = (k_t, k_t.swapaxes(2, 3), v_t), (b0, g0, j * bk)
+        keys, at = (k_t, _transposed(k_t), v_t), (b0, g0, j * bk)
         pull = _Pull(program, grid, shared, rows, keys, at, wanted)
         return _column_block(pull, lists, (j, row), carry, loops, refs, acc)
 

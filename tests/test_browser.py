@@ -13,7 +13,6 @@ import pytest
 from browser import Browser, Site, chromium
 from docs_lite import page_name
 from notebooks import notebooks, root
-from test_site import without_alt
 
 program = chromium()
 pytestmark = pytest.mark.skipif(program is None, reason="no Chromium here: nobody looks at the site (apt-get install chromium)")
@@ -226,9 +225,7 @@ def violations(browser, leave_out: list[str]) -> list[str]:
 @pytest.mark.skipif(find_spec("axe_playwright_python") is None, reason="no axe-core: pip install --no-deps axe-playwright-python")
 @pytest.mark.parametrize("page, dark", [(p, False) for p in SAMPLE] + [(WITH_CODE, False), (WITH_CODE, True)])
 def test_accessible(chrome, site, page, dark):
-    """axe has no serious or critical complaint; pictures that wait for their text are listed in no_alt.txt."""
+    """axe has no serious or critical complaint."""
     chrome.window(1400, dark=dark)
     chrome.open(f"{site.url}{page}.html")
-    waiting = {page_name(n).removesuffix(".ipynb") for n in without_alt()}
-    found = violations(chrome, ["math"] if page == WITH_CODE else ["pre code", "math"])
-    assert [v for v in found if not (page in waiting and v.startswith("image-alt"))] == []
+    assert violations(chrome, ["math"] if page == WITH_CODE else ["pre code", "math"]) == []

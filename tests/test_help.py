@@ -99,12 +99,13 @@ def test_subclass_of_yours_has_its_own_signature():
 @pytest.mark.parametrize("thing, texts", [
     (ax.flash_attention, ['mask (Bool[Array, "#b #h #q #k"] | None, default None): True = may attend',
                           "dropout_rate (float, default 0.0): Share of the weights to drop, 0 <= rate < 1",
-                          "In the query's dtype; with `return_lse` a pair `(out, lse (b, h, q))`"]),
+                          "With `return_lse` a pair `(out, lse)`"]),
     (ax.MultiHeadAttention, ["in_features (int): Width of the inputs, `m`",
                              "num_kv_heads (int | None, default None): Key/value heads"]),
     (ax.MultiHeadAttention.__call__, ['x (Float[Array, "b s m"]): Hidden states to attend from', "num_new_tokens (Int[Array,"]),
     (ax.TransformerConfig, ["d_model (int, default 512): Model width, `m`", "vocab_size (int): Number of token ids"]),
-    (ax.generate, ["temperature (float, default 0.0): 0: greedy; above: sampling", "such as `EncoderDecoder`"]),
+    (ax.generate, ["temperature (float, default 0.0): 0: greedy; above: sampling",
+                   "prompt_ids (Int[Array, \"b s\"]): Prompts"]),
     (ax.ScoreMod, ['scores (Float[Array, "b h q k"]): Scaled scores of all pairs']),
     (ax.AttentionType, ['LINEAR ("linear"): Softmax-free linear attention']),
     (ax.KVLayerCache.take_in, ["keys_new: As in `LayerCache.take_in`"]),
@@ -133,4 +134,5 @@ def test_a_changed_comment_is_noticed(tmp_path, monkeypatch):
     help_texts.source.cache_clear()
     try: (query, *_), returns = help_texts.of_function(*help_texts.definition(ax.flash_attention))
     finally: help_texts.source.cache_clear()
-    assert query.line() == 'query (Float[Array, "b h q d"]): Questions' and returns.startswith('Float[Array, "b h q e"]: In the')
+    assert query.line() == 'query (Float[Array, "b h q d"]): Questions'
+    assert returns.startswith('Float[Array, "b h q e"]: With `return_lse`')

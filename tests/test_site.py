@@ -1,8 +1,6 @@
 """The checks of the site see what they are for; `tools/docs_lite.py` builds the site itself, `test_browser.py` looks at it."""
 import re
-from pathlib import Path
 
-import conftest  # noqa: F401  the folder of tools, where this runs as a script
 import docs_lite
 import pytest
 import site_pages
@@ -64,23 +62,13 @@ def test_a_formula_keeps_what_follows_it(tmp_path):
 
 # ---- Pictures say what they show
 
-no_alt = Path(__file__).parent / "no_alt.txt"
-
-
-def without_alt() -> list[str]:
-    """Notebooks with a picture that says nothing to those who cannot see it: `#| fig-alt:` in the cell, `![text]` in prose."""
-    def silent(nb):
-        pictures = [c for c in code(nb) if any(k.startswith("image/") for o in c["outputs"] for k in o.get("data", {}))]
-        words = [c["directives"].get("fig-alt", "").strip(" \"'") for c in pictures if "hide" not in c["directives"]]
-        return not all(words) or re.search(r"!\[\s*\]\(|<img (?![^>]*\balt=\"[^\"])", prose(nb))
-    return [nb.name for nb in notebooks() if silent(nb)]
-
-
-def test_pictures_have_words():
-    """The list of those that have none only gets shorter."""
-    listed = no_alt.read_text(encoding="utf-8").split()
-    assert [n for n in without_alt() if n not in listed] == [], "say what it shows: `#| fig-alt: ...` at the top of its cell"
-    assert [n for n in listed if n not in without_alt()] == [], "python tests/test_site.py strikes these out"
+@pytest.mark.parametrize("nb", notebooks(), ids=lambda p: p.stem)
+def test_pictures_have_words(nb):
+    """For those who cannot see them: `#| fig-alt:` in the cell (YAML: no colon before a space), `![text]` in prose."""
+    pictures = [c for c in code(nb) if any(k.startswith("image/") for o in c["outputs"] for k in o.get("data", {}))]
+    words = {c["id"]: c["directives"].get("fig-alt", "") for c in pictures if "hide" not in c["directives"]}
+    assert [i for i, text in words.items() if not text or ": " in text] == []
+    assert not re.search(r"!\[\s*\]\(|<img (?![^>]*\balt=\"[^\"])", prose(nb))
 
 
 # ---- Pages that are written
@@ -106,8 +94,3 @@ def test_not_found_leads_somewhere():
     """The page for what is not found leads to pages that exist."""
     to = re.findall(r"\]\(([^)]+)\)", (root / "nbs" / "404.qmd").read_text(encoding="utf-8"))
     assert to and [u for u in to if u != "api.qmd" and not (root / "nbs" / u).exists()] == []
-
-
-if __name__ == "__main__":  # only strikes out
-    left = [n for n in no_alt.read_text(encoding="utf-8").split() if n in without_alt()]
-    no_alt.write_text("".join(n + "\n" for n in left), encoding="utf-8")

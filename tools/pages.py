@@ -33,7 +33,8 @@ def defined(source: str) -> list[str]:
 
 def measure(path: Path) -> dict:
     """The numbers of one page."""
-    code = [c for c in cells(path) if c["cell_type"] == "code" and "default_exp" not in c["directives"]]
+    code = [c for c in cells(path) if c["cell_type"] == "code" and "default_exp" not in c["directives"]
+            and c["id"] != "colab"]  # which tools/colab.py writes
     exported = [c for c in code if EXPORT & c["directives"].keys()]
     bodies = [len(lines(c["source"])) for c in exported]
     prose = " ".join(re.sub(r"```.*?```", "", c["source"], flags=re.S) for c in cells(path) if c["cell_type"] == "markdown")

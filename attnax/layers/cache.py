@@ -123,8 +123,7 @@ def grown(
     shape, kind = jnp.shape(num_new), jnp.result_type(num_new)
     if shape != jnp.shape(length) or not jnp.issubdtype(kind, jnp.integer):
         raise ValueError("`num_new_tokens` must be one integer per row of a cache that has "
-                         "per_row() "
-                         f"lengths, got shape {shape} of {kind} for lengths of shape "
+                         f"per_row() lengths, got shape {shape} of {kind} for lengths of shape "
                          f"{jnp.shape(length)}")
     if _known(num_new) and bool(((np.asarray(num_new) < 0) | (np.asarray(num_new) > n)).any()):
         raise ValueError(f"`num_new_tokens` must lie between 0 and the {n} new tokens, got "

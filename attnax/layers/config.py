@@ -123,9 +123,8 @@ def _check_sources(specs: Sequence[BlockSpec], sources: Sequence[int | None]) ->
         if other.keys_given: raise ValueError(
             f"`keys_from` of layer {i} names layer {source}, which has no keys of its own")
         if {mine.kernel, other.kernel} & {AttentionType.LINEAR, AttentionType.LITE}:
-            raise ValueError(f"`keys_from` of layer {i}: only softmax attention reads keys of "
-                             f"another "
-                             "layer")
+            raise ValueError(
+                f"`keys_from` of layer {i}: only softmax attention reads keys of another layer")
         for name in ("num_kv_heads", "head_dim", "window", "chunk", "positions"):
             if (a := getattr(mine, name)) != (b := getattr(other, name)):
                 raise ValueError(
@@ -240,8 +239,7 @@ class _LayerChecks:
         specs = [self.block_spec(i) for i in range(self.num_layers)]
         if self.scan_layers and repeating(specs) == len(specs) > 1:
             raise ValueError(f"`scan_layers` needs layers that repeat, and the {len(specs)} differ "
-                             f"by "
-                             "`attention_window`, `layer_pattern` or `drop_path_rate`")
+                             "by `attention_window`, `layer_pattern` or `drop_path_rate`")
         if (sources := self.key_sources()) is None: return
         _check_sources(specs, sources)
         if self.scan_layers: sources_in_turn(sources, repeating(specs))

@@ -16,7 +16,7 @@ from ..layers.attention import ContextKV
 from ..layers.blocks import DecoderBlock
 from ..layers.cache import LayerCache, StackedParts, caches_length, positions_from
 from ..layers.config import TransformerConfig
-from ..layers.stack import run_blocks
+from ..layers.stack import run_blocks, weights_by_layer
 from .transformer import (
     TransformerDecoder, TransformerEncoder, as_key_mask, language_head, make_head)
 from ..typing import AttentionFn, ScoreMod, explain_words
@@ -105,12 +105,10 @@ class CrossDecoder(_CrossCalls):
         """
         input_ids, _ = self._check(input_ids, None)
         words = dict(encoder_output=encoder_output, cross_mask=as_key_mask(source_mask))
-        def call(layer, x, cache, own):
-            weights = layer.cross_attention_weights(x, self_attn_kv_cache=cache, **words)
-            x = layer(x, self_attn_kv_cache=cache, **words, deterministic=True)
-            return (x, None, weights) if cache is None else (*x, weights)
+        def weigh(layer, x, cache, **given): # the cache shows what is given
+            return layer.cross_attention_weights(x, self_attn_kv_cache=cache, **words)
         x, sources = self._embed(input_ids, None, None, True), self.config.key_sources()
-        return jnp.stack(run_blocks(list(self.layers), call, x, sources=sources)[2])
+        return jnp.stack(weights_by_layer(self.layers, weigh, x, words, sources))
 
 # %% ../../nbs/53_models.encoder_decoder.ipynb #reads-part
 class _Reads(nnx.Module):

@@ -25,7 +25,8 @@ from ..layers.feedforward import dropout_rngs
 from ..layers.norms import create_norm
 from ..layers.positions import Learned
 from ..layers.moe import MixtureOfExperts
-from ..layers.stack import make_stack, run_blocks, stack_parts, stored_blocks, unsliced
+from ..layers.stack import (
+    make_stack, run_blocks, stack_parts, stored_blocks, unsliced, weights_by_layer)
 from ..typing import AttentionFn, ScoreMod, explain_words
 
 # %% ../../nbs/50_models.transformer.ipynb #token-ids
@@ -164,12 +165,8 @@ class _Looks(_Runs):
         mask = as_key_mask(padding_mask)
         x = self._embed(input_ids, position_ids, token_type_ids, True)
         words = dict(mask=mask, position_ids=position_ids, score_mod=score_mod)
-        def call(layer, x, cache, own):
-            given = dict(keys_seen=cache.seen) if cache is not None and cache.given else {}
-            weights = layer.attention_weights(x, **words, **given)
-            x = layer(x, self_attn_kv_cache=cache, **words, deterministic=True)
-            return (x, None, weights) if cache is None else (*x, weights)
-        return tuple(run_blocks(list(self.layers), call, x, sources=self.config.key_sources())[2])
+        def weigh(layer, x, cache, **given): return layer.attention_weights(x, **words, **given)
+        return tuple(weights_by_layer(self.layers, weigh, x, words, self.config.key_sources()))
 
 # %% ../../nbs/50_models.transformer.ipynb #calls
 class _Calls(_Looks):

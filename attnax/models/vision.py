@@ -22,7 +22,7 @@ from ..layers.feedforward import dropout_rngs
 from ..layers.norms import create_norm
 from ..layers.positions import Learned, Positions
 from ..layers.specs import AttentionType, check_choice
-from ..layers.stack import make_stack, run_blocks, unsliced
+from ..layers.stack import make_stack, run_blocks, unsliced, weights_by_layer
 from .transformer import join_aux, logit_dtype
 from ..typing import check_arrays, explain_words
 
@@ -213,13 +213,9 @@ class _Looks(_Calls):
 
         Raises: `NotImplementedError` for a kernel that has no weights, linear or lite.
         """
-        def call(layer, x, cache, own):
-            seen = cache.seen if cache is not None and cache.given else None
-            weights = layer.attention_weights(x, keys_seen=seen)
-            x = layer(x, self_attn_kv_cache=cache, deterministic=True)
-            return (x, None, weights) if cache is None else (*x, weights)
+        def weigh(layer, x, cache, **given): return layer.attention_weights(x, **given)
         x, sources = self._embed(images, True), self.config.key_sources()
-        return jnp.stack(run_blocks(list(self.layers), call, x, sources=sources)[2])
+        return jnp.stack(weights_by_layer(self.layers, weigh, x, {}, sources))
 
 # %% ../../nbs/52_models.vision.ipynb #resizes-part
 class _Resizes(_Looks):

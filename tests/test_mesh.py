@@ -141,3 +141,34 @@ def test_training_step_gathers_nothing():
     close(got, want, 1e-5)
     gathers, out = look(jax.jit(logits), *there)
     assert gathers == 0 and out.sharding.is_equivalent_to(NamedSharding(mesh, P("data", None, None)), 3)
+
+
+def laid_out(model, mesh):
+    """The model, its weights on every device of a mesh."""
+    nnx.update(model, jax.device_put(nnx.state(model), NamedSharding(mesh, P())))
+    return model
+
+
+LM = dict(vocab_size=64, d_model=32, num_heads=4, num_layers=2, d_ff=64, max_len=64)
+VIT = ax.VisionTransformerConfig(image_size=16, patch_size=4, d_model=32, num_heads=4, num_layers=2, d_ff=64, num_classes=5,
+                                 num_register_tokens=2)
+MODELS = {"sinusoidal": ax.TransformerConfig(**LM), 
+          "rope, blockwise": ax.TransformerConfig(**LM, pos_emb_type="rope", attention_type="memory_efficient"),
+          "scanned": ax.TransformerConfig(**LM, scan_layers=True), "pictures": VIT}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_on_explicit_axes(name):
+    """Where shardings are part of types, a model computes and learns with its batch cut: values and gradients of one device."""
+    config, mesh = MODELS[name], jax.make_mesh((4,), ("data",), axis_types=(AxisType.Explicit,))
+    model = ax.VisionTransformer(nnx.Rngs(0), config) if config is VIT else ax.TransformerLM(nnx.Rngs(0), config)
+    model.eval()
+    batch = draw(8, 16, 16, 3) if config is VIT else rng.integers(0, 64, (8, 24))
+    def loss(model, batch):
+        out = model(batch)
+        return jax.nn.logsumexp(out, -1).mean(), out
+    step = nnx.jit(nnx.value_and_grad(loss, has_aux=True))
+    (_, want), grads = step(model, batch)
+    (_, got), found = step(laid_out(model, mesh), jax.device_put(batch, NamedSharding(mesh, P("data"))))
+    assert jax.typeof(got).sharding.spec[0] == "data"
+    close((got, found), (want, grads))

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
@@ -27,7 +28,15 @@ def take_rows(
 ) -> Float[Array, "... m"]:        # The rows; NaN where the id has none
     """Pick rows; an id below 0 or beyond the table gives NaN, never another row."""
     n = table.shape[0]
-    return table.at[jnp.where(ids < 0, n, ids)].get(mode="fill", fill_value=jnp.nan)
+    rows = table.at[jnp.where(ids < 0, n, ids)]
+    return rows.get(mode="fill", fill_value=jnp.nan, out_sharding=_as_ids_lie(table, ids))
+
+def _as_ids_lie(table: Array, ids: Array) -> NamedSharding | None:
+    """On a mesh of explicit axes rows lie as their ids do; elsewhere it is for XLA to decide."""
+    of_table, of_ids = (jax.typeof(x).sharding for x in (table, ids))
+    explicit = (s.mesh for s in (of_ids, of_table) if AxisType.Explicit in s.mesh.axis_types)
+    if (mesh := next(explicit, None)) is None: return None
+    return NamedSharding(mesh, PartitionSpec(*of_ids.spec, of_table.spec[1]))
 
 # %% ../../nbs/31_layers.embeddings.ipynb #check-rngs
 def check_rngs(

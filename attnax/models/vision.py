@@ -139,8 +139,8 @@ class _Pictures(nnx.Module):
                              f"got {shape}; for another size use the model that "
                              f"resized({shape[1:3]}) makes")
         x, front = self.patch_embed(images), int(self.config.use_cls_token)
-        def for_each(token):
-            return jnp.broadcast_to(token[...].astype(x.dtype), (shape[0], *token.shape[1:]))
+        def for_each(token):  # pictures on many devices: where each picture is
+            return jnp.zeros_like(x[:, :1]) + token[...].astype(x.dtype)
         if self.cls_token is not None: x = jnp.concatenate([for_each(self.cls_token), x], axis=1)
         if self.pos_embed is not None: x = self.pos_embed(x)
         if self.register_tokens is not None:

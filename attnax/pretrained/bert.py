@@ -14,10 +14,11 @@ from ..layers.config import TransformerConfig
 from ..models.sentence import SentenceEncoder
 from .family import Family, Fields, check_divides, read_pad
 
-# %% ../../nbs/73_pretrained.bert.ipynb #read
+# %% ../../nbs/73_pretrained.bert.ipynb #activations
 BERT_ACTIVATIONS = {"gelu": "gelu_exact", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu",
                     "relu": "relu"}
 
+# %% ../../nbs/73_pretrained.bert.ipynb #read
 def read_bert(
     fields: Fields # A config of theirs
 ) -> TransformerConfig: # A config of ours
@@ -29,8 +30,7 @@ def read_bert(
     # In Google's multilingual files; about the pooler of the original code, which
     # has one layer whatever they say
     fields.seen.update(("directionality", "pooler_fc_size", "pooler_num_attention_heads",
-                        "pooler_num_fc_layers",
-                        "pooler_size_per_head", "pooler_type"))
+                        "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"))
     fields.only("is_causal", False, None)
     fields.only("position_embedding_type", "absolute")
     vocab_size, width = fields.take("vocab_size", int, 30522), fields.take("hidden_size", int, 768)
@@ -57,14 +57,12 @@ def write_bert(
     c, names = config, {ours: theirs for theirs, ours in reversed(BERT_ACTIVATIONS.items())}
     return dict(
         vocab_size=c.vocab_size, hidden_size=c.d_model, num_attention_heads=c.num_heads,
-        num_hidden_layers=c.num_layers,
-        intermediate_size=c.d_ff, max_position_embeddings=c.max_len,
-        type_vocab_size=c.num_token_types,
+        num_hidden_layers=c.num_layers, intermediate_size=c.d_ff,
+        max_position_embeddings=c.max_len, type_vocab_size=c.num_token_types,
         layer_norm_eps=float(c.norm_eps or 1e-6),
         hidden_act=names.get(c.ff_activation, c.ff_activation),
         hidden_dropout_prob=c.dropout_rate, attention_probs_dropout_prob=c.dropout_rate,
-        pad_token_id=c.pad_token_id,
-        tie_word_embeddings=c.tie_embeddings)
+        pad_token_id=c.pad_token_id, tie_word_embeddings=c.tie_embeddings)
 
 # %% ../../nbs/73_pretrained.bert.ipynb #family
 def build_bert(

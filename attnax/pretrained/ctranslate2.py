@@ -9,6 +9,7 @@ __all__ = ['read_ctranslate2', 'whisper_from_ctranslate2']
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,13 @@ import numpy as np
 
 from .files import require_finite
 
-# %% ../../nbs/76c_pretrained.ctranslate2.ipynb #ctranslate2
-_CT2_DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
-
-class _CT2Reader:
+# %% ../../nbs/76c_pretrained.ctranslate2.ipynb #ct2-bytes
+class _CT2Bytes:
     """The bytes of a file from its beginning on.
 
     Raises: `ValueError` that names the file where it ends too early.
     """
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike):
         self.path, self.raw, self.at = Path(path), memoryview(Path(path).read_bytes()), 0
 
     def take(self, count: int) -> memoryview:
@@ -44,6 +43,11 @@ class _CT2Reader:
             raise ValueError(
                 f"{self.path} is not a CTranslate2 file: a name in it is not UTF-8") from e
 
+# %% ../../nbs/76c_pretrained.ctranslate2.ipynb #ctranslate2
+_CT2_DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
+
+class _CT2Reader(_CT2Bytes):
+    """Arrays, one after another."""
     def array(self) -> tuple[str, np.ndarray]:
         """A name and its array."""
         name, shape = self.text(), [self.number(4) for _ in range(self.number(1))]
@@ -98,6 +102,19 @@ _CT2_CROSS = {
     "attention/linear_1": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
     "attention/linear_2": ("encoder_attn.out_proj",)}
 
+# %% ../../nbs/76c_pretrained.ctranslate2.ipynb #ct2-modules
+def _ct2_modules(layers: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
+    """Every module with a weight and a bias: CTranslate2's name, and Hugging Face's, several where
+    they share an array."""
+    for name in ("conv1", "conv2"): yield f"encoder/{name}", [f"model.encoder.{name}"]
+    for side, count in layers.items():
+        table = _CT2_LAYER if side == "encoder" else _CT2_LAYER | _CT2_CROSS
+        yield f"{side}/layer_norm", [f"model.{side}.layer_norm"]
+        for i in range(count):
+            at = f"model.{side}.layers.{i}"
+            for theirs, names in table.items():
+                yield f"{side}/layer_{i}/{theirs}", [f"{at}.{name}" for name in names]
+
 # %% ../../nbs/76c_pretrained.ctranslate2.ipynb #ct2-array
 def _ct2_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """One array in float32. Raises: `ValueError` if it is missing or quantised."""
@@ -128,18 +145,38 @@ def _ct2_finish(arrays: Mapping[str, np.ndarray], used: set[str]) -> None:
         raise NotImplementedError(f"the file has `{name}`, and attnax does not know what that "
                                   "means for the computation")
 
-# %% ../../nbs/76c_pretrained.ctranslate2.ipynb #ct2-modules
-def _ct2_modules(layers: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
-    """Every module with a weight and a bias: CTranslate2's name, and Hugging Face's, several where
-    they share an array."""
-    for name in ("conv1", "conv2"): yield f"encoder/{name}", [f"model.encoder.{name}"]
-    for side, count in layers.items():
-        yield f"{side}/layer_norm", [f"model.{side}.layer_norm"]
-        for i in range(count):
-            for theirs, names in (_CT2_LAYER if side == "encoder" else _CT2_LAYER
-                                  | _CT2_CROSS).items():
-                yield f"{side}/layer_{i}/{theirs}", [f"model.{side}.layers.{i}.{name}"
-                                                     for name in names]
+# %% ../../nbs/76c_pretrained.ctranslate2.ipynb #ct2-split
+def _ct2_tensors(arrays: Mapping[str, np.ndarray], theirs: str,
+                 names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Weights and biases of the modules that one module of CTranslate2 is."""
+    stored = ("gamma", "beta") if theirs.endswith("layer_norm") else ("weight", "bias")
+    for part, kind in zip(stored, ("weight", "bias")):
+        shared = _ct2_array(arrays, f"{theirs}/{part}")
+        for name, x in zip(names, np.split(shared, len(names)) if len(names) > 1 else [shared]):
+            if kind == "weight" or not name.endswith(".k_proj"): yield f"{name}.{kind}", x
+            elif x.any():
+                raise ValueError(f"`{theirs}/{part}` must be zero for keys, as in every Whisper")
+
+# %% ../../nbs/76c_pretrained.ctranslate2.ipynb #ct2-config
+def _ct2_config(arrays: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray],
+                layers: Mapping[str, int]) -> dict[str, Any]:
+    """The config that the shapes speak of. Raises: `ValueError` where they speak of none."""
+    def shape(name: str, axes: int) -> tuple[int, ...]:
+        if tensors[name].ndim == axes: return tensors[name].shape
+        raise ValueError(f"`{name}` must have {axes} axes, got shape {tensors[name].shape}")
+    vocab_size, d_model = shape("model.decoder.embed_tokens.weight", 2)
+    config = {"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"],
+              "vocab_size": vocab_size, "d_model": d_model,
+              "num_mel_bins": shape("model.encoder.conv1.weight", 3)[1]}
+    for side, length in (("encoder", "source"), ("decoder", "target")):
+        heads = arrays.get(f"{side}/num_heads")
+        if heads is None or heads.size != 1:
+            raise ValueError(f"a Whisper in CTranslate2's format must have `{side}/num_heads`, one "
+                             "number")
+        config |= {f"{side}_layers": layers[side], f"{side}_attention_heads": int(heads.item()),
+                   f"{side}_ffn_dim": shape(f"model.{side}.layers.0.fc1.weight", 2)[0],
+                   f"max_{length}_positions": shape(f"model.{side}.embed_positions.weight", 2)[0]}
+    return config
 
 # %% ../../nbs/76c_pretrained.ctranslate2.ipynb #whisper-ct2
 def whisper_from_ctranslate2(
@@ -150,47 +187,17 @@ def whisper_from_ctranslate2(
     Raises: `ValueError` that names what is missing or quantised; `NotImplementedError` that names
     what is not known.
     """
-    found = {match[0] for match in map(re.compile(r"(?:encoder|decoder)/layer_\d+/").match, arrays)
-             if match}
-    # A stack without layers is one that lacks its first
-    layers = {side: max(sum(name.startswith(side) for name in found), 1)
-              for side in ("encoder", "decoder")}
+    matches = map(re.compile(r"(encoder|decoder)/layer_\d+/").match, arrays)
+    found = Counter(side for side, _ in {(m[1], m[0]) for m in matches if m})
+    layers = {side: max(found[side], 1) for side in ("encoder", "decoder")}
     tensors = {"model.decoder.embed_tokens.weight": _ct2_array(arrays, "decoder/embeddings/weight")}
     for side in layers:
         tensors[f"model.{side}.embed_positions.weight"] = _ct2_array(
             arrays, f"{side}/position_encodings/encodings")
-    for theirs, names in _ct2_modules(layers):
-        for part, kind in zip(("gamma", "beta") if theirs.endswith("layer_norm")
-                              else ("weight", "bias"), ("weight", "bias")):
-            shared = _ct2_array(arrays, f"{theirs}/{part}")
-            for name, x in zip(names, np.split(shared, len(names)) if len(names) > 1 else [shared]):
-                if kind == "weight" or not name.endswith(".k_proj"): tensors[f"{name}.{kind}"] = x
-                elif x.any():
-                    raise ValueError(
-                        f"`{theirs}/{part}` must be zero for keys, as in every Whisper")
+    for theirs, names in _ct2_modules(layers): tensors |= _ct2_tensors(arrays, theirs, names)
     used = {"decoder/embeddings/weight",
             *(f"{side}/position_encodings/encodings" for side in layers)}
     used |= {f"{module}/{part}" for module, _ in _ct2_modules(layers)
              for part in ("gamma", "beta", "weight", "bias")}
     _ct2_finish(arrays, used)
     return _ct2_config(arrays, tensors, layers), tensors
-
-# %% ../../nbs/76c_pretrained.ctranslate2.ipynb #ct2-config
-def _ct2_config(arrays, tensors, layers: Mapping[str, int]) -> dict[str, Any]:
-    """The config that the shapes speak of. Raises: `ValueError` where they speak of none."""
-    def shape(name: str, axes: int) -> tuple[int, ...]:
-        if tensors[name].ndim == axes: return tensors[name].shape
-        raise ValueError(f"`{name}` must have {axes} axes, got shape {tensors[name].shape}")
-    vocab_size, d_model = shape("model.decoder.embed_tokens.weight", 2)
-    config = {"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"],
-              "vocab_size": vocab_size,
-              "d_model": d_model, "num_mel_bins": shape("model.encoder.conv1.weight", 3)[1]}
-    for side, length in (("encoder", "source"), ("decoder", "target")):
-        heads = arrays.get(f"{side}/num_heads")
-        if heads is None or heads.size != 1:
-            raise ValueError(f"a Whisper in CTranslate2's format must have `{side}/num_heads`, one "
-                             "number")
-        config |= {f"{side}_layers": layers[side], f"{side}_attention_heads": int(heads.item()),
-                   f"{side}_ffn_dim": shape(f"model.{side}.layers.0.fc1.weight", 2)[0],
-                   f"max_{length}_positions": shape(f"model.{side}.embed_positions.weight", 2)[0]}
-    return config

@@ -15,55 +15,66 @@ from .llama import (
     DECODER_TABLE, GATED, LLAMA, build_lm, read_decoder, write_decoder)
 from .qwen import windows_of_kinds, write_layer_windows
 
+# %% ../../nbs/71_pretrained.gemma.ipynb #cap
+def _cap(fields: Fields, name: str, default: float) -> float | None:
+    """A bound, which is the default where the file is silent and none where it says null."""
+    value = fields.take(name, float, default, null=None)
+    return None if value is None else float(value)
+
+# %% ../../nbs/71_pretrained.gemma.ipynb #layer-kinds
+def _layer_kinds(fields: Fields, num_layers: int) -> list[str]:
+    """`layer_types`; by turns where the file is older than the field."""
+    fields.seen.add("layer_types")
+    kinds = fields.config.get("layer_types")
+    if kinds is not None: return kinds
+    return ["full_attention" if i % 2 else "sliding_attention" for i in range(num_layers)]
+
 # %% ../../nbs/71_pretrained.gemma.ipynb #family
 def read_gemma2(
     fields: Fields # A config of theirs
 ) -> TransformerConfig: # A config of ours
     """A Gemma 2. Raises: `ValueError` and `NotImplementedError` that name a field."""
     n, width = fields.take("num_hidden_layers", int, most=1000), fields.take("hidden_size", int)
-    kinds = fields.config.get("layer_types")
-    if kinds is None: kinds = ["full_attention" if i % 2 else "sliding_attention" for i in range(n)]
-    # the reference reads `hidden_activation`, and old files state both
-    fields.seen.update(("layer_types", "hidden_act"))
+    window = fields.take("sliding_window", int, 4096, null=None)
+    fields.seen.add("hidden_act")   # the reference reads `hidden_activation`; old files have both
     fields.only("use_bidirectional_attention", None, False)
-    def cap(name: str, default: float) -> float | None:
-        """A bound, which is the default where the file is silent and none where it says null."""
-        value = fields.take(name, float, default, null=None)
-        return None if value is None else float(value)
     return read_decoder(
         fields, activation="hidden_activation", max_len=8192, kv_heads=4, tied=True,
         ff_activation=fields.choose("hidden_activation", GATED, "gelu_pytorch_tanh"),
         head_dim=fields.take("head_dim", int, 256),
         attention_bias=fields.take("attention_bias", bool, False),
         attention_scale=fields.take("query_pre_attn_scalar", float, 256) ** -0.5,
-        attention_window=windows_of_kinds(kinds,
-                                          fields.take("sliding_window", int, 4096, null=None), n),
-        attention_softcap=cap("attn_logit_softcapping", 50.0),
-        logit_softcap=cap("final_logit_softcapping", 30.0),
+        attention_window=windows_of_kinds(_layer_kinds(fields, n), window, n),
+        attention_softcap=_cap(fields, "attn_logit_softcapping", 50.0),
+        logit_softcap=_cap(fields, "final_logit_softcapping", 30.0),
         norm_scale_offset=1.0, sandwich_norm=True, embed_scale=math.sqrt(width))
+
+# %% ../../nbs/71_pretrained.gemma.ipynb #scalar-of
+def _scalar_of(config: TransformerConfig) -> float | int:
+    """`query_pre_attn_scalar`: what the root of the scale was taken of."""
+    width = config.head_dim or config.d_model // config.num_heads
+    scalar = round((config.attention_scale or width ** -0.5) ** -2, 9)
+    return int(scalar) if scalar == int(scalar) else scalar
 
 # %% ../../nbs/71_pretrained.gemma.ipynb #write-gemma2
 def write_gemma2(
     config: TransformerConfig # A config of ours
 ) -> dict[str, Any]:          # Fields of theirs
     """A Gemma 2."""
-    c = config
-    scale = config.attention_scale or (config.head_dim or config.d_model
-                                       // config.num_heads) ** -0.5
-    scalar, windows = round(scale ** -2, 9), write_layer_windows(c)
-    if scalar == int(scalar): scalar = int(scalar)   # the reference wants a whole number
-    return write_decoder(c, "hidden_activation") | dict(
-        attention_bias=all(check_biases(c.attention_bias, c.use_bias).values()),
-        query_pre_attn_scalar=scalar,
-        **{name: None if cap is None else float(cap) for name, cap in (
-            ("attn_logit_softcapping", c.attention_softcap),
-            ("final_logit_softcapping", c.logit_softcap))},
-        sliding_window=windows["sliding_window"], layer_types=windows["layer_types"])
+    windows = write_layer_windows(config)
+    caps = {"attn_logit_softcapping": config.attention_softcap,
+            "final_logit_softcapping": config.logit_softcap}
+    return write_decoder(config, "hidden_activation") | dict(
+        attention_bias=all(check_biases(config.attention_bias, config.use_bias).values()),
+        query_pre_attn_scalar=_scalar_of(config),
+        sliding_window=windows["sliding_window"], layer_types=windows["layer_types"]
+    ) | {name: None if cap is None else float(cap) for name, cap in caps.items()}
 
 # %% ../../nbs/71_pretrained.gemma.ipynb #gemma2-norms
 GEMMA2_NORMS = {"decoder.layers.{i}.post_ln1": "model.layers.{i}.post_attention_layernorm",
                 "decoder.layers.{i}.ln2": "model.layers.{i}.pre_feedforward_layernorm",
                 "decoder.layers.{i}.post_ln2": "model.layers.{i}.post_feedforward_layernorm"}
+
+# %% ../../nbs/71_pretrained.gemma.ipynb #gemma2
 GEMMA2 = Family("gemma2", "Gemma2ForCausalLM", read_gemma2, write_gemma2, build_lm,
-                DECODER_TABLE | GEMMA2_NORMS,
-                buffers=LLAMA.buffers, tied=LLAMA.tied)
+                DECODER_TABLE | GEMMA2_NORMS, buffers=LLAMA.buffers, tied=LLAMA.tied)

@@ -8,7 +8,7 @@ __all__ = ['GGUFTensors', 'GGUFFile', 'read_gguf']
 # %% ../../nbs/76_pretrained.gguf.ipynb #imports
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -20,11 +20,13 @@ from .files import require_finite
 from ..typing import optional_import
 
 # %% ../../nbs/76_pretrained.gguf.ipynb #reader
-_SCALARS = dict(enumerate("<u1 <i1 <u2 <i2 <u4 <i4 <f4 ?".split()))
-_SCALARS |= {10: "<u8", 11: "<i8", 12: "<f8"}
-_SCALARS = {kind: np.dtype(d) for kind, d in _SCALARS.items()}
+# How a field says which type of number follows
+_CODES = dict(enumerate("<u1 <i1 <u2 <i2 <u4 <i4 <f4 ?".split())) | {
+    10: "<u8", 11: "<i8", 12: "<f8"}
+_SCALARS = {kind: np.dtype(code) for kind, code in _CODES.items()}
 _STRING, _ARRAY = 8, 9
 
+# %% ../../nbs/76_pretrained.gguf.ipynb #bytes
 class _Bytes:
     """A file from front to back; what is not there cannot be taken."""
     def __init__(self, path: Path):
@@ -91,7 +93,7 @@ class GGUFTensors(Mapping):
 
     Raises: `KeyError` for a name that is not there; `ValueError` for NaN or infinity.
     """
-    def __init__(self, path: Path, data: mmap.mmap, places: dict[str, _Place],
+    def __init__(self, path: Path, data: mmap.mmap | bytes, places: dict[str, _Place],
                  dequantize: Callable):
         self._path, self._data, self._places, self._dequantize = path, data, places, dequantize
 
@@ -121,6 +123,7 @@ class GGUFTensors(Mapping):
 
 # %% ../../nbs/76_pretrained.gguf.ipynb #place
 def _read_place(reader: _Reader, gguf: Any) -> tuple[str, _Place]:
+    """Name and place of the next tensor; its start is counted from the first one's."""
     name, axes = reader.string(), reader.number()
     if not 1 <= axes <= 4: raise reader.fail(f"`{name}` must have 1 to 4 axes, got {axes}")
     # the file has the fastest axis first
@@ -147,12 +150,28 @@ class GGUFFile:
     fields: dict[str, Any]  # Every field by name: strings, numbers, truth values, and lists of them
     tensors: GGUFTensors    # By name in llama.cpp's words; expanded to float32 when asked for
 
-def _once(pairs, reader: _Reader) -> dict:
+# %% ../../nbs/76_pretrained.gguf.ipynb #once
+def _once(pairs: Iterable[tuple[str, Any]], reader: _Reader) -> dict[str, Any]:
+    """Pairs as a dictionary. Raises: `ValueError` for a name that stands twice."""
     found = {}
     for name, x in pairs:
         if name in found: raise reader.fail(f"`{name}` stands there twice")
         found[name] = x
     return found
+
+# %% ../../nbs/76_pretrained.gguf.ipynb #places
+def _from_beginning(places: dict[str, _Place], reader: _Reader, align: int) -> dict[str, _Place]:
+    """Places counted from the beginning of the file, once all names are read.
+
+    Raises: `ValueError` for one that is not aligned or ends behind the file.
+    """
+    first, size = -(-reader.at // align) * align, len(reader.data)
+    for name, p in places.items():
+        if p.start % align:
+            raise reader.fail(f"`{name}` begins at {p.start}, which is no multiple of {align}")
+        end = first + p.start + prod(p.shape[:-1]) * p.row_bytes
+        if end > size: raise reader.fail(f"`{name}` ends at byte {end} of {size}")
+    return {name: p._replace(start=first + p.start) for name, p in places.items()}
 
 # %% ../../nbs/76_pretrained.gguf.ipynb #read-gguf-file
 def read_gguf(
@@ -181,13 +200,5 @@ def read_gguf(
         raise reader.fail(f"`general.architecture` must be a string, got {architecture!r}")
     if type(align) is not int or align < 1:
         raise reader.fail(f"`general.alignment` must be at least 1, got {align!r}")
-    first = -(-reader.at // align) * align
-    places = {name: place._replace(start=first + place.start) for name, place in places.items()}
-    for name, p in places.items():
-        if (p.start - first) % align:
-            raise reader.fail(f"`{name}` begins at {p.start - first}, which is no multiple of "
-                              f"{align}")
-        end = p.start + prod(p.shape[:-1]) * p.row_bytes
-        if end > len(reader.data):
-            raise reader.fail(f"`{name}` ends at byte {end} of {len(reader.data)}")
+    places = _from_beginning(places, reader, align)
     return GGUFFile(architecture, fields, GGUFTensors(path, reader.data, places, gguf.dequantize))

@@ -14,14 +14,7 @@ import numpy as np
 
 from .gguf import GGUFFile
 
-# %% ../../nbs/76b_pretrained.gguf_llama.ipynb #gguf
-_GGUF_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_GGUF_NAMES = {
-    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
-
+# %% ../../nbs/76b_pretrained.gguf_llama.ipynb #halves-together
 def halves_together(
     rows: np.ndarray, # Rows of a projection in llama.cpp's order, `(out, ...)`
     num_heads: int    # Heads that the rows belong to
@@ -29,6 +22,27 @@ def halves_together(
     """Undo llama.cpp's order of the rows of queries and keys."""
     return rows.reshape(num_heads, rows.shape[0] // num_heads // 2, 2,
                         *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+# %% ../../nbs/76b_pretrained.gguf_llama.ipynb #names
+_GGUF_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_GGUF_NAMES = {
+    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+
+# %% ../../nbs/76b_pretrained.gguf_llama.ipynb #name
+def _gguf_name(name: str) -> str:
+    """The name that a tensor has at Hugging Face.
+
+    Raises: `NotImplementedError` for one that is not known.
+    """
+    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
+    if match and match[2] in _GGUF_NAMES:
+        return f"model.layers.{match[1]}.{_GGUF_NAMES[match[2]]}.weight"
+    if name.removesuffix(".weight") in _GGUF_TOP:
+        return f"{_GGUF_TOP[name.removesuffix('.weight')]}.weight"
+    raise NotImplementedError(f"the GGUF file holds `{name}`, which attnax does not know")
 
 # %% ../../nbs/76b_pretrained.gguf_llama.ipynb #gguf-same
 def _check_same(said: dict[str, Any], config: dict[str, Any], heads: int) -> None:
@@ -46,6 +60,15 @@ def _check_same(said: dict[str, Any], config: dict[str, Any], heads: int) -> Non
             f"the GGUF file says `llama.{min(said)}`, and attnax does not know what that means for "
             "the computation")
 
+# %% ../../nbs/76b_pretrained.gguf_llama.ipynb #take
+def _take(said: dict[str, Any], name: str, kind: type, default: Any = None) -> Any:
+    """A number above 0, taken out of what the file says. Raises: `ValueError` that names it."""
+    value = said.pop(name, default)
+    if value is None: raise ValueError(f"the GGUF file must say `llama.{name}`, got none")
+    if type(value) is kind and 0 < value < math.inf: return value
+    raise ValueError(f"`llama.{name}` in the GGUF file must be a positive {kind.__name__}, got "
+                     f"{value!r}")
+
 # %% ../../nbs/76b_pretrained.gguf_llama.ipynb #gguf-config
 def _gguf_config(
     file: GGUFFile # A Llama
@@ -54,11 +77,7 @@ def _gguf_config(
     said = {name.removeprefix("llama."): x for name, x in file.fields.items()
             if name.startswith("llama.")}
     def take(name: str, kind: type, default: Any = None) -> Any:
-        value = said.pop(name, default)
-        if value is None: raise ValueError(f"the GGUF file must say `llama.{name}`, got none")
-        if type(value) is kind and 0 < value < math.inf: return value
-        raise ValueError(f"`llama.{name}` in the GGUF file must be a positive {kind.__name__}, got "
-                         f"{value!r}")
+        return _take(said, name, kind, default)
     def token(name: str) -> int | None: return file.fields.get(f"tokenizer.ggml.{name}_token_id")
     if "token_embd.weight" not in file.tensors:
         raise ValueError("the GGUF file must hold `token_embd.weight`")
@@ -79,18 +98,18 @@ def _gguf_config(
     _check_same(said, config, heads)
     return config
 
-# %% ../../nbs/76b_pretrained.gguf_llama.ipynb #gguf-llama
-def _gguf_name(name: str) -> str:
-    """The name that a tensor has at Hugging Face.
-
-    Raises: `NotImplementedError` for one that is not known.
-    """
-    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
-    if match and match[2] in _GGUF_NAMES:
-        return f"model.layers.{match[1]}.{_GGUF_NAMES[match[2]]}.weight"
-    if name.removesuffix(".weight") in _GGUF_TOP:
-        return f"{_GGUF_TOP[name.removesuffix('.weight')]}.weight"
-    raise NotImplementedError(f"the GGUF file holds `{name}`, which attnax does not know")
+# %% ../../nbs/76b_pretrained.gguf_llama.ipynb #check-whole
+def _check_whole(file: GGUFFile) -> None:
+    """See that a file is one whole Llama. Raises: `NotImplementedError` that names a field."""
+    if file.architecture != "llama":
+        raise NotImplementedError(
+            f"`general.architecture`={file.architecture!r} is not read from GGUF; 'llama' is, and "
+            "everything through safetensors")
+    for name, usual, what in (("general.type", "model", "an adapter or a part of a model"),
+                              ("split.count", 1, "one of several files")):
+        if file.fields.get(name, usual) not in (usual, 0):
+            raise NotImplementedError(f"the GGUF file says `{name}`={file.fields[name]!r}: {what} "
+                                      "is not read, a whole model is")
 
 # %% ../../nbs/76b_pretrained.gguf_llama.ipynb #llama-from-gguf
 def llama_from_gguf(
@@ -101,15 +120,7 @@ def llama_from_gguf(
     Raises: `NotImplementedError` for what is beyond it; `ValueError` for a missing or malformed
     field.
     """
-    if file.architecture != "llama":
-        raise NotImplementedError(
-            f"`general.architecture`={file.architecture!r} is not read from GGUF; 'llama' is, and "
-            "everything through safetensors")
-    for name, usual, what in (("general.type", "model", "an adapter or a part of a model"),
-                              ("split.count", 1, "one of several files")):
-        if file.fields.get(name, usual) not in (usual, 0):
-            raise NotImplementedError(f"the GGUF file says `{name}`={file.fields[name]!r}: {what} "
-                                      "is not read, a whole model is")
+    _check_whole(file)
     config, tensors = _gguf_config(file), {}
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     for name in file.tensors:
@@ -117,7 +128,6 @@ def llama_from_gguf(
         part = theirs.split(".")[-2]
         if part in heads and x.shape[0] % (2 * heads[part]):
             raise ValueError(f"`{name}` in the GGUF file must have an even number of rows for each "
-                             f"of {heads[part]} heads, "
-                             f"got shape {x.shape}")
+                             f"of {heads[part]} heads, got shape {x.shape}")
         tensors[theirs] = halves_together(x, heads[part]) if part in heads else x
     return config, tensors

@@ -17,7 +17,9 @@ from ..typing import optional_import
 _WORDS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS"
           r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
+# %% ../../nbs/76a_pretrained.gguf_text.ipynb #splitter
 def _splitter(pre: Any, where: str) -> Any:
+    """What splits text into words. Raises: `ValueError` for a name that is not known."""
     tokenizers = optional_import("tokenizers", extra="pretrained")
     parts = optional_import("tokenizers.pre_tokenizers", extra="pretrained")
     if pre in ("gpt-2", "default"): return parts.ByteLevel(add_prefix_space=False)
@@ -70,9 +72,23 @@ def _add_ends(tokenizer: Any, fields: Mapping, tokens: list[str], where: str) ->
         tokenizer.post_processor = processors.TemplateProcessing(
             single=template, special_tokens=special)
 
-# %% ../../nbs/76a_pretrained.gguf_text.ipynb #gguf-tokenizer
+# %% ../../nbs/76a_pretrained.gguf_text.ipynb #kinds
 _UNKNOWN, _CONTROL, _USER = 2, 3, 4 # values of `tokenizer.ggml.token_type`
 
+def _add_kinds(tokenizer: Any, fields: Mapping, tokens: list[str], where: str) -> None:
+    """Tokens that are found before any splitting. Raises: `ValueError` for a list too short."""
+    tokenizers = optional_import("tokenizers", extra="pretrained")
+    kinds = _list_field(fields, "token_type", int, where)
+    if len(kinds) != len(tokens):
+        raise ValueError(f"{where}: {len(tokens)} tokens, and {len(kinds)} in "
+                         "`tokenizer.ggml.token_type`")
+    def added(*wanted):
+        return [tokenizers.AddedToken(token, special=_USER not in wanted, normalized=False)
+                for token, kind in zip(tokens, kinds) if kind in wanted]
+    tokenizer.add_special_tokens(added(_UNKNOWN, _CONTROL))
+    tokenizer.add_tokens(added(_USER))
+
+# %% ../../nbs/76a_pretrained.gguf_text.ipynb #gguf-tokenizer
 def gguf_tokenizer(
     file: GGUFFile | str | os.PathLike # A file that was read, or where it is
 ) -> Any:                              # A `tokenizers.Tokenizer`
@@ -90,18 +106,11 @@ def gguf_tokenizer(
         raise ValueError(f"{where}: `tokenizer.ggml.model` must be gpt2 (byte-level BPE), got "
                          f"{model!r}")
     vocab, merges = _vocabulary(fields, where)
-    tokens, kinds = list(vocab), _list_field(fields, "token_type", int, where)
-    if len(kinds) != len(tokens):
-        raise ValueError(f"{where}: {len(tokens)} tokens, and {len(kinds)} in "
-                         "`tokenizer.ggml.token_type`")
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(
         vocab=vocab, merges=merges, ignore_merges=pre == "llama-bpe"))
     tokenizer.pre_tokenizer = _splitter(pre, where)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     if pre == "qwen2": tokenizer.normalizer = tokenizers.normalizers.NFC()
-    added = lambda t, special: tokenizers.AddedToken(t, special=special, normalized=False)
-    tokenizer.add_special_tokens([added(t, True) for t, kind in zip(tokens, kinds)
-                                  if kind in (_UNKNOWN, _CONTROL)])
-    tokenizer.add_tokens([added(t, False) for t, kind in zip(tokens, kinds) if kind == _USER])
-    _add_ends(tokenizer, fields, tokens, where)
+    _add_kinds(tokenizer, fields, list(vocab), where)
+    _add_ends(tokenizer, fields, list(vocab), where)
     return tokenizer

@@ -14,12 +14,13 @@ from flax import nnx
 from ..layers.config import TransformerConfig
 from .family import Family, Fields, check_divides, read_pad
 from .llama import build_lm
-from .mapping import Rule, joined, rules_from_table
+from .mapping import Rule, joined, parameter_shapes, rules_from_table
 
-# %% ../../nbs/72_pretrained.gpt2.ipynb #family
+# %% ../../nbs/72_pretrained.gpt2.ipynb #activations
 GPT2_ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact",
                     "relu": "relu"}
 
+# %% ../../nbs/72_pretrained.gpt2.ipynb #family
 def read_gpt2(
     fields: Fields # A config of theirs
 ) -> TransformerConfig: # A config of ours
@@ -34,8 +35,7 @@ def read_gpt2(
     fields.only("scale_attn_weights", True)
     # What a head for summaries would need, and an older name of the number of positions
     fields.seen.update(("n_ctx", "summary_activation", "summary_first_dropout",
-                        "summary_proj_to_labels", "summary_type",
-                        "summary_use_proj"))
+                        "summary_proj_to_labels", "summary_type", "summary_use_proj"))
     rates = {fields.take(name, float, 0.1, zero=True)
              for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop")}
     return TransformerConfig(
@@ -57,10 +57,10 @@ def write_gpt2(
     c, names = config, {ours: theirs for theirs, ours in reversed(GPT2_ACTIVATIONS.items())}
     return dict(
         vocab_size=c.vocab_size, n_embd=c.d_model, n_head=c.num_heads, n_layer=c.num_layers,
-        n_inner=c.d_ff,
-        n_positions=c.max_len, layer_norm_epsilon=float(c.norm_eps or 1e-6),
-        activation_function=names.get(c.ff_activation, c.ff_activation), attn_pdrop=c.dropout_rate,
-        embd_pdrop=c.dropout_rate, resid_pdrop=c.dropout_rate, tie_word_embeddings=c.tie_embeddings)
+        n_inner=c.d_ff, n_positions=c.max_len, layer_norm_epsilon=float(c.norm_eps or 1e-6),
+        activation_function=names.get(c.ff_activation, c.ff_activation),
+        attn_pdrop=c.dropout_rate, embd_pdrop=c.dropout_rate, resid_pdrop=c.dropout_rate,
+        tie_word_embeddings=c.tie_embeddings)
 
 # %% ../../nbs/72_pretrained.gpt2.ipynb #fused-rules
 def fused_rules(
@@ -68,11 +68,12 @@ def fused_rules(
 ) -> Iterator[Rule]:     # Queries, keys and values of all layers, and the head
     """How GPT-2 stores three projections in one, and its head as others do, `(out, in)`."""
     yield from rules_from_table(model, {"lm_head": "lm_head"})
-    for i, layer in enumerate(model.decoder.layers):
-        parts = ("query_proj", "key_proj", "value_proj")
-        widths = [getattr(layer.self_attn, part).out_features for part in parts]
+    shapes = parameter_shapes(model)
+    for i in range(sum(name.endswith("self_attn.query_proj.kernel") for name in shapes)):
+        parts = [f"decoder.layers.{i}.self_attn.{part}_proj" for part in ("query", "key", "value")]
+        widths = [shapes[f"{part}.kernel"][1] for part in parts]
         for ours, theirs, axis in (("kernel", "weight", 1), ("bias", "bias", 0)):
-            each = [f"decoder.layers.{i}.self_attn.{part}.{ours}" for part in parts]
+            each = [f"{part}.{ours}" for part in parts]
             yield joined(each, f"transformer.h.{i}.attn.c_attn.{theirs}", widths, axis)
 
 # %% ../../nbs/72_pretrained.gpt2.ipynb #gpt2

@@ -10,12 +10,15 @@ __all__ = ['FAMILIES', 'PretrainedModel', 'find_family', 'load_pretrained', 'che
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import util
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from ..layers.attention import MultiHeadAttention
@@ -26,14 +29,14 @@ from ..models.vision import VisionTransformer
 from ..models.whisper import Whisper
 from .bert import BERT
 from .ctranslate2 import read_ctranslate2, whisper_from_ctranslate2
-from .family import Family, config_of, load_family, tensors_of
+from .family import Family, Origin, config_of, load_family, tensors_of
 from .files import read_json, read_tensors, write_folder
 from .gemma import GEMMA2
 from .gguf import read_gguf
 from .gguf_llama import llama_from_gguf
 from .gpt2 import GPT2
 from .llama import LLAMA
-from .mapping import blueprint, parameter_shapes, weight_dtype
+from .mapping import blueprint, parameter_shapes, weight_dtype, weight_kind
 from .mistral import MISTRAL, MIXTRAL
 from .qwen import QWEN2, QWEN3
 from .sentence_folder import read_pooling, write_pooling
@@ -45,6 +48,7 @@ FAMILIES: dict[str, Family] = {
     f.model_type: f
     for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GPT2, BERT, VIT, WHISPER)}
 
+# %% ../../nbs/77_pretrained.load.ipynb #find-family
 def find_family(
     model_type: Any  # What a config.json says, or the user
 ) -> Family:         # Its family
@@ -52,6 +56,15 @@ def find_family(
     if isinstance(model_type, str) and model_type in FAMILIES: return FAMILIES[model_type]
     raise NotImplementedError(f"`model_type`={model_type!r} is not among the families that attnax "
                               f"knows: {', '.join(FAMILIES)}")
+
+# %% ../../nbs/77_pretrained.load.ipynb #no-folder
+def _no_folder(path: str | os.PathLike) -> FileNotFoundError:
+    """What to say where nothing is; the name of a model on a hub gets the command that fetches
+    it."""
+    named = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(path)) and Path(path).suffix != ".gguf"
+    how = (f". attnax downloads nothing: `hf download {path} --local-dir DIR` gets a model of "
+           "that name, then give DIR") if named else ""
+    return FileNotFoundError(f"there is no folder {path}{how}")
 
 # %% ../../nbs/77_pretrained.load.ipynb #place
 def _place(path: Any) -> Path:
@@ -63,62 +76,100 @@ def _place(path: Any) -> Path:
         raise ValueError("`path` must be a folder or a .gguf file, as a string or a Path, got "
                          f"{type(path).__name__}")
     found = Path(path)
-    if not os.path.lexists(found):
-        name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(path)) and not found.suffix == ".gguf"
-        how = (f". attnax downloads nothing: `hf download {path} --local-dir DIR` gets a model of "
-               "that name, then give DIR")
-        raise FileNotFoundError(f"there is no folder {path}{how if name else ''}")
+    if not os.path.lexists(found): raise _no_folder(path)
     if found.is_dir() and not os.path.lexists(found / "config.json"):
+        empty = not any(found.iterdir())
         raise FileNotFoundError(f"{found} has no config.json: " + (
-            "the folder is empty" if not any(found.iterdir())
+            "the folder is empty" if empty
             else "`path` must be the folder that the model was saved to"))
     if found.is_file() and found.suffix != ".gguf":
+        part = found.suffix == ".safetensors"
         raise ValueError(f"`path` must be a folder or a .gguf file, got {path}" + (
-            ": give the folder, which has the config.json that a model needs" if found.suffix
-            == ".safetensors" else ""))
+            ": give the folder, which has the config.json that a model needs" if part else ""))
     return found
+
+# %% ../../nbs/77_pretrained.load.ipynb #contents-ctranslate2
+def _ctranslate2_contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Config and tensors of a CTranslate2 folder.
+
+    Raises: `NotImplementedError` for another model than a Whisper.
+    """
+    kind, arrays = read_ctranslate2(path / "model.bin")
+    if kind == "WhisperSpec": return whisper_from_ctranslate2(arrays)
+    raise NotImplementedError(f"{path} holds a {kind} in CTranslate2's format; of these, only "
+                              "Whisper is read")
+
+# %% ../../nbs/77_pretrained.load.ipynb #contents
+def _contents(path: Path) -> tuple[Family, Mapping[str, Any], Mapping[str, np.ndarray]]:
+    """The family that reads a folder or a file, and what it is given: config and tensors."""
+    if path.suffix == ".gguf": return LLAMA, *llama_from_gguf(read_gguf(path))
+    config = read_json(path / "config.json")
+    if "model_type" not in config and (path / "model.bin").is_file():
+        return WHISPER, *_ctranslate2_contents(path)
+    family = find_family(config.get("model_type"))
+    if family is BERT: read_pooling(path)   # may refuse, and the weights take longer
+    return family, config, read_tensors(path)
+
+# %% ../../nbs/77_pretrained.load.ipynb #dtype-of-most
+def _dtype_of_most(tensors: Mapping[str, np.ndarray]) -> str:
+    """The dtype of most tensors, as JAX will hold it; integers are masks and positions."""
+    kinds = Counter(str(x.dtype) for x in tensors.values() if weight_kind(x.dtype))
+    most = kinds.most_common(1)[0][0] if kinds else "float32"
+    return jax.dtypes.canonicalize_dtype(most).name
+
+# %% ../../nbs/77_pretrained.load.ipynb #with-param-dtype
+def _with_param_dtype(config: Any, dtype: str) -> Any:
+    """A config of ours that says `param_dtype`, in both halves where it has two."""
+    halves = {name: replace(x, param_dtype=dtype) for name, x in vars(config).items()
+              if hasattr(x, "param_dtype")}
+    return replace(config, **(halves or {"param_dtype": dtype}))
+
+# %% ../../nbs/77_pretrained.load.ipynb #family-in-dtype
+def _family_in_dtype(family: Family, dtype: str) -> Family:
+    """A family whose configs say that parameters have this dtype."""
+    def read_config(fields): return _with_param_dtype(family.read_config(fields), dtype)
+    return replace(family, read_config=read_config)
 
 # %% ../../nbs/77_pretrained.load.ipynb #load
 # What a folder or a file may hold, for editors and type checkers
 PretrainedModel = TransformerLM | SentenceEncoder | VisionTransformer | Whisper
 
 def load_pretrained(
-    path: str | os.PathLike, # A folder with config.json and safetensors; a .gguf file; a
-    # CTranslate2 folder
+    path: str | os.PathLike, # A folder with config.json and weights, or a .gguf file
     *,
-    dtype: jnp.dtype | None = None, # Of the parameters, or its name; as stored when None (float32
-    # for GGUF and CTranslate2)
-    ignore: Sequence[str] = (), # Patterns (regular expressions) of tensors to leave out, such as
-    # r"^cls\."
+    dtype: jnp.dtype | None = None, # Of the parameters, or its name; as stored when None
+    ignore: Sequence[str] = (), # Patterns (regular expressions) of tensors to leave out, r"^cls\."
     ignore_fields: Sequence[str] = (), # Fields of the config to pass over
     **settings: Any # How to run it: `attention_type`, `kv_cache_max_len`, `dropout_rate`, ...
 ) -> PretrainedModel:                  # The model of its family, in evaluation mode
     """Load a model; all of it or nothing.
 
     A sentence encoder makes its vectors as `modules.json` beside it says, and by the mean where
-    there is none. float64 is float32 unless JAX is told to have it.
+    there is none. GGUF and CTranslate2 give float32; float64 is float32 unless JAX is told to have
+    it. `config.param_dtype` of the model is `dtype`, or the dtype of most tensors.
 
-    Raises: `FileNotFoundError`; `ValueError` that names the file, tensor or field which is wrong;
-    `NotImplementedError` that names what attnax cannot do; `ImportError` that names the extra.
+    Raises: `FileNotFoundError`; `ValueError` that names the file, tensor, field or argument which
+    is wrong; `NotImplementedError` that names what attnax cannot do; `ImportError` that names the
+    extra.
     """
-    path, dtype = _place(path), weight_dtype(dtype)
-    choices = dict(dtype=dtype, ignore=ignore, ignore_fields=ignore_fields, **settings)
-    if path.suffix == ".gguf":
-        return load_family(LLAMA, *llama_from_gguf(read_gguf(path)), **choices)
-    config = read_json(path / "config.json")
-    if "model_type" not in config and (path / "model.bin").is_file():
-        kind, arrays = read_ctranslate2(path / "model.bin")
-        if kind != "WhisperSpec":
-            raise NotImplementedError(f"{path} holds a {kind} in CTranslate2's format; of these, "
-                                      "only Whisper is read")
-        return load_family(WHISPER, *whisper_from_ctranslate2(arrays), **choices)
-    family = find_family(config.get("model_type"))
-    how = read_pooling(path) if family is BERT else None   # before the weights, which take longer
-    model = load_family(family, config, read_tensors(path), **choices)
-    if how is not None:
-        read_pooling(path, model.config.d_model)
-        model.pooling, model.normalize = how
-    return model
+    place, kind = _place(path), weight_dtype(dtype)
+    if "param_dtype" in settings:
+        raise ValueError("the dtype of the parameters is the argument `dtype` here, and "
+                         f"`param_dtype` no setting: write dtype={settings['param_dtype']!r}")
+    family, config, tensors = _contents(place)
+    stored = _dtype_of_most(tensors) if kind is None else kind.name
+    model = load_family(_family_in_dtype(family, stored), config, tensors, dtype=kind,
+                        ignore=ignore, ignore_fields=ignore_fields, **settings)
+    return _as_folder_says(model, place)
+
+# %% ../../nbs/77_pretrained.load.ipynb #as-folder-says
+def _as_folder_says(model: nnx.Module, place: Path) -> PretrainedModel:
+    """A model that was loaded; a sentence encoder pools as its folder says."""
+    if isinstance(model, SentenceEncoder):
+        model.pooling, model.normalize = read_pooling(place, model.config.d_model)
+    if isinstance(model, PretrainedModel): return model
+    raise NotImplementedError(f"a family gave a {type(model).__name__}, which is not among "
+                              "`PretrainedModel`")
 
 # %% ../../nbs/77_pretrained.load.ipynb #as-described
 def _describe(model: nnx.Module) -> dict[str, str]:
@@ -130,6 +181,26 @@ def _describe(model: nnx.Module) -> dict[str, str]:
         if isinstance(module, MultiHeadAttention):
             out[f"{at}.score_mod"] = "none" if module.score_mod is None else "set"
     return out
+
+# %% ../../nbs/77_pretrained.load.ipynb #check-kinds
+def _check_modules(family: Family, model: nnx.Module, plan: nnx.Module) -> None:
+    """See that a model has the modules of its plan. Raises: `ValueError` that names one."""
+    want, got = _describe(plan), _describe(model)
+    for path in sorted({*want, *got} - {""}):
+        if want.get(path) != got.get(path):
+            raise ValueError(
+                f"`{family.model_type}` cannot say what the model has at `{path}`: "
+                f"{got.get(path, 'nothing')}, and by its config {want.get(path, 'nothing')}; merge "
+                "adapters, or `attnax.save_weights` keeps it as it is")
+
+# %% ../../nbs/77_pretrained.load.ipynb #check-shapes
+def _check_shapes(model: nnx.Module, plan: nnx.Module) -> None:
+    """See that parameters have the shapes of the plan. Raises: `ValueError` that names one."""
+    shapes, wanted = parameter_shapes(model), parameter_shapes(plan)
+    for name in sorted({*shapes, *wanted}):
+        if shapes.get(name) != wanted.get(name):
+            raise ValueError(f"by its config the model has `{name}` of shape {wanted.get(name)}, "
+                             f"got {shapes.get(name)}")
 
 # %% ../../nbs/77_pretrained.load.ipynb #check-as-described
 def check_as_described(
@@ -144,22 +215,11 @@ def check_as_described(
     if isinstance(kind, type) and not isinstance(model, kind):
         raise ValueError(f"`{family.model_type}` is a family of `{kind.__name__}`, got a "
                          f"`{type(model).__name__}`")
-    pooler = frozenset(["pooler.dense.weight"] if getattr(model, "pooler", None) is not None
-                       else [])
-    plan, _ = blueprint(lambda: family.build(family.config_of(model), pooler))
-    want, got = _describe(plan), _describe(model)
-    for path in sorted({*want, *got} - {""}):
-        if want.get(path) != got.get(path):
-            raise ValueError(
-                f"`{family.model_type}` cannot say what the model has at `{path}`: "
-                f"{got.get(path, 'nothing')}, and by its "
-                f"config {want.get(path, 'nothing')}; merge adapters, or `attnax.save_weights` "
-                "keeps it as it is")
-    shapes, wanted = parameter_shapes(model), parameter_shapes(plan)
-    for name in sorted({*shapes, *wanted}):
-        if shapes.get(name) != wanted.get(name):
-            raise ValueError(f"by its config the model has `{name}` of shape {wanted.get(name)}, "
-                             f"got {shapes.get(name)}")
+    pooled = getattr(model, "pooler", None) is not None
+    names = frozenset(["pooler.dense.weight"] if pooled else [])
+    plan, _ = blueprint(lambda: family.build(family.config_of(model), names))
+    _check_modules(family, model, plan)
+    _check_shapes(model, plan)
 
 # %% ../../nbs/77_pretrained.load.ipynb #save
 def save_pretrained(
@@ -176,16 +236,15 @@ def save_pretrained(
     Raises: `ValueError` that names what the family cannot express, or a model that is there
     already; `NotImplementedError` for an unknown family; `ImportError` without safetensors.
     """
-    origin = getattr(model, "origin", None)
-    if family is None and origin is None:
+    origin: Origin | None = getattr(model, "origin", None)
+    if family is None and origin is not None: family = origin.model_type
+    if family is None:
         raise ValueError("`family` is needed for a model that was not loaded: one of "
                          f"{', '.join(FAMILIES)}")
-    kind = find_family(origin.model_type if family is None else family)
-    model = unstack_layers(model)
+    kind, model = find_family(family), unstack_layers(model)
     check_as_described(kind, model)
     tensors, config = tensors_of(kind, model), config_of(kind, model)
-    most = Counter(str(x.dtype) for x in tensors.values()).most_common(1)[0][0]
-    config["torch_dtype" if "torch_dtype" in config else "dtype"] = most
+    config["torch_dtype" if "torch_dtype" in config else "dtype"] = _dtype_of_most(tensors)
     others = write_pooling(model) if isinstance(model, SentenceEncoder) else {}
     write_folder(path, config, tensors, overwrite=overwrite, max_shard_bytes=max_shard_bytes,
                  others=others)

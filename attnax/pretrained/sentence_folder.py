@@ -14,17 +14,38 @@ from typing import Any
 from ..models.sentence import SentenceEncoder
 from .files import read_json
 
+# %% ../../nbs/76d_pretrained.sentence_folder.ipynb #plain
+def _plain(place: Any) -> bool:
+    """Whether this is empty or the plain name of a folder, which leads nowhere else."""
+    if not isinstance(place, str) or not place.isprintable(): return False
+    return place not in (".", "..") and not set(place) & set("/\\:")
+
+# %% ../../nbs/76d_pretrained.sentence_folder.ipynb #read-steps
+def _read_steps(path: Path) -> list[tuple[str, str]]:
+    """Type and folder of each step. Raises: `ValueError` that names the file."""
+    steps = read_json(path, kind=list)
+    for step in steps:
+        known = isinstance(step, dict)
+        kind, place = (step.get("type"), step.get("path")) if known else (None, None)
+        if not isinstance(kind, str) or not _plain(place):
+            raise ValueError(f"{path} must list steps, each with a `type` and the plain name of a "
+                             f"folder as `path`, got {step!r}")
+    return [(step["type"].split(".")[-1], step["path"]) for step in steps]
+
 # %% ../../nbs/76d_pretrained.sentence_folder.ipynb #read-pooling
 _KEYS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls",
-         "pooling_mode_lasttoken": "last",
-         "pooling_mode_max_tokens": "max", "pooling_mode_weightedmean_tokens": "weighted_mean",
+         "pooling_mode_lasttoken": "last", "pooling_mode_max_tokens": "max",
+         "pooling_mode_weightedmean_tokens": "weighted_mean",
          "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt"}
 _WORDS = {"mean": "mean", "cls": "cls", "lasttoken": "last", "max": "max",
-          "weightedmean": "weighted_mean",
-          "mean_sqrt_len_tokens": "mean_sqrt"}
+          "weightedmean": "weighted_mean", "mean_sqrt_len_tokens": "mean_sqrt"}
 
-def _pooling_of(said: Mapping[str, Any], path: Path, width: int | None) -> str:
-    """The one way that the settings of a pooling step name. Raises: as `read_pooling`."""
+# %% ../../nbs/76d_pretrained.sentence_folder.ipynb #check-settings
+def _rest_of_settings(said: Mapping[str, Any], path: Path, width: int | None) -> dict[str, Any]:
+    """The settings of a pooling step without those that are not about the way.
+
+    Raises: `NotImplementedError` and `ValueError` that name one which does not hold here.
+    """
     said = dict(said)
     if said.pop("include_prompt", True) is not True:
         raise NotImplementedError(f"{path} says `include_prompt`: false, and `embed` counts every "
@@ -32,13 +53,19 @@ def _pooling_of(said: Mapping[str, Any], path: Path, width: int | None) -> str:
     size = said.pop("word_embedding_dimension", said.pop("embedding_dimension", width))
     if width is not None and size != width:
         raise ValueError(f"{path} is about vectors of {size!r} numbers, and the model has {width}")
+    return said
+
+# %% ../../nbs/76d_pretrained.sentence_folder.ipynb #one-way
+def _pooling_of(said: Mapping[str, Any], path: Path, width: int | None) -> str:
+    """The one way that the settings of a pooling step name. Raises: as `read_pooling`."""
+    said = _rest_of_settings(said, path, width)
     word = said.pop("pooling_mode", None)
     if word is not None and not (isinstance(word, str) and word in _WORDS):
         raise NotImplementedError(f"{path} says `pooling_mode`: {word!r}; attnax does "
                                   f"{', '.join(_WORDS)}")
     on = {name: said.pop(name, word is None and ours == "mean") for name, ours in _KEYS.items()}
-    odd = [name for name, x in {**on, **said}.items()
-           if not isinstance(x, bool)] + [name for name, x in said.items() if x]
+    odd = [name for name, x in {**on, **said}.items() if not isinstance(x, bool)]
+    odd += [name for name, x in said.items() if x]
     if odd:
         raise NotImplementedError(f"{path} says `{odd[0]}`, and attnax does not know what that "
                                   "means for the vector")
@@ -50,8 +77,7 @@ def _pooling_of(said: Mapping[str, Any], path: Path, width: int | None) -> str:
 # %% ../../nbs/76d_pretrained.sentence_folder.ipynb #pooling-of
 def read_pooling(
     folder: str | os.PathLike,  # Of a sentence encoder
-    width: int | None = None # Numbers in a vector, to be compared with what the folder says; not
-    # compared when None
+    width: int | None = None # Numbers in a vector, to compare with the folder's; None: do not
 ) -> tuple[str, bool]:          # `pooling` and `normalize` of a `SentenceEncoder`
     """How one vector is made of the states; the mean, brought to length one, where the folder has
     no `modules.json`.
@@ -65,30 +91,14 @@ def read_pooling(
     names = [name for name, _ in steps]
     if names[:2] != ["Transformer", "Pooling"] or names[2:] not in ([], ["Normalize"]):
         strange = next((n for n in names if n not in ("Transformer", "Pooling", "Normalize")), None)
-        raise NotImplementedError(f"{path} lists " + (
-            f"the step {strange!r}" if strange else f"the steps {', '.join(names)}")
-                                  + "; attnax does Transformer, Pooling and Normalize, in this "
-                                    "order")
+        listed = f"the step {strange!r}" if strange else f"the steps {', '.join(names)}"
+        raise NotImplementedError(f"{path} lists {listed}; attnax does Transformer, Pooling and "
+                                  "Normalize, in this order")
     if steps[0][1]:
         raise NotImplementedError(f"{path} keeps the encoder in the folder {steps[0][1]!r}: load "
                                   "that folder")
     settings = Path(folder) / steps[1][1] / "config.json"
     return _pooling_of(read_json(settings), settings, width), len(names) == 3
-
-# %% ../../nbs/76d_pretrained.sentence_folder.ipynb #read-steps
-def _read_steps(path: Path) -> list[tuple[str, str]]:
-    """Type and folder of each step. Raises: `ValueError` that names the file."""
-    steps = read_json(path, kind=list)
-    for step in steps:
-        known = isinstance(step, dict)
-        kind, place = (step.get("type"), step.get("path")) if known else (None, None)
-        plain = isinstance(place,
-                           str) and place.isprintable() and not set(
-                               place) & set("/\\:") and place not in (".", "..")
-        if not isinstance(kind, str) or not plain:
-            raise ValueError(f"{path} must list steps, each with a `type` and the plain name of a "
-                             f"folder as `path`, got {step!r}")
-    return [(step["type"].split(".")[-1], step["path"]) for step in steps]
 
 # %% ../../nbs/76d_pretrained.sentence_folder.ipynb #write-pooling
 def write_pooling(

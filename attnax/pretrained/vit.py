@@ -13,22 +13,31 @@ from flax import nnx
 
 from ..layers.config import check_biases
 from .family import Family, Fields, check_divides
-from .mapping import Rule, reshaped
+from .mapping import Rule, parameter_shapes, reshaped
 from ..models.vision import VisionTransformer, VisionTransformerConfig
 
-# %% ../../nbs/74_pretrained.vit.ipynb #family
-VIT_ACTIVATIONS = {"gelu": "gelu_exact", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu",
-                   "relu": "relu"}
-
+# %% ../../nbs/74_pretrained.vit.ipynb #size
 def _size(fields: Fields, name: str, default: int) -> int | tuple[int, int]:
     """A size in pixels: one number, or two in a list. Raises: `ValueError` that names the field."""
     value = fields.config.get(name)
     if not isinstance(value, list): return fields.take(name, int, default)
     fields.seen.add(name)
-    if len(value) == 2 and all(isinstance(x, int) and not isinstance(x, bool) and x > 0
-                               for x in value):
-        return tuple(value)
+    if len(value) == 2 and all(type(x) is int and x > 0 for x in value): return value[0], value[1]
     raise ValueError(f"`{name}` in config.json must be one integer or two, got {value!r}")
+
+# %% ../../nbs/74_pretrained.vit.ipynb #classes
+VIT_ACTIVATIONS = {"gelu": "gelu_exact", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu",
+                   "relu": "relu"}
+
+def _classes(fields: Fields) -> int | None:
+    """Number of classes; None where the file is of a model without a head. Raises: `ValueError`."""
+    labels = fields.config.get("id2label")
+    if not isinstance(labels, (dict, type(None))) or labels == {}:
+        raise ValueError(f"`id2label` in {fields.where} must name the classes or be null, got "
+                         f"{labels!r}")
+    named = 2 if labels is None else len(labels)
+    counted = fields.take("num_labels", int, named)   # which the reference believes
+    return None if "ViTModel" in (fields.config.get("architectures") or ()) else counted
 
 # %% ../../nbs/74_pretrained.vit.ipynb #read-vit
 def read_vit(
@@ -40,21 +49,13 @@ def read_vit(
     """
     for name in ("encoder_stride", "pooler_act", "pooler_output_size"): fields.seen.add(name)
     fields.only("is_causal", False, None)
-    labels = fields.config.get("id2label")
-    if not isinstance(labels, (dict, type(None))) or labels == {}:
-        raise ValueError(f"`id2label` in {fields.where} must name the classes or be null, got "
-                         f"{labels!r}")
-    classes = 2 if labels is None else len(labels)
-    # which the reference believes where the two differ
-    classes = fields.take("num_labels", int, classes)
     width, heads = fields.take("hidden_size", int, 768), fields.take("num_attention_heads", int, 12)
     check_divides(fields, ("num_attention_heads", heads), ("hidden_size", width))
     qkv = fields.take("qkv_bias", bool, True)
     return VisionTransformerConfig(
         image_size=_size(fields, "image_size", 224), patch_size=_size(fields, "patch_size", 16),
         num_channels=fields.take("num_channels", int, 3),
-        num_classes=None if "ViTModel" in (fields.config.get("architectures") or ()) else classes,
-        d_model=width, num_heads=heads,
+        num_classes=_classes(fields), d_model=width, num_heads=heads,
         num_layers=fields.take("num_hidden_layers", int, 12, most=1000),
         d_ff=fields.take("intermediate_size", int, 3072),
         norm_eps=fields.take("layer_norm_eps", float, 1e-12),
@@ -85,9 +86,10 @@ def position_rules(
     model: nnx.Module    # A vision transformer
 ) -> Iterator[Rule]:     # Positions
     """Positions have a batch axis of one there."""
-    n, m = model.pos_embed.embedding.get_value().shape
+    n, m = parameter_shapes(model)["pos_embed.embedding"]
     yield reshaped("pos_embed.embedding", "vit.embeddings.position_embeddings", (n, m), (1, n, m))
 
+# %% ../../nbs/74_pretrained.vit.ipynb #build-vit
 def build_vit(
     config: VisionTransformerConfig,    # A config of ours
     names: frozenset[str] = frozenset() # Names of the tensors there are; the config has said all

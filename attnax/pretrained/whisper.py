@@ -14,7 +14,7 @@ from ..layers.config import TransformerConfig
 from ..models.whisper import Whisper, WhisperConfig
 from .family import Family, Fields, check_divides, read_pad
 
-# %% ../../nbs/75_pretrained.whisper.ipynb #config
+# %% ../../nbs/75_pretrained.whisper.ipynb #unused-fields
 # Fields about training, or about decoding by other programs
 _WHISPER_UNUSED = frozenset("""
     activation_dropout classifier_proj_size decoder_layerdrop encoder_layerdrop init_std
@@ -25,6 +25,26 @@ _WHISPER_UNUSED = frozenset("""
 # As their configs call them, and as ours do
 WHISPER_ACTIVATIONS = {"gelu": "gelu_exact", "relu": "relu"}
 
+# %% ../../nbs/75_pretrained.whisper.ipynb #shared
+def _shared(fields: Fields) -> dict[str, Any]:
+    """What both stacks are alike in."""
+    return dict(
+        d_model=fields.take("d_model", int),
+        dropout_rate=float(fields.take("dropout", float, 0.0, zero=True)),
+        ff_activation=fields.choose("activation_function", WHISPER_ACTIVATIONS, "gelu"),
+        attention_bias=("query", "value", "output"), pos_emb_type="learned", norm_eps=1e-5)
+
+# %% ../../nbs/75_pretrained.whisper.ipynb #one-stack
+def _stack(fields: Fields, name: str, length: str, **shared) -> TransformerConfig:
+    """One of the stacks, whose fields begin with `name`. Raises: `ValueError` that names one."""
+    heads = fields.take(f"{name}_attention_heads", int)
+    check_divides(fields, (f"{name}_attention_heads", heads), ("d_model", shared["d_model"]))
+    return TransformerConfig(
+        num_heads=heads, num_layers=fields.take(f"{name}_layers", int, most=1000),
+        d_ff=fields.take(f"{name}_ffn_dim", int),
+        max_len=fields.take(f"max_{length}_positions", int), **shared)
+
+# %% ../../nbs/75_pretrained.whisper.ipynb #config
 def read_whisper(
     fields: Fields # A config of theirs
 ) -> WhisperConfig: # A config of ours
@@ -33,25 +53,13 @@ def read_whisper(
     for name in ("apply_spec_augment", "use_weighted_layer_sum"): fields.only(name, False)
     fields.only("is_causal", None)   # the reference would apply it to both stacks
     fields.only("is_encoder_decoder", True)
-    layers, width, vocab_size = (fields.take(name, int)
-                                 for name in ("encoder_layers", "d_model", "vocab_size"))
-    fields.only("num_hidden_layers", layers, None)   # another name of `encoder_layers`
-    common = dict(
-        d_model=width, dropout_rate=float(fields.take("dropout", float, 0.0, zero=True)),
-        ff_activation=fields.choose("activation_function", WHISPER_ACTIVATIONS, "gelu"),
-        attention_bias=("query", "value", "output"), pos_emb_type="learned", norm_eps=1e-5)
-    def stack(name, length, **more):
-        heads = fields.take(f"{name}_attention_heads", int)
-        check_divides(fields, (f"{name}_attention_heads", heads), ("d_model", width))
-        return TransformerConfig(
-            num_heads=heads, num_layers=fields.take(f"{name}_layers", int, most=1000),
-            d_ff=fields.take(f"{name}_ffn_dim", int),
-            max_len=fields.take(f"max_{length}_positions", int), **common, **more)
+    fields.only("num_hidden_layers", fields.take("encoder_layers", int), None)
+    vocab_size, shared = fields.take("vocab_size", int), _shared(fields)
     words = dict(vocab_size=vocab_size,
                  tie_embeddings=fields.take("tie_word_embeddings", bool, True),
                  pad_token_id=read_pad(fields, vocab_size))
-    return WhisperConfig(encoder=stack("encoder", "source", vocab_size=1),
-                         decoder=stack("decoder", "target", **words),
+    return WhisperConfig(encoder=_stack(fields, "encoder", "source", vocab_size=1, **shared),
+                         decoder=_stack(fields, "decoder", "target", **words, **shared),
                          num_mels=fields.take("num_mel_bins", int, 80))
 
 # %% ../../nbs/75_pretrained.whisper.ipynb #write-config
@@ -63,14 +71,11 @@ def write_whisper(
     activation = names.get(d.ff_activation, d.ff_activation)
     said = dict(
         vocab_size=d.vocab_size, d_model=d.d_model, activation_function=activation,
-        dropout=d.dropout_rate,
-        pad_token_id=d.pad_token_id, num_mel_bins=config.num_mels,
-        tie_word_embeddings=d.tie_embeddings,
-        is_encoder_decoder=True)
+        dropout=d.dropout_rate, pad_token_id=d.pad_token_id, num_mel_bins=config.num_mels,
+        tie_word_embeddings=d.tie_embeddings, is_encoder_decoder=True)
     for name, length, c in (("encoder", "source", config.encoder), ("decoder", "target", d)):
         said |= {f"{name}_attention_heads": c.num_heads, f"{name}_layers": c.num_layers,
-                 f"{name}_ffn_dim": c.d_ff,
-                 f"max_{length}_positions": c.max_len}
+                 f"{name}_ffn_dim": c.d_ff, f"max_{length}_positions": c.max_len}
     return said
 
 # %% ../../nbs/75_pretrained.whisper.ipynb #family
@@ -95,6 +100,12 @@ def build_whisper(
     """A Whisper, to be filled."""
     return Whisper(nnx.Rngs(0), config)
 
+# %% ../../nbs/75_pretrained.whisper.ipynb #both-configs
+def _both_configs(model: nnx.Module) -> WhisperConfig:
+    """Both halves, as the stacks are now. Raises: `ValueError` for another kind of model."""
+    if isinstance(model, Whisper): return model.whisper_config
+    raise ValueError(f"`whisper` is a family of `Whisper`, got a `{type(model).__name__}`")
+
 # %% ../../nbs/75_pretrained.whisper.ipynb #whisper
 WHISPER = Family(
     "whisper", "WhisperForConditionalGeneration", read_whisper, write_whisper, build_whisper,
@@ -105,4 +116,4 @@ WHISPER = Family(
         "decoder.layers.{i}.ln2": "model.decoder.layers.{i}.encoder_attn_layer_norm",
         "lm_head": "proj_out"},
     tied=("proj_out.weight", "model.decoder.embed_tokens.weight"),
-    config_of=lambda model: model.whisper_config)
+    config_of=_both_configs)

@@ -408,7 +408,8 @@ def load_family(
     tensors = _without_copy(family, rules, tensors)
     check_tensors(rules, shapes, {name: x.shape for name, x in tensors.items()}, note)
     model = fill(read_parameters(rules, tensors, dtype))
-    setattr(model, "origin", Origin(family.model_type, json.dumps(dict(config), sort_keys=True)))
+    said = json.dumps(dict(config), sort_keys=True)
+    model.origin = Origin(family.model_type, said)   # type: ignore[attr-defined]
     model.eval()
     return stack_layers(model) if scanned else model
 

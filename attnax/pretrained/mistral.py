@@ -9,16 +9,15 @@ __all__ = ['MISTRAL', 'MIXTRAL', 'read_mistral', 'write_mistral', 'read_mixtral'
 from collections.abc import Iterator
 from typing import Any
 
-from flax import nnx
-
 from ..layers.config import TransformerConfig
+from ..models.transformer import TransformerLM
 from .family import Family, Fields
 from .llama import DECODER_TABLE, LLAMA, build_lm, read_decoder, write_decoder
-from .mapping import Rule, renamed, stacked
+from .mapping import Rule, find, renamed, stacked
 
-# %% ../../nbs/69_pretrained.mistral.ipynb #mistral
+# %% ../../nbs/69_pretrained.mistral.ipynb #read-mistral
 def read_mistral(
-    fields: Fields # A config of theirs
+    fields: Fields      # A config of theirs
 ) -> TransformerConfig: # A config of ours
     """A Mistral: a Llama with a window.
 
@@ -27,6 +26,7 @@ def read_mistral(
     return read_decoder(fields, max_len=131072, kv_heads=8,
                         attention_window=fields.take("sliding_window", int, 4096, null=None))
 
+# %% ../../nbs/69_pretrained.mistral.ipynb #write-mistral
 def write_mistral(
     config: TransformerConfig # A config of ours
 ) -> dict[str, Any]:          # Fields of theirs
@@ -37,12 +37,11 @@ def write_mistral(
 
 # %% ../../nbs/69_pretrained.mistral.ipynb #mistral-family
 MISTRAL = Family("mistral", "MistralForCausalLM", read_mistral, write_mistral, build_lm,
-                 DECODER_TABLE,
-                 buffers=LLAMA.buffers, tied=LLAMA.tied)
+                 DECODER_TABLE, buffers=LLAMA.buffers, tied=LLAMA.tied)
 
-# %% ../../nbs/69_pretrained.mistral.ipynb #mixtral
+# %% ../../nbs/69_pretrained.mistral.ipynb #read-mixtral
 def read_mixtral(
-    fields: Fields # A config of theirs
+    fields: Fields      # A config of theirs
 ) -> TransformerConfig: # A config of ours
     """A Mixtral. Raises: `ValueError` and `NotImplementedError` that name a field."""
     experts = fields.take("num_local_experts", int, 8, most=10**4)
@@ -56,6 +55,7 @@ def read_mixtral(
         num_experts=experts, experts_top_k=chosen,
         router_jitter=float(fields.take("router_jitter_noise", float, 0.0, zero=True)))
 
+# %% ../../nbs/69_pretrained.mistral.ipynb #write-mixtral
 def write_mixtral(
     config: TransformerConfig # A config of ours
 ) -> dict[str, Any]:          # Fields of theirs
@@ -64,19 +64,20 @@ def write_mixtral(
                                         num_experts_per_tok=config.experts_top_k,
                                         router_jitter_noise=config.router_jitter)
 
+# %% ../../nbs/69_pretrained.mistral.ipynb #expert-rules
 def expert_rules(
-    model: nnx.Module    # A model with experts
+    model: TransformerLM # A model with experts
 ) -> Iterator[Rule]:     # Routers and experts of all layers
     """How Mixtral stores experts."""
-    for i, layer in enumerate(model.decoder.layers):
+    for i in range(len(model.decoder.layers)):
         ours, theirs = f"decoder.layers.{i}.ffn", f"model.layers.{i}.block_sparse_moe"
+        experts = find(model, f"{ours}.num_experts")
         yield renamed(f"{ours}.router", f"{theirs}.gate.weight", (1, 0))
         for name, weight in (("gate_proj", "w1"), ("down_proj", "w2"), ("up_proj", "w3")):
-            each = [f"{theirs}.experts.{e}.{weight}.weight" for e in range(layer.ffn.num_experts)]
+            each = [f"{theirs}.experts.{e}.{weight}.weight" for e in range(experts)]
             yield stacked(f"{ours}.{name}", each, (1, 0))
 
 # %% ../../nbs/69_pretrained.mistral.ipynb #mixtral-family
 MIXTRAL = Family("mixtral", "MixtralForCausalLM", read_mixtral, write_mixtral, build_lm,
                  {ours: theirs for ours, theirs in DECODER_TABLE.items() if ".ffn." not in ours},
-                 expert_rules,
-                 buffers=LLAMA.buffers, tied=LLAMA.tied)
+                 expert_rules, buffers=LLAMA.buffers, tied=LLAMA.tied)

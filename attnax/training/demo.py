@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RESULTS', 'held_out_loss', 'UserError', 'DemoSettings', 'find_text', 'results_folder', 'demo_config',
-           'next_token_loss', 'train_step', 'make_optimizer', 'DemoResult', 'run_demo', 'plot_losses']
+           'next_token_loss', 'make_optimizer', 'train_step', 'DemoResult', 'plot_losses', 'run_demo']
 
 # %% ../../nbs/64_training.demo.ipynb #imports
 import math
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -28,32 +29,30 @@ from jaxtyping import Array, Float, Int
 
 from ..layers.config import TransformerConfig
 from ..models.generate import generate
+from ..models.transformer import TransformerLM
 from .text import (
     CharTokenizer, cache_folder, fetch_plays, plays_from_archive, random_windows, read_text,
-    side_by_side, split_text,
-    the_tempest, unigram_entropy)
-from ..models.transformer import TransformerLM
+    side_by_side, split_text, the_tempest, unigram_entropy)
 from ..typing import optional_import
 from ..weights import save_weights
 
-# %% ../../nbs/64_training.demo.ipynb #settings
+# %% ../../nbs/64_training.demo.ipynb #user-error
 class UserError(Exception):
     """A request that cannot be met, in one line for the person who made it."""
 
+# %% ../../nbs/64_training.demo.ipynb #settings
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
     """What the demo trains, on what, and where it leaves the result."""
-    text: str | None = None    # File to train on; the plays of Shakespeare when None
-    steps: int = 250           # Optimizer steps
-    seed: int = 0              # Of initial weights, batches and the sample
-    out: str | None = None     # Folder for the results; `attnax-demo`, or the next free
-    # `attnax-demo-2`, ..., when None
-    overwrite: bool = False    # Whether results that lie there may be replaced
-    offline: bool = False # Whether to use the text that ships with the package and ask no package
-    # index
-    context: int = 128         # Tokens that the model sees
-    batch: int = 16            # Windows in a batch
-    sample_tokens: int = 500   # Characters to write at the end
+    text: str | None = None  # File to train on; the plays of Shakespeare when None
+    steps: int = 250         # Optimizer steps
+    seed: int = 0            # Of initial weights, batches and the sample
+    out: str | None = None   # Folder for the results; the next free `attnax-demo-2`, ... when None
+    overwrite: bool = False  # Whether results that lie there may be replaced
+    offline: bool = False    # Whether to use the text that ships with the package, and ask no index
+    context: int = 128       # Tokens that the model sees
+    batch: int = 16          # Windows in a batch
+    sample_tokens: int = 500 # Characters to write at the end
 
     def __post_init__(self):
         """Raises: `UserError` for a count below 1, or a seed that is no 32-bit number."""
@@ -85,12 +84,14 @@ def find_text(
             say(f"the plays are out of reach ({e}); training on The Tempest")
     return the_tempest(), "The Tempest"
 
-# %% ../../nbs/64_training.demo.ipynb #folder
+# %% ../../nbs/64_training.demo.ipynb #results
 RESULTS = ("model.safetensors", "loss.png", "sample.txt") # What a run leaves in its folder
 
+# %% ../../nbs/64_training.demo.ipynb #held
 def _held(folder: Path) -> list[str]:
     return [name for name in RESULTS if os.path.lexists(folder / name)]
 
+# %% ../../nbs/64_training.demo.ipynb #try-folder
 def _try_folder(folder: Path) -> None:
     """Make the folder, put a file into it, and take both away. Raises: `OSError`."""
     made = [p for p in (folder, *folder.parents) if not p.exists()]
@@ -106,8 +107,7 @@ def _try_folder(folder: Path) -> None:
 
 # %% ../../nbs/64_training.demo.ipynb #results-folder
 def results_folder(
-    out: str | None, # Folder that was asked for; the next free `attnax-demo`, `attnax-demo-2`, ...
-    # when None
+    out: str | None,        # Folder that was asked for; the next free one when None
     *,
     overwrite: bool = False # Whether results that lie there may be replaced
 ) -> Path:                  # Where to write; not made yet
@@ -137,32 +137,20 @@ def demo_config(
     """
     return TransformerConfig(
         vocab_size=vocab_size, d_model=128, num_heads=4, num_kv_heads=2, num_layers=4, d_ff=352,
-        max_len=max(context, longest),
-        attention_window=context, dropout_rate=0.0, pos_emb_type="rope", norm_type="rms",
-        ff_activation="swiglu", use_bias=False)
+        max_len=max(context, longest), attention_window=context, dropout_rate=0.0,
+        pos_emb_type="rope", norm_type="rms", ff_activation="swiglu", use_bias=False)
 
-# %% ../../nbs/64_training.demo.ipynb #train
+# %% ../../nbs/64_training.demo.ipynb #next-token-loss
 def next_token_loss(
-    model: TransformerLM,      # The model
-    windows: Int[Array, "b n"] # Windows, one token longer than the context
-) -> Float[Array, ""]:         # Mean cross-entropy in nats
+    model: TransformerLM,                   # The model
+    windows: Int[Array | np.ndarray, "b n"] # Windows, one token longer than the context
+) -> Float[Array, ""]:                      # Mean cross-entropy in nats
     """How surprised the model is by each next token."""
+    windows = jnp.asarray(windows)
     logits = model(windows[:, :-1], deterministic=True)
     return optax.softmax_cross_entropy_with_integer_labels(logits, windows[:, 1:]).mean()
 
-@nnx.jit
-def train_step(
-    model: TransformerLM,      # Changed in place
-    optimizer: nnx.Optimizer,  # Changed in place
-    windows: Int[Array, "b n"] # A batch
-) -> Float[Array, ""]:         # Loss before the step
-    """One step of Optax on one batch."""
-    loss, grads = nnx.value_and_grad(next_token_loss)(model, windows)
-    optimizer.update(model, grads)
-    return loss
-
-held_out_loss = nnx.jit(next_token_loss)
-
+# %% ../../nbs/64_training.demo.ipynb #make-optimizer
 def make_optimizer(
     model: TransformerLM, # What to train
     steps: int            # How long
@@ -173,6 +161,21 @@ def make_optimizer(
     recipe = optax.chain(optax.clip_by_global_norm(1.0),
                          optax.adamw(schedule, b2=0.99, weight_decay=0.1))
     return nnx.Optimizer(model, recipe, wrt=nnx.Param)
+
+# %% ../../nbs/64_training.demo.ipynb #train-step
+@nnx.jit
+def train_step(
+    model: TransformerLM,                   # Changed in place
+    optimizer: nnx.Optimizer,               # Changed in place
+    windows: Int[Array | np.ndarray, "b n"] # A batch
+) -> Float[Array, ""]:                      # Loss before the step
+    """One step of Optax on one batch."""
+    loss, grads = nnx.value_and_grad(next_token_loss)(model, windows)
+    optimizer.update(model, grads)
+    return loss
+
+# %% ../../nbs/64_training.demo.ipynb #held-out-loss
+held_out_loss = nnx.jit(next_token_loss)
 
 # %% ../../nbs/64_training.demo.ipynb #interrupt
 class _Interrupt:
@@ -193,16 +196,47 @@ class _Interrupt:
     def __exit__(self, *_):
         if self._before is not None: signal.signal(signal.SIGINT, self._before)
 
-# %% ../../nbs/64_training.demo.ipynb #result
+# %% ../../nbs/64_training.demo.ipynb #demo-result
 class DemoResult(NamedTuple):
     """What came of a run; losses in nats per character."""
-    loss_before: float # Held-out loss of the untrained model
-    loss_after: float  # Held-out loss after the last step
-    unigram: float     # Entropy of single characters of the held-out text: the loss to beat
-    losses: list[float]# Training loss of each step
-    sample: str        # What the model wrote
-    model: TransformerLM # The trained model
+    loss_before: float    # Held-out loss of the untrained model
+    loss_after: float     # Held-out loss after the last step
+    unigram: float        # Entropy of single characters of the held-out text: the loss to beat
+    losses: list[float]   # Training loss of each step
+    sample: str           # What the model wrote
+    model: TransformerLM  # The trained model
     stopped: bool = False # Whether an interrupt ended the training
+
+# %% ../../nbs/64_training.demo.ipynb #plot-losses
+def plot_losses(
+    result: DemoResult # Of a run
+):                     # A matplotlib figure
+    """The loss curve, with the frequencies' entropy as the line to beat."""
+    figure = optional_import("matplotlib.figure", extra="demo").Figure(
+        figsize=(6, 3.2), dpi=110, layout="constrained")
+    ax = figure.subplots()
+    ax.plot(range(1, len(result.losses) + 1), result.losses, lw=1, label="training batches")
+    ax.axhline(result.unigram, color="gray", ls=":", label="character frequencies alone")
+    ax.scatter([0, len(result.losses)], [result.loss_before, result.loss_after], color="C3",
+               zorder=3, label="held-out text")
+    ax.set(xlabel="step", ylabel="nats per character", ylim=(0, None)); ax.legend(frameon=False)
+    return figure
+
+# %% ../../nbs/64_training.demo.ipynb #save-results
+def _save(result: DemoResult, folder: Path, tokenizer: CharTokenizer) -> None:
+    """Weights and curve; each appears whole or not at all. A sample of an earlier model goes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RESULTS[2]).unlink(missing_ok=True)
+    save_weights(result.model, folder / RESULTS[0], metadata={"characters": tokenizer.characters})
+    beside = folder / f".part-{os.getpid()}"
+    try: plot_losses(result).savefig(beside, format="png"); os.replace(beside, folder / RESULTS[1])
+    finally: beside.unlink(missing_ok=True)
+
+def _save_sample(result: DemoResult, folder: Path) -> None:
+    """The sample, whole or not at all."""
+    beside = folder / f".part-{os.getpid()}"
+    try: beside.write_text(result.sample, encoding="utf-8"); os.replace(beside, folder / RESULTS[2])
+    finally: beside.unlink(missing_ok=True)
 
 # %% ../../nbs/64_training.demo.ipynb #progress
 class _Lines:
@@ -260,6 +294,7 @@ def _prepare(settings: DemoSettings, say: Callable[[str], None]):
                         f"{settings.context} needs at least {20 * (settings.context + 1):,}")
     return name, len(text), tokenizer, train_ids, held_out_ids
 
+# %% ../../nbs/64_training.demo.ipynb #sample
 def _sample(settings: DemoSettings, model, tokenizer, held_out_ids) -> str:
     """What the model writes after the beginning of a text that it has not seen."""
     prompt = held_out_ids[:max(1, settings.context // 2)]
@@ -267,14 +302,23 @@ def _sample(settings: DemoSettings, model, tokenizer, held_out_ids) -> str:
                    top_p=0.95, rng=settings.seed)
     return tokenizer.decode(new[0])
 
-# %% ../../nbs/64_training.demo.ipynb #run
+# %% ../../nbs/64_training.demo.ipynb #tell-start
+def _tell_start(say: Callable[[str], None], text: str, model: TransformerLM, before: float,
+                unigram: float) -> None:
+    """What is trained on what, and where it starts."""
+    size = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    say(f"{text}; model: {size:,} parameters")
+    say(f"held-out loss before training {before:.3f} nats per character; frequencies alone give "
+        f"{unigram:.3f}")
+
+# %% ../../nbs/64_training.demo.ipynb #run-demo
 def run_demo(
-    settings: DemoSettings,                # What to do
+    settings: DemoSettings,             # What to do
     *,
-    say: Callable[[str], None] = print,    # Where to tell what is going on
-    progress: bool = True,                 # Whether to show a progress bar
-    stream=None                            # Where the bar goes; standard error when None
-) -> DemoResult:                           # What came of it
+    say: Callable[[str], None] = print, # Where to tell what is going on
+    progress: bool = True,              # Whether to show a progress bar
+    stream=None                         # Where the bar goes; standard error when None
+) -> DemoResult:                        # What came of it
     """Train, judge, save, write. An interrupt during training ends it early, and the rest is done
     as always.
 
@@ -289,11 +333,8 @@ def run_demo(
     model = TransformerLM(nnx.Rngs(settings.seed), config)
     judge = side_by_side(held_out_ids, length=settings.context + 1, most=128)
     unigram, before = unigram_entropy(held_out_ids), float(held_out_loss(model, judge))
-    size = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    say(f"{name}: {length:,} characters, {tokenizer.vocab_size} distinct; "
-        f"model: {size:,} parameters")
-    say(f"held-out loss before training {before:.3f} nats per character; frequencies alone give "
-        f"{unigram:.3f}")
+    text = f"{name}: {length:,} characters, {tokenizer.vocab_size} distinct"
+    _tell_start(say, text, model, before, unigram)
     with _Interrupt() as stop:   # until what was learned is safe
         with _progress(settings.steps, progress, stream) as bar:
             losses = _train(model, settings, train_ids, bar, stop)
@@ -309,34 +350,3 @@ def run_demo(
     _save_sample(result, folder)
     say(f"saved {folder / RESULTS[2]}")
     return result
-
-# %% ../../nbs/64_training.demo.ipynb #save
-def plot_losses(
-    result: DemoResult # Of a run
-):                     # A matplotlib figure
-    """The loss curve, with the frequencies' entropy as the line to beat."""
-    figure = optional_import("matplotlib.figure", extra="demo").Figure(
-        figsize=(6, 3.2), dpi=110, layout="constrained")
-    ax = figure.subplots()
-    ax.plot(range(1, len(result.losses) + 1), result.losses, lw=1, label="training batches")
-    ax.axhline(result.unigram, color="gray", ls=":", label="character frequencies alone")
-    ax.scatter([0, len(result.losses)], [result.loss_before, result.loss_after], color="C3",
-               zorder=3, label="held-out text")
-    ax.set(xlabel="step", ylabel="nats per character", ylim=(0, None)); ax.legend(frameon=False)
-    return figure
-
-# %% ../../nbs/64_training.demo.ipynb #save-results
-def _save(result: DemoResult, folder: Path, tokenizer: CharTokenizer) -> None:
-    """Weights and curve; each appears whole or not at all. A sample of an earlier model goes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RESULTS[2]).unlink(missing_ok=True)
-    save_weights(result.model, folder / RESULTS[0], metadata={"characters": tokenizer.characters})
-    beside = folder / f".part-{os.getpid()}"
-    try: plot_losses(result).savefig(beside, format="png"); os.replace(beside, folder / RESULTS[1])
-    finally: beside.unlink(missing_ok=True)
-
-def _save_sample(result: DemoResult, folder: Path) -> None:
-    """The sample, whole or not at all."""
-    beside = folder / f".part-{os.getpid()}"
-    try: beside.write_text(result.sample, encoding="utf-8"); os.replace(beside, folder / RESULTS[2])
-    finally: beside.unlink(missing_ok=True)

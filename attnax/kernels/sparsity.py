@@ -143,8 +143,12 @@ def _abs(a: Interval) -> Interval:
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #rules-compare
 def _less(a: Interval, b: Interval) -> Interval: return Interval(a.high < b.low, a.low < b.high)
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-at-most
 def _at_most(a: Interval, b: Interval) -> Interval:
     return Interval(a.high <= b.low, a.low <= b.high)
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-equal
 def _equal(a: Interval, b: Interval) -> Interval:
     return Interval((a.low == a.high) & (b.low == b.high) & (a.low == b.low),
                     (a.low <= b.high) & (b.low <= a.high))
@@ -220,7 +224,7 @@ _RULES = {
     "select_n": _select, "clamp": lambda low, x, high: _both("min")(_both("max")(x, low), high),
     "square": lambda a: _whole_power(a, 2),
     "sign": lambda a: Interval(*(_library(x).sign(x) for x in a)),
-    "sin": lambda a: _float(*(np.full((1,) * 4, end, np.float32) for end in (-1, 1))),
+    "sin": lambda a: _float(np.full((1,) * 4, -1, np.float32), np.full((1,) * 4, 1, np.float32)),
     **{name: _rising(name)
        for name in "exp exp2 expm1 log log1p tanh sqrt cbrt floor ceil sinh".split()},
     **{name: lambda a: a for name in "broadcast_in_dim stop_gradient".split()},
@@ -235,8 +239,7 @@ def _block_bounds(x: Array | np.ndarray, block_q: int, block_k: int) -> Interval
     rest = [-x.shape[axis] % size for axis, size in zip((2, 3), sizes)]
     if any(rest): x = xp.pad(x, [(0, 0), (0, 0), (0, rest[0]), (0, rest[1])], mode="edge")
     x = x.reshape(*x.shape[:2], x.shape[2] // sizes[0], sizes[0], x.shape[3] // sizes[1], sizes[1])
-    if x.dtype == bool: return Interval(x.all((3, 5)), x.any((3, 5)))
-    low, high = x.min((3, 5)), x.max((3, 5))
+    low, high = x.min((3, 5)), x.max((3, 5))  # of booleans: all, and any
     if _kind(x) == "f": return _float(low.astype(np.float32), high.astype(np.float32))
     return Interval(low, high)
 
@@ -287,7 +290,8 @@ def block_status(
     block_k: int,                       # Keys per block
     starts: tuple = (np.int32(0), np.int32(0)), # Positions of the first query and key
     share: tuple[tuple, tuple] | None = None    # A device's sequences and heads; the first of them
-) -> tuple[Bool[Array, "#b #h n m"], Bool[Array, "#b #h n m"]]: # Is a score seen; is none hidden
+) -> tuple[Bool[Array | np.ndarray, "#b #h n m"],
+           Bool[Array | np.ndarray, "#b #h n m"]]: # Is a score seen; is none hidden
     """Bound the scores of every block. numpy arrays where nothing was captured, else traced."""
     at_hand, first = share or (plan.dims[:2], (0, 0))
     positions = _positions_of_blocks(
@@ -339,13 +343,13 @@ def choose_blocks(
 # %% ../../nbs/13_kernels.sparsity.ipynb #lists
 class BlockLists(NamedTuple):
     """For each block of one side, the other's to visit; for all sequences (`n` = 1) or for each."""
-    clear_count: Int[Array, "n blocks"]        # How many blocks where nothing is hidden
-    clear_index: Int[Array, "n blocks most"]   # Which; entries beyond the count are not read
-    masked_count: Int[Array, "n blocks"]       # How many blocks to run the whole mod in
-    masked_index: Int[Array, "n blocks most"]  # Which
+    clear_count: Int[Array | np.ndarray, "n blocks"]       # How many blocks with nothing hidden
+    clear_index: Int[Array | np.ndarray, "n blocks most"]  # Which; beyond the count not read
+    masked_count: Int[Array | np.ndarray, "n blocks"]      # How many to run the whole mod in
+    masked_index: Int[Array | np.ndarray, "n blocks most"] # Which
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #lists-pack
-def _pack(chosen) -> tuple[Array, Array]:
+def _pack(chosen) -> tuple[Array | np.ndarray, Array | np.ndarray]:
     """Count and numbers of the blocks chosen in each row, as short as they can be if known."""
     xp = _library(chosen)
     count = chosen.sum(-1).astype(np.int32)
@@ -425,7 +429,8 @@ def mask_status(
     grid: tuple[int, int],            # Blocks of queries and of keys
     block_q: int,                     # Queries per block
     block_k: int                      # Keys per block
-) -> tuple[Bool[Array, "#b #h n m"], Bool[Array, "#b #h n m"]]: # As `block_status`
+) -> tuple[Bool[Array | np.ndarray, "#b #h n m"],
+           Bool[Array | np.ndarray, "#b #h n m"]]: # As `block_status`
     """Per block of a mask: whether anything may be attended, and whether everything may."""
     every, some = _block_bounds(mask, block_q, block_k)
     return _on_grid(some, grid), _on_grid(every, grid)
@@ -513,8 +518,8 @@ def make_block_mask(
 
     Raises: `ValueError` for sizes below 1; `NotImplementedError` for a mod that is not pointwise.
     """
-    sizes = dict(batch=batch, num_heads=num_heads, seq_q=seq_q, seq_kv=seq_kv, block_size=block_size)
-    for name, n in sizes.items():
+    sizes = dict(batch=batch, num_heads=num_heads, seq_q=seq_q, seq_kv=seq_kv)
+    for name, n in (sizes | dict(block_size=block_size)).items():
         if n < 1: raise ValueError(f"`{name}` must be at least 1, got {n}")
     plan, captures = (None, []) if score_mod is None else plan_score_mod(
         score_mod, batch=batch, num_heads=num_heads, seq_q=seq_q, seq_kv=seq_kv)

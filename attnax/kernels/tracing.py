@@ -349,7 +349,8 @@ class ScoreModPlan(_InTile):
 def _position(plan: _Steps, i: int) -> str | int | None:
     """Which position a value is, "b", "h", "q" or "k"; the number if it is one; else None."""
     if 1 <= i <= 4: return "bhqk"[i - 1]
-    if plan.values[i].constant is not None: return int(plan.values[i].constant)
+    constant = plan.values[i].constant
+    if constant is not None: return int(constant)
     step = plan.made_by.get(i)
     if step is None: return None
     inside = lambda n: _position(plan, step.inputs[n])
@@ -495,8 +496,8 @@ def apply_plan(
     clear: bool = False            # True: nothing is hidden in this tile, so what hides is left out
 ) -> Float[Array, "..."]:          # New scores
     """Run what is left of the mod on a tile."""
-    known = dict(enumerate((scores, *positions)))
-    known |= dict(zip((*plan.hoisted, *plan.looked_up), parts))
+    known: dict[int, Array | np.ndarray] = dict(enumerate((scores, *positions)))
+    known.update(zip((*plan.hoisted, *plan.looked_up), parts))
     def read(i):
         return known[i] if i in known else np.asarray(plan.values[i].constant, plan.values[i].dtype)
     for s in plan.clear_steps if clear else plan.tile_steps:
@@ -574,8 +575,9 @@ def _reads(closed) -> tuple[tuple | None, list[Array]]:
         if not jnp.ndim(v.val): return repr(np.asarray(v.val).item()), str(v.aval.dtype)
         captures.append(jnp.asarray(v.val))
         return "captured", v.aval.shape, str(v.aval.dtype)
-    def number(v): return literal(v) if isinstance(v, Literal) else numbers.setdefault(v, len(numbers))
-    def shaped(v): return numbers.setdefault(v, len(numbers)), v.aval.shape, str(v.aval.dtype)
+    def numbered(v): return numbers.setdefault(v, len(numbers))
+    def number(v): return literal(v) if isinstance(v, Literal) else numbered(v)
+    def shaped(v): return numbered(v), v.aval.shape, str(v.aval.dtype)
     def read(jaxpr, consts) -> tuple | None:
         captures.extend(map(jnp.asarray, consts))
         said: list[tuple | None] = [tuple(map(shaped, (*jaxpr.constvars, *jaxpr.invars)))]

@@ -18,6 +18,7 @@ from jaxtyping import Array, Int
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
 from .generate import (
     _check_lost, _check_prompt, _check_tokens, _choose, _number, _sampling)
+from .transformer import TransformerLM
 
 # %% ../../nbs/51a_models.streaming.ipynb #step
 @functools.partial(jax.jit, static_argnames=("top_k", "greedy", "nucleus"),
@@ -32,7 +33,7 @@ def _advance(model, ids, caches, t, banned, rng, temperature, top_p, *, top_k, g
 
 # %% ../../nbs/51a_models.streaming.ipynb #loop
 def _tokens(model, ids, caches, n, banned, stops, pad, sampling, kind):
-    """Up to `n` tokens for each row of `ids`. Raises: `ValueError` for logits that are not finite."""
+    """Up to `n` tokens for each row of `ids`; `ValueError` where logits are not finite."""
     ended = np.zeros(len(ids), bool)
     for t in range(n):
         token, caches = _advance(model, ids, caches, t, banned, *sampling, **kind)
@@ -45,7 +46,7 @@ def _tokens(model, ids, caches, n, banned, stops, pad, sampling, kind):
 
 # %% ../../nbs/51a_models.streaming.ipynb #stream
 def stream(
-    model: nnx.Module,                      # A language model with a `config`: `TransformerLM`, ...
+    model: TransformerLM,                   # A language model
     prompt_ids: Int[Array, "b s"],          # Prompts of one length, any integers, or lists
     *,
     max_new_tokens: int,                    # Most tokens to add
@@ -70,7 +71,7 @@ def stream(
     if hasattr(model, "encode"):
         raise NotImplementedError("`model` must be a decoder, got a "
                                   f"{type(model).__name__} with an encoder: use `generate`")
-    n = _number("max_new_tokens", max_new_tokens, whole=True)
+    n = int(_number("max_new_tokens", max_new_tokens, whole=True))
     prompt, _ = _check_prompt(prompt_ids, None, n, model.config)
     banned, stops, pad = _check_tokens(model.config, suppress_tokens, stop_token, pad_token_id)
     sampling, kind = _sampling(temperature, top_k, top_p, banned, rng)

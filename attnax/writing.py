@@ -153,5 +153,5 @@ def open_writer(
         fields = read_gguf(place).fields
         ends = _ends({"eos_token_id": fields.get("tokenizer.ggml.eos_token_id")})
         return _with(gguf_tokenizer(place), place, ends)
-    load_pretrained(place)   # says what is wrong with the place
+    load_pretrained(path)   # says what is wrong with the place
     raise FileNotFoundError(f"{place} has no tokenizer")

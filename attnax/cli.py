@@ -388,7 +388,7 @@ def run_check(
     print(f"jax {jax.__version__} on {device.platform}: {device.device_kind}", flush=True)
     broken = {name: _check_kernel(name, checks) for name in names or _kernels()}
     failed = ", ".join(f"{name} ({' '.join(lines)})" for name, lines in broken.items() if lines)
-    print(f"\n{len(broken)} kernels checked; "
+    print(f"\n{len(broken)} kernel{'s' if len(broken) > 1 else ''} checked; "
           + (f"the contract is not kept by {failed}" if failed else "all keep the contract"))
     return int(bool(failed))
 

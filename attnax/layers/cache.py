@@ -83,7 +83,7 @@ class LayerCache(_Arrays):
         return replace(self, length=jnp.broadcast_to(self.length, (b,)))
 
     def check_layer(self, window: int | None) -> None:
-        """Raises: `ValueError` for a layer that this memory cannot serve, such as by its `window`."""
+        """Raises: `ValueError` for a layer that this memory cannot serve, as by its `window`."""
 
     def check_room(self, n: int | Int[Array, " b"]) -> None:
         """Raises: `ValueError` for more than fit with `n` new, where known; `length` may be of

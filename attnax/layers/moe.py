@@ -453,7 +453,7 @@ class _Routed(_MadeMixture):
         return logits, *route_top_k(logits, self.top_k, renormalize=self.renormalize)
 
     def choices(self, tokens, valid, deterministic):
-        """The `tokens` that are `valid`, else zero; weights; experts, none for padding; the statistics.
+        """The `tokens` that are `valid`, else zero; weights; experts, none for padding; statistics.
 
         `deterministic` turns the noise off.
         """

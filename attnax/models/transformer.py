@@ -338,7 +338,8 @@ class TransformerLM(nnx.Module):
         out = self.decoder(
             input_ids, padding_mask=padding_mask, position_ids=position_ids,
             layer_kv_caches=layer_kv_caches, num_new_tokens=num_new_tokens, score_mod=score_mod,
-            deterministic=deterministic, return_aux=return_aux, return_hidden_states=return_hidden_states)
+            deterministic=deterministic, return_aux=return_aux,
+            return_hidden_states=return_hidden_states)
         h, *more = out if isinstance(out, tuple) else (out,)
         if last_only: h = h[:, -1:]
         logits = language_head(h, self.decoder.token_embed, self.lm_head, self.config)

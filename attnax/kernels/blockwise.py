@@ -45,7 +45,7 @@ class Shared(NamedTuple):
     starts: tuple | None # Position of the first sequence, query head, query and key; None: all 0
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #pad
-def _pad(x: Array, axis: int, size: int, fill=0) -> Array:
+def _pad(x: Array, axis: int, size: int, fill: float = 0) -> Array:
     """Pad an axis to whole blocks."""
     rest = -x.shape[axis] % size
     widths = [(0, rest if a == axis else 0) for a in range(x.ndim)]
@@ -307,6 +307,8 @@ class _Plain:
         turn = lambda carry, n: (take(carry, n, again(n)), None)
         return lax.scan(turn, start, _turns(most))[0]
 
+_Loops = type[_Fast] | type[_Plain]
+
 # %% ../../nbs/21_kernels.blockwise.ipynb #two-runs
 def _both_runs(program: BlockProgram, lists: BlockLists, run: Callable, state):
     """Along the clear tiles of a block, then along those to be masked."""
@@ -479,8 +481,8 @@ def _transposed(k_t: Float[Array, "b g k d"]) -> Float[Array, "b g d k"]:
 # %% ../../nbs/21_kernels.blockwise.ipynb #blockwise-backward
 def blockwise_backward(
     program: BlockProgram, query, key, value, shared: Shared, lists: BlockLists,
-    lse, delta, d_out, wanted: list[bool], loops=_Fast
-):
+    lse, delta, d_out, wanted: list[bool], loops: _Loops = _Fast
+) -> tuple[Array, Array, Array, list[Array]]:
     """Gradients of queries, keys, values, and of the wanted parts and tables, by column blocks.
 
     In the accumulator's dtype: a ring adds several of them up.
@@ -563,7 +565,7 @@ def _row_push(push: _Push, lists: BlockLists, place: tuple, state: list, loops, 
 # %% ../../nbs/21_kernels.blockwise.ipynb #push
 def blockwise_push(
     program: BlockProgram, query, key, value, shared: Shared, lists: BlockLists, lse,
-    moved: Sequence[Array], moved_given: list[Array], wanted: list[bool], loops=_Fast
+    moved: Sequence[Array], moved_given: list[Array], wanted: list[bool], loops: _Loops = _Fast
 ) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]:
     """How output and lse move, as `(a, r)`, with queries, keys, values, wanted parts and tables.
 
@@ -582,7 +584,7 @@ def blockwise_push(
         push = _Push(program, grid, shared, rows, keys, (b0, g0, i * bq), moved_given, wanted)
         state = [jnp.zeros((*rows[0].shape[:3], n), acc) for n in (dims.e, 1)]
         state = _row_push(push, lists, (i, row), vary_like(state, *refs), loops, refs)
-        return _put_rows(grid, done, state, at)
+        return _put_rows(grid, done, tuple(state), at)
 
     empty = vary_like((jnp.zeros((*q.shape[:3], dims.e), acc), jnp.zeros(q.shape[:3], acc)), *refs)
     a, moved_lse = loops.outer(grid.turns, row_block, empty)
@@ -744,16 +746,16 @@ def forward_from_parts(call: PartCall, query, key, value) -> tuple[Array, Array]
 def backward_from_parts(
     call: PartCall, query, key, value, lse, delta, d_out, wanted: list[bool], *,
     plain: bool = False
-):
+) -> tuple[Array, Array, Array, list[Array]]:
     """Gradients of queries, keys, values, wanted parts. `plain`: by loops JAX differentiates."""
     program, shared, block_mask = call.share(query, key, value)
-    *grads, d_parts = blockwise_backward(
+    dq, dk, dv, d_parts = blockwise_backward(
         program, query, key, value, shared, block_mask.columns, lse, delta, d_out, wanted,
         _Plain if plain else _Fast)
     def unpadded(g, x):
         return g.reshape(g.shape[0], -1, *g.shape[3:])[:, :, :x.shape[2], :x.shape[3]]
     chosen = [x for x, w in zip(call.parts, wanted) if w]
-    return *grads, [unpadded(g, x).astype(x.dtype) for g, x in zip(d_parts, chosen)]
+    return dq, dk, dv, [unpadded(g, x).astype(x.dtype) for g, x in zip(d_parts, chosen)]
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #push-from-parts
 def push_from_parts(

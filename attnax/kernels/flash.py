@@ -10,11 +10,12 @@ import functools
 import re
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from .blockwise import (
@@ -68,11 +69,11 @@ def _described(device) -> tuple[str, tuple[int, ...]]:
 def _machine(*arrays) -> tuple[str, tuple[int, ...]]:
     """Platform that a call will run on, and a CUDA device's compute capability."""
     for x in arrays:
-        if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer):
+        if isinstance(x, jax.Array) and not isinstance(x, Tracer):
             return _platform(min(x.devices(), key=lambda d: d.id))
     abstract = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
     if abstract is not None: return _described(abstract)
-    chosen = jax.config.jax_default_device
+    chosen = getattr(jax.config, "jax_default_device", None)
     by_name = chosen is None or isinstance(chosen, str)
     return _platform(jax.devices(chosen)[0] if by_name else chosen)
 
@@ -90,7 +91,8 @@ def _causal_plan(dims: Dims, dtype) -> ScoreModPlan:
 
 def _written_out(plan: ScoreModPlan | None) -> int:
     """Numbers in the look-ups of a plan, for all queries and keys."""
-    heads = [plan.values[i].shapes[0][:2] for i in plan.looked_up] if plan is not None else []
+    if plan is None or not plan.looked_up: return 0
+    heads = [plan.values[i].shapes[0][:2] for i in plan.looked_up]
     return sum(b * h * plan.dims[2] * plan.dims[3] for b, h in heads)
 
 # %% ../../nbs/24_kernels.flash.ipynb #gather
@@ -102,8 +104,8 @@ def _lacks(plan: ScoreModPlan | None, platform: str) -> frozenset[str]:
 def _facts(call: AttentionCall, return_lse: bool, platform: str | None = None) -> _Facts:
     """The facts of a call; `platform` pretends a machine that is new enough for everything."""
     dims, plan, arrays = call.dims, call.rules.plan, (call.query, call.key, call.value)
-    pretended = platform, (99,) if platform == "cuda" else ()
-    machine = _machine(*arrays) if platform is None else pretended
+    if platform is None: machine = _machine(*arrays)
+    else: machine = platform, (99,) if platform == "cuda" else ()
     axes = tuple(sorted(map(str, jax.sharding.get_abstract_mesh().manual_axes)))
     return _Facts(
         *machine, dims, tuple(str(x.dtype) for x in arrays), call.mask is not None,
@@ -269,7 +271,7 @@ def _tell_once(message: str, stacklevel: int = 4) -> None:
 
 # %% ../../nbs/24_kernels.flash.ipynb #through-jax
 def _through_jax(query, key, value, scale: float | None, causal: bool,
-                 implementation: str) -> Float[Array, "b h q e"]:
+                 implementation: Literal["xla", "cudnn"]) -> Float[Array, "b h q e"]:
     """JAX's own attention, on arrays in our layout."""
     q, k, v = (x.swapaxes(1, 2) for x in (query, key, value))
     return jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal,
@@ -406,8 +408,9 @@ def _in_kernels(what: _FlashPass, args, place: Place | None) -> list[Array]:
     cut = _pulled(what, args) if back else ()
     def cpu(q, k, v, data, *cut):
         call = _part_call(what, data, place)
-        if back: return backward_from_parts(call, q, k, v, *cut, flags)
-        return forward_from_parts(call, q, k, v)
+        if not back: return forward_from_parts(call, q, k, v)
+        lse, delta, d_out = cut
+        return backward_from_parts(call, q, k, v, lse, delta, d_out, flags)
     # gradients leave a kernel in the dtype of what they belong to, where it can round them itself
     def typed(fn):
         def run(*a, **kw): return what.typed(args, *fn(*a, **kw)) if back else list(fn(*a, **kw))

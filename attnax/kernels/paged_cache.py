@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.experimental import checkify
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #tiled-memory
@@ -22,6 +24,17 @@ class TiledMemory:
     A kind of its own is a pytree with `seq_lengths` `(b,)`, `max_len`, `tile` (tokens per tile),
     `read_tile`, and `tokens`: shapes and dtype of the keys and values of so many tokens.
     """
+    seq_lengths: Int[Array, " b"]
+    max_len: int
+    tile: int
+
+    def tokens(self, n: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+        """What the keys `(g, n, d)` and the values `(g, n, e)` of `n` tokens are."""
+        raise NotImplementedError
+
+    def read_tile(self, row: Int[Array, ""], step: int | Int[Array, ""]) -> tuple:
+        """Keys and values of a tile of a sequence, and which of them are there."""
+        raise NotImplementedError
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #pool-sizes
 class _PoolSizes:
@@ -74,8 +87,9 @@ class PagedKVCache(_PoolSizes, TiledMemory):
 
     def tokens(self, n: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
         """What the keys `(g, n, d)` and the values `(g, n, e)` of `n` tokens are."""
-        return tuple(jax.ShapeDtypeStruct((x.shape[1], n, x.shape[3]), x.dtype)
-                     for x in (self.key_pool, self.value_pool))
+        key, value = (jax.ShapeDtypeStruct((x.shape[1], n, x.shape[3]), x.dtype)
+                      for x in (self.key_pool, self.value_pool))
+        return key, value
 
     def read_tile(
         self,
@@ -138,9 +152,9 @@ def init_paged_kv_cache(
                         jnp.zeros(batch_size, jnp.int32))
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #traced
-def _traced(*arrays: Array) -> bool:
+def _traced(*arrays: ArrayLike) -> bool:
     """Whether a value that a decision would need is unknown, inside a transformation."""
-    return any(isinstance(x, jax.core.Tracer) for x in arrays)
+    return any(isinstance(x, Tracer) for x in arrays)
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #check-sequence
 def _check_sequence(
@@ -257,10 +271,10 @@ def _write_pages(
 # %% ../../nbs/27_kernels.paged_cache.ipynb #check-append
 def _check_append(
     cache: PagedKVCache,      # The pool
-    rows: Int[Array, " r"],   # Sequences to append to
+    rows: Int[Array, " r"] | np.ndarray,   # Sequences to append to
     keys_new: Array,          # New keys, of any number of leading axes
     values_new: Array,        # New values
-    counts: Int[Array, " r"], # New tokens of each sequence
+    counts: Int[Array, " r"] | np.ndarray, # New tokens of each sequence
     lead: str                 # Names of the axes before the heads
 ) -> None:
     """Raises: `ValueError` if shapes do not fit, or a token has no block, where that is known."""

@@ -96,7 +96,7 @@ class Tile(NamedTuple):
         """Product of two matrices over one axis of each, in float32."""
         return matmul(a, b, contract, self.exact)
 
-    def drop(self, weights: Array, seed: Array | None) -> Array:
+    def drop(self, weights: Array, seed: tuple[Array, ...] | None) -> Array:
         """Dropout on the weights of the tile."""
         where, rules = self.positions(), self.rules
         return drop_weights(weights, where, seed, rules.rate, broadcast=rules.broadcast_dropout)

@@ -384,7 +384,7 @@ class AttentionPass(Pass):
     """
     kind: str                     # "forward", "push" or "pull"
     program: Any                  # What is static; hashable
-    tree: jax.tree_util.PyTreeDef # Of the arrays
+    tree: Any                     # Of the arrays, from `jax.tree.structure`
     out_dtype: str                # Of the output
     moving: tuple[int, ...]       # Which arrays may move
     wanted: tuple[int, ...] = ()  # Which do

@@ -59,6 +59,7 @@ def _platform(device) -> tuple[str, tuple[int, ...]]:
     if "cuda" not in device.client.platform_version.lower(): return "rocm", ()
     return "cuda", tuple(int(n) for n in device.compute_capability.split("."))
 
+# %% ../../nbs/24_kernels.flash.ipynb #described
 def _described(device) -> tuple[str, tuple[int, ...]]:
     """The same for an abstract device."""
     if device.platform != "gpu": return device.platform, ()
@@ -89,6 +90,7 @@ def _causal_plan(dims: Dims, dtype) -> ScoreModPlan:
     return plan_score_mod(causal_mod(), batch=dims.b, num_heads=dims.h,
                           seq_q=dims.q, seq_kv=dims.k, dtype=dtype)[0]
 
+# %% ../../nbs/24_kernels.flash.ipynb #written-out
 def _written_out(plan: ScoreModPlan | None) -> int:
     """Numbers in the look-ups of a plan, for all queries and keys."""
     if plan is None or not plan.looked_up: return 0
@@ -101,6 +103,7 @@ def _lacks(plan: ScoreModPlan | None, platform: str) -> frozenset[str]:
     if platform == "tpu": return tpu_lacks(plan)
     return frozenset() if plan is None else plan.operations() & GPU_MISSING
 
+# %% ../../nbs/24_kernels.flash.ipynb #gather-facts
 def _facts(call: AttentionCall, return_lse: bool, platform: str | None = None) -> _Facts:
     """The facts of a call; `platform` pretends a machine that is new enough for everything."""
     dims, plan, arrays = call.dims, call.rules.plan, (call.query, call.key, call.value)
@@ -120,6 +123,7 @@ class _Rule(NamedTuple):
     holds: Callable[[_Facts], bool]  # Whether a call keeps it
     found: Callable[[_Facts], str]   # What the call has instead
 
+# %% ../../nbs/24_kernels.flash.ipynb #words
 def _machine_of(c: _Facts) -> str:
     return " ".join([c.platform, ".".join(map(str, c.capability))]).strip()
 
@@ -218,6 +222,7 @@ def _broken(rules: tuple[_Rule, ...], call: _Facts) -> tuple[str, ...]:
     return tuple(f"{r.about}: needs {r.needs}; got {r.found(call)}"
                  for r in rules if not r.holds(call))
 
+# %% ../../nbs/24_kernels.flash.ipynb #choose-first
 def _choose(call: _Facts, without: tuple[str, ...] = ()) -> AttentionChoice:
     """The first kernel whose rules a call keeps."""
     broken = {name: _broken(rules, call)
@@ -376,6 +381,7 @@ def _read(what: _FlashPass, args, place: Place | None):
         data = data._replace(place=jnp.stack([jnp.asarray(x, jnp.int32) for x in place]))
     return (*qkv, data), [i in what.wanted for i in what.places[3].parts]
 
+# %% ../../nbs/24_kernels.flash.ipynb #pulled
 def _pulled(what: _FlashPass, args) -> tuple[Array, Array, Array]:
     """The lse, delta, and the gradient of the output."""
     lse, d_out, moved = args[what.tree.num_leaves:]
@@ -386,6 +392,7 @@ def _part_call(what: _FlashPass, data: TileData, place: Place | None) -> PartCal
     rules = what.program.rules
     return PartCall(rules, choose_blocks(*rules.size), data.parts, data.mask, data.seed, place)
 
+# %% ../../nbs/24_kernels.flash.ipynb #in-jax-pass
 def _in_jax(what: _FlashPass, args, place: Place | None, *, plain: bool) -> list[Array]:
     """A push or a pull by the loops."""
     (q, k, v, data), flags = _read(what, args, place)
@@ -425,6 +432,7 @@ def _prepare_and_run(program: _FlashProgram, query, key, value, mask, seed, capt
     data = prepare_tiles(program.rules.plan, captures, mask, seed)
     return attention_pass(_FlashPass, program, (query, key, value, data), lambda at: at[3].parts)
 
+# %% ../../nbs/24_kernels.flash.ipynb #run-flash-call
 def _run_flash(
     call: AttentionCall, capability: tuple[int, ...] = (),
     asked: tuple[int | None, int | None] = (None, None), interpret: str = ""
@@ -443,6 +451,7 @@ def _check_pallas(block_q: int, block_kv: int, on_fallback: str) -> None:
         raise ValueError(
             f"`block_q` and `block_kv` must be at least 1, got {block_q} and {block_kv}")
 
+# %% ../../nbs/24_kernels.flash.ipynb #fall-back-words
 def _fall_back(name: str, reasons: str, on_fallback: str) -> None:
     """Say, as the caller wants it, that another kernel runs."""
     if on_fallback == "error":

@@ -27,6 +27,7 @@ def linear_features(
     """The feature map `elu(x) + 1`. Source: Katharopoulos et al. 2020, Transformers are RNNs."""
     return jnp.where(x > 0, x + 1, jnp.exp(jnp.where(x > 0, 0, x)))
 
+# %% ../../nbs/25_kernels.linear.ipynb #feature-slope
 def _feature_slope(features: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
     """Derivative of `linear_features`, from its value."""
     return jnp.minimum(features, 1)
@@ -55,11 +56,13 @@ def _remember(state: LinearState, b: Float[Array, "b g s d"], v: Float[Array, "b
     values = state.values + jnp.einsum("bgsd,bgse->bgde", b, v)     # S + phi(k) v^T
     return LinearState(values, state.weights + b.sum(2))            # z + phi(k)
 
+# %% ../../nbs/25_kernels.linear.ipynb #recall
 def _recall(state: LinearState, a: Float[Array, "b g r s d"]) -> tuple[Array, Array]:
     """What queries' features read from a state: numerator `(b, g, r, s, e)` and denominator."""
     return (jnp.einsum("bgrsd,bgde->bgrse", a, state.values),       # phi(q)^T S
             jnp.einsum("bgrsd,bgd->bgrs", a, state.weights))        # phi(q)^T z
 
+# %% ../../nbs/25_kernels.linear.ipynb #inverse
 def _inverse(x: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
     """`1/x`, and 0 for 0: a query that has seen no key gives 0."""
     return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
@@ -69,6 +72,7 @@ def _chunk(x: Array, c, size: int, acc) -> Array:
     """Chunk number `c` along the next to last axis, in the accumulator's dtype."""
     return lax.dynamic_slice_in_dim(x, c * size, size, x.ndim - 2).astype(acc)
 
+# %% ../../nbs/25_kernels.linear.ipynb #join
 def _join(chunks: Float[Array, "chunks *heads size e"]) -> Float[Array, "*heads s e"]:
     """Put the chunks of a scan one behind the other."""
     x = jnp.moveaxis(chunks, 0, -3)

@@ -78,6 +78,7 @@ def _accumulator(query: Array, cache: TiledMemory) -> jnp.dtype:
     """Dtype of scores, softmax and lse."""
     return accumulator_dtype(query, *cache.tokens(1))
 
+# %% ../../nbs/28_kernels.paged.ipynb #open-plan
 def _open_plan(score_mod: ScoreMod, query: Array,
                cache: TiledMemory) -> tuple[ScoreModPlan | None, list]:
     """A mod's plan for tiles of any size, and what it captured."""
@@ -159,6 +160,7 @@ def _rows_in_turn(call, cache, each, mask):
         return _attend_row(call, cache, row, first, query, own, pick(n))
     return lax.map(one, (jnp.arange(each[0].shape[0]), each))
 
+# %% ../../nbs/28_kernels.paged.ipynb #rows-together
 def _rows_together(call, cache, each, mask):
     """All rows at once, until the longest is done."""
     shared = mask is None or mask.shape[0] == 1

@@ -41,6 +41,7 @@ def _ex2_less(x: Array, m: Array, factor: float = 1.0) -> Array:
     return plt.elementwise_inline_asm(words, args=[x, low], constraints="=f,f,f",
                                       pack=1, result_shape_dtypes=[like])[0]
 
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #on-gpu-choice
 def _on_gpu(interpret: bool) -> tuple:
     """How tiles multiply float32, and how they compute `exp(factor x - m)`."""
     return lax.DotAlgorithmPreset.BF16_BF16_F32_X6, exp_less if interpret else _ex2_less
@@ -214,6 +215,7 @@ def _list_inputs(lists: BlockLists) -> list[tuple]:
               lists.masked_count[..., None], lists.masked_index)
     return [(jnp.asarray(x), pl.BlockSpec((None, None, x.shape[2]), row)) for x in arrays]
 
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #walk-lists
 def _walk(refs: Sequence, visit: Callable, state):
     """Visit the clear blocks of a list, then those to be masked."""
     clear_count, clear_index, masked_count, masked_index = refs
@@ -267,6 +269,7 @@ def _whole(x: Array, r: int) -> pl.BlockSpec:
     """All keys or values of the head that a query head reads."""
     return pl.BlockSpec((None, None, *x.shape[2:]), lambda i, h, b: (b, h // r, 0, 0))
 
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #widen
 def _widen(x: Array, width: int) -> Array:
     """Pad the head width to a power of two, which blocks need."""
     return jnp.pad(x, ((0, 0),) * 3 + ((0, width - x.shape[3]),)) if width > x.shape[3] else x

@@ -299,6 +299,7 @@ def _backward_inputs(call: _TpuCall, at: Callable, columns: Callable) -> list[tu
     return [row(q), row(do), (lse, flat), (delta, flat), (k, columns(k)), (v, columns(v)),
             *(p.input(at) for p in call.parts)]
 
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #read-rows
 def _read_rows(refs: Sequence) -> list[Array]:
     """Queries, gradient of the output, and lse and delta as columns."""
     return [*(ref[...] for ref in refs[:2]), *(_column(ref[...]) for ref in refs[2:])]

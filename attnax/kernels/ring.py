@@ -35,6 +35,7 @@ def _nothing_seen(query: Float[Array, "b h q d"], value_dim: int, acc) -> Softma
     return SoftmaxState(jnp.full((*rows, 1), -jnp.inf, acc), jnp.zeros((*rows, 1), acc),
                         jnp.zeros((*rows, value_dim), acc))
 
+# %% ../../nbs/26_kernels.ring.ipynb #visit-piece
 def _visit_piece(state, q, key, value, where, mask, score_mod, scale, drop) -> SoftmaxState:
     """Take the keys of one device into the softmax of the queries of another."""
     s = tile_scores(q, key, default_scale(scale, q.shape[3])).astype(state.total.dtype)
@@ -94,6 +95,7 @@ class _Ring(NamedTuple):
     rules: CallRules    # Of the call
     blocks: Blocks      # Their sizes
 
+# %% ../../nbs/26_kernels.ring.ipynb #pass-on
 def _pass_on(blocks, ring: _Ring):
     """Hand arrays to the next device, and take those of the one before."""
     return lax.ppermute(blocks, ring.axis, [(i, (i + 1) % ring.size) for i in range(ring.size)])
@@ -106,6 +108,7 @@ class _RingVisit(NamedTuple):
     block_mask: BlockMask
     seen: Array | None  # The part of the mask that is about the keys that are visited
 
+# %% ../../nbs/26_kernels.ring.ipynb #ring-prepare
 def _prepare(ring: _Ring, dims: Dims, owner, mask, seed, captures) -> _RingVisit:
     """Positions, hoisted values and blocks of a visit to the keys of one device."""
     starts, seen = (lax.axis_index(ring.axis) * dims.q, owner * dims.k), mask
@@ -177,6 +180,7 @@ def _ring_backward(ring: _Ring, residuals, d_out, d_lse, wanted: list[bool]):
 def _ring(ring: _Ring, query, key, value, mask, seed, captures):
     return _ring_forward(ring, query, key, value, mask, seed, captures)
 
+# %% ../../nbs/26_kernels.ring.ipynb #ring-rules
 def _ring_fwd(ring, *args):
     out, lse = _ring_forward(ring, *args)
     return (out, lse), (*args, out, lse)
@@ -223,7 +227,8 @@ def ring_position(
     return lax.axis_index(axis_name) * length if _ring_size(axis_name) else 0
 
 # %% ../../nbs/26_kernels.ring.ipynb #send-round
-def _send_round(call: AttentionCall, axis_name: str, size: int, block_size: int) -> tuple[Array, Array]:
+def _send_round(call: AttentionCall, axis_name: str, size: int,
+                block_size: int) -> tuple[Array, Array]:
     """Output and lse of a prepared call on a ring."""
     if call.empty: return call.nothing()
     args = call.query, call.key, call.value, call.mask, call.seed, call.captures

@@ -8,9 +8,8 @@ __all__ = ['FAMILIES', 'PretrainedModel', 'find_family', 'load_pretrained', 'che
 
 # %% ../../nbs/77_pretrained.load.ipynb #imports
 import os
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,13 @@ from ..models.vision import VisionTransformer
 from ..models.whisper import Whisper
 from .bert import BERT
 from .ctranslate2 import read_ctranslate2, whisper_from_ctranslate2
-from .family import Family, config_of, load_family, tensors_of
+from .family import Family, Fields, config_of, load_family, tensors_of
 from .files import read_json, read_tensors, write_folder
 from .gemma import GEMMA2
 from .gguf import read_gguf
 from .gguf_llama import llama_from_gguf
 from .gpt2 import GPT2
+from .hub import fetch_pretrained, hub_name
 from .llama import LLAMA
 from .mapping import blueprint, parameter_shapes, weight_dtype
 from .mistral import MISTRAL, MIXTRAL
@@ -54,66 +54,94 @@ def find_family(
                               f"knows: {', '.join(FAMILIES)}")
 
 # %% ../../nbs/77_pretrained.load.ipynb #place
-def _place(path: Any) -> Path:
+def _place(found: Path) -> Path:
     """Where a model lies.
 
     Raises: `FileNotFoundError` and `ValueError` that say what to give instead.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise ValueError("`path` must be a folder or a .gguf file, as a string or a Path, got "
-                         f"{type(path).__name__}")
-    found = Path(path)
-    if not os.path.lexists(found):
-        name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(path)) and not found.suffix == ".gguf"
-        how = (f". attnax downloads nothing: `hf download {path} --local-dir DIR` gets a model of "
-               "that name, then give DIR")
-        raise FileNotFoundError(f"there is no folder {path}{how if name else ''}")
     if found.is_dir() and not os.path.lexists(found / "config.json"):
         raise FileNotFoundError(f"{found} has no config.json: " + (
             "the folder is empty" if not any(found.iterdir())
             else "`path` must be the folder that the model was saved to"))
     if found.is_file() and found.suffix != ".gguf":
-        raise ValueError(f"`path` must be a folder or a .gguf file, got {path}" + (
+        raise ValueError(f"`path` must be a folder or a .gguf file, got {found}" + (
             ": give the folder, which has the config.json that a model needs" if found.suffix
             == ".safetensors" else ""))
     return found
 
-# %% ../../nbs/77_pretrained.load.ipynb #load
+# %% ../../nbs/77_pretrained.load.ipynb #weights-of-name
+def _fetch_weights(
+    name: str | os.PathLike,        # What the user gave
+    folder: Path,                   # Where its config is
+    family: Family,                 # What the config says it is
+    ignore_fields: Sequence[str],   # Fields of the config to pass over
+    hub: Mapping[str, Any]          # `revision` and the other options of `fetch_pretrained`
+) -> None:
+    """The weights of a name, which may be large, once its config is one that attnax can do.
+
+    Raises: as `load_pretrained`.
+    """
+    if hub_name(name) is None: return
+    fields = Fields(read_json(folder / "config.json"), ignore_fields)
+    family.read_config(fields)
+    fields.finish()
+    fetch_pretrained(name, **{**hub, "revision": folder.name})
+
+# %% ../../nbs/77_pretrained.load.ipynb #pretrained-model
 # What a folder or a file may hold, for editors and type checkers
 PretrainedModel = TransformerLM | SentenceEncoder | VisionTransformer | Whisper
 
+# %% ../../nbs/77_pretrained.load.ipynb #other-format
+def _other_format(
+    path: Path # A .gguf file, or a folder with a config.json
+) -> tuple[Family, dict[str, Any], Mapping[str, Any]] | None: # Family, config and tensors, in the
+    # words of safetensors; None for a folder of safetensors
+    """What llama.cpp and CTranslate2 keep. Raises: as `load_pretrained`."""
+    if path.suffix == ".gguf": return LLAMA, *llama_from_gguf(read_gguf(path))
+    if not (path / "model.bin").is_file() or "model_type" in read_json(path / "config.json"):
+        return None
+    kind, arrays = read_ctranslate2(path / "model.bin")
+    if kind != "WhisperSpec":
+        raise NotImplementedError(f"{path} holds a {kind} in CTranslate2's format; of these, "
+                                  "only Whisper is read")
+    return WHISPER, *whisper_from_ctranslate2(arrays)
+
+# %% ../../nbs/77_pretrained.load.ipynb #load
 def load_pretrained(
     path: str | os.PathLike, # A folder with config.json and safetensors; a .gguf file; a
-    # CTranslate2 folder
+    # CTranslate2 folder; a name on the hub, `org/name` or `org/name/file.gguf`
     *,
     dtype: jnp.dtype | None = None, # Of the parameters, or its name; as stored when None (float32
     # for GGUF and CTranslate2)
     ignore: Sequence[str] = (), # Patterns (regular expressions) of tensors to leave out, such as
     # r"^cls\."
     ignore_fields: Sequence[str] = (), # Fields of the config to pass over
+    revision: str | None = None,      # Branch, tag or commit of a name; its main branch when None
+    token: str | bool | None = None,  # Of the hub; the one that is logged in when None
+    cache_dir: str | os.PathLike | None = None, # For what is fetched; where the client of the hub
+    # keeps it when None
+    local_files_only: bool = False,   # Whether to take what the cache has, and ask no one
     **settings: Any # How to run it: `attention_type`, `kv_cache_max_len`, `dropout_rate`, ...
 ) -> PretrainedModel:                  # The model of its family, in evaluation mode
-    """Load a model; all of it or nothing.
+    """Load a model; all of it or nothing. What exists here is a path, whatever it is called.
 
     A sentence encoder makes its vectors as `modules.json` beside it says, and by the mean where
     there is none. float64 is float32 unless JAX is told to have it.
 
-    Raises: `FileNotFoundError`; `ValueError` that names the file, tensor or field which is wrong;
+    Raises: `FileNotFoundError`, `PermissionError` and `ConnectionError` that say what to do, as
+    `fetch_pretrained`; `ValueError` that names the file, tensor or field which is wrong;
     `NotImplementedError` that names what attnax cannot do; `ImportError` that names the extra.
     """
-    path, dtype = _place(path), weight_dtype(dtype)
+    hub: dict[str, Any] = dict(revision=revision, token=token, cache_dir=cache_dir,
+                               local_files_only=local_files_only)
+    dtype, name = weight_dtype(dtype), path
+    path = _place(fetch_pretrained(name, weights=False, **hub))
     choices = dict(dtype=dtype, ignore=ignore, ignore_fields=ignore_fields, **settings)
-    if path.suffix == ".gguf":
-        return load_family(LLAMA, *llama_from_gguf(read_gguf(path)), **choices)
+    if (other := _other_format(path)) is not None: return load_family(*other, **choices)
     config = read_json(path / "config.json")
-    if "model_type" not in config and (path / "model.bin").is_file():
-        kind, arrays = read_ctranslate2(path / "model.bin")
-        if kind != "WhisperSpec":
-            raise NotImplementedError(f"{path} holds a {kind} in CTranslate2's format; of these, "
-                                      "only Whisper is read")
-        return load_family(WHISPER, *whisper_from_ctranslate2(arrays), **choices)
     family = find_family(config.get("model_type"))
     how = read_pooling(path) if family is BERT else None   # before the weights, which take longer
+    _fetch_weights(name, path, family, ignore_fields, hub)
     model = load_family(family, config, read_tensors(path), **choices)
     if how is not None:
         read_pooling(path, model.config.d_model)

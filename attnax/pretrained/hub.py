@@ -70,7 +70,8 @@ def _explain_refusal(error: Exception, name: HubName, errors: Any, hub: str) -> 
             "read gated repositories"))
     if status in (401, 403):
         return PermissionError(f"{hub} refuses {name.repo} ({status}): `hf auth login`, HF_TOKEN "
-                               f"or `token` must give a token that is valid and may read it: {said}")
+                               "or `token` must give a token that is valid and may read it "
+                               f"({said})")
     if status is None:
         return ConnectionError(f"there is no folder {name.repo}, and {hub} cannot be reached for "
                                f"the model of that name: check the network, or give a folder "
@@ -90,18 +91,19 @@ def _one_line(name: HubName, revision: str | None) -> Iterator[Any]:
     try: yield client
     # its HTTPError is the one of the package that it talks HTTP with: lost connections too
     except (errors.HTTPError, errors.EntryNotFoundError, errors.OfflineModeIsEnabled) as e:
-        away, why = isinstance(e, errors.LocalEntryNotFoundError), e
-        if away and isinstance(e.__cause__, errors.HTTPError): why = e.__cause__
-        elif isinstance(e, errors.OfflineModeIsEnabled): why = errors.LocalEntryNotFoundError(str(e))
+        why: Exception = e
+        if isinstance(e, errors.OfflineModeIsEnabled): why = errors.LocalEntryNotFoundError(str(e))
+        elif isinstance(e, errors.LocalEntryNotFoundError):
+            why = e.__cause__ if isinstance(e.__cause__, errors.HTTPError) else e
         raise (_explain_missing(why, name, revision, errors, hub)
                or _explain_refusal(why, name, errors, hub)) from e
 
 # %% ../../nbs/76e_pretrained.hub.ipynb #texts
 _TEXTS = ("*.json", "*.txt", "*.jinja", "tokenizer.model")
-_NOT_OURS = ("[!0-9]*/*",) # Folders, unless they are numbered as the steps of a sentence encoder are
+_NOT_OURS = ("[!0-9]*/*",) # Folders, but for the numbered steps of a sentence encoder
 
 def _weight_files(folder: Path) -> list[str]:
-    """The files that hold the weights of a model whose texts are there, as `find_weights` has it."""
+    """The files that hold the weights of a model whose texts are there."""
     if not os.path.lexists(folder / _INDEX): return [_SINGLE]
     return sorted(set(_read_index(folder / _INDEX).values()))
 
@@ -171,8 +173,8 @@ def fetch_pretrained(
     Only JSON, safetensors, a tokenizer's files and chat templates are fetched, or the one `.gguf`.
 
     Raises: `FileNotFoundError` where there is no such folder, repository, revision or file, or the
-    cache lacks it and downloads are off; `PermissionError` for a gated repository; `ConnectionError`
-    when the hub cannot be reached; `ValueError` for a repository without safetensors, and for a
+    cache lacks it and downloads are off; `PermissionError` for a gated repository;
+    `ConnectionError` when the hub cannot be reached; `ValueError` for a repository without safetensors, and for a
     `revision` of a folder; `ImportError` that names the extra. The client's own is their cause.
     """
     if not isinstance(path, str | os.PathLike):
@@ -181,16 +183,16 @@ def fetch_pretrained(
     name = hub_name(path)
     options = dict(revision=revision, token=token, cache_dir=cache_dir,
                    local_files_only=local_files_only)
-    if name is None: return _here(Path(path), revision)
+    if name is None: return _here(path, revision)
     if not name.file: return _fetch_model(name, options, weights)
     with _one_line(name, revision) as client:
         return Path(client.hf_hub_download(name.repo, name.file, **options))
 
 # %% ../../nbs/76e_pretrained.hub.ipynb #here
-def _here(path: Path, revision: str | None) -> Path:
+def _here(path: str | os.PathLike, revision: str | None) -> Path:
     """A path that exists. Raises: `FileNotFoundError`; `ValueError` for a revision of it."""
     if not os.path.lexists(path):
         raise FileNotFoundError(f"there is no folder {path}; a model on the hub is called org/name,"
                                 " a file of one org/name/file.gguf")
-    if revision is None: return path
+    if revision is None: return Path(path)
     raise ValueError(f"`revision` is for a name on the hub, and {path} is here, got {revision!r}")

@@ -69,6 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
         api = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path)
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         try:
+            if not api and not file: return self.refuse(404, "EntryNotFound")
             name, revision = (api[1], api[3]) if api else (file[1], file[2])
             repo = self.hub.repositories.get(name)
             if repo is None or repo.private and not self.token(): self.refuse(404, "RepoNotFound")

@@ -1,9 +1,11 @@
 """Models by name: the true client of the hub, in processes of its own, against a small hub on loopback."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,8 +33,8 @@ def fails(name, path, f=load_pretrained, **options):
     else: tell(name, None)
 def written(model): return np.asarray(ax.generate(model, jnp.array([[3, 14, 15]]), max_new_tokens=12)).tolist()
 
-tell("described", str(describe_pretrained("org/sharded")))
-tell("described locally", str(describe_pretrained(f"{local}/sharded")))
+tell("described", [str(describe_pretrained("org/large", token="hf_good")), str(describe_pretrained(f"{local}/large"))])
+tell("gguf described", [str(describe_pretrained(p)) for p in ("org/whole/q/tiny.gguf", f"{local}/whole/q/tiny.gguf")])
 named = load_pretrained("org/sharded")
 tell("tokens", [written(named), written(load_pretrained(f"{local}/sharded"))])
 tell("commit", [fetch_pretrained("org/sharded").name, written(load_pretrained("org/sharded", revision="main")) == written(named)])
@@ -55,7 +57,7 @@ fails("only texts", "org/texts", local_files_only=True)
 """
 OFFLINE = ONLINE[:ONLINE.index("tell(\"described\"")] + """
 tell("offline", [written(load_pretrained(p)) for p in ("org/sharded", f"{local}/sharded")])
-tell("offline description", str(describe_pretrained("org/sharded")))
+tell("offline description", [str(describe_pretrained(p)) for p in ("org/sharded", f"{local}/sharded")])
 fails("offline none", "org/never"); fails("offline gguf", "org/whole/none.gguf")
 """
 
@@ -73,7 +75,7 @@ def make_gguf(path, model):
     from attnax.pretrained.family import tensors_of
     from attnax.pretrained.gguf_llama import _GGUF_NAMES, _GGUF_TOP
     from attnax.pretrained.llama import LLAMA
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     c, names = model.config, {theirs: ours for ours, theirs in (_GGUF_NAMES | _GGUF_TOP).items()}
     w = gguf.GGUFWriter(path, "llama")
     w.add_block_count(c.num_layers); w.add_context_length(c.max_len); w.add_embedding_length(c.d_model)
@@ -100,6 +102,7 @@ def make_repositories(home):
                        ("pytorch_model.bin", "no weights: would run anything"), ("original/model.safetensors", "the same once more")):
         (home / "sharded" / name).parent.mkdir(exist_ok=True)
         (home / "sharded" / name).write_text(text)
+    save_pretrained(ax.TransformerLM(nnx.Rngs(0), replace(config, vocab_size=20_000)), home / "large", family="llama")
     for name in ("texts", "gated", "gated-too", "closed", "private"): shutil.copytree(home / "sharded", home / name)
     save_pretrained(load_pretrained(nbs / "fixtures" / "pretrained" / "bert"), home / "sentence")
     steps = home / "sentence" / "1_Pooling" / "config.json"
@@ -110,7 +113,7 @@ def make_repositories(home):
         (home / name / "pytorch_model.bin").write_text("no weights")
     shutil.copy(next((home / "sharded").glob("model-00001-of-*")), home / "unknown" / "model.safetensors")
     make_gguf(home / "whole" / "q" / "tiny.gguf", model)
-    special = {"gated": dict(gated=401), "gated-too": dict(gated=401), "closed": dict(gated=403), "private": dict(private=True)}
+    special = {"gated": dict(gated=401), "large": dict(gated=401), "gated-too": dict(gated=401), "closed": dict(gated=403), "private": dict(private=True)}
     return {f"org/{p.name}": Repository(p, **special.get(p.name, {})) for p in sorted(home.iterdir())}
 
 
@@ -142,7 +145,7 @@ def told(tmp_path_factory):
 def test_same_as_the_folder(told, what):
     """By name, online and from the cache, in shards and in one file: the tokens of the local folder."""
     named, local = told[what]
-    assert named == local and len(named[0]) == 15
+    assert named == local and len(named[0]) == 12
 
 
 def test_commit(told):
@@ -150,7 +153,7 @@ def test_commit(told):
 
 
 def test_sentence_encoder_brings_its_pooling(told):
-    assert told["sentence"] == ["max", False]
+    assert told["sentence"] == ["max", True]
 
 
 def test_texts_without_weights(told):
@@ -171,20 +174,24 @@ def test_config_is_read_before_weights(told):
 
 
 def test_interrupted_download_goes_on(told):
-    """The connection is lost in the middle of a shard: the client asks again, from where it was."""
+    """The connection is lost in the middle of a shard: the client asks again, and the shard is whole."""
     hub, cut = told["hub"], told["cut"]
     sent = [n for method, path, n in hub.log if path == cut and method == "GET"]
     size = (hub.repositories["org/sharded"].folder / cut.rsplit("/", 1)[1]).stat().st_size
     assert hub.cut == set() and sum(n for n in sent if n) >= size and len(sent) >= 2, sent
 
 
+@pytest.mark.parametrize("what", ["described", "gguf described", "offline description"])
+def test_description(told, what):
+    """What headers say through the hub is what they say here."""
+    named, local = (text.splitlines() for text in told[what])
+    assert named[1:] == local[1:] and re.match(r"model +org/\w+|model +tiny.gguf", named[0]), (named, local)
+
+
 def test_description_needs_no_weights(told):
-    """Headers alone, and what they say is what the files say."""
-    asked = [(path, n) for method, path, n in told["hub"].log if method == "GET" and "org/sharded/resolve" in path]
-    first = next(i for i, (path, _) in enumerate(asked) if "00002" in path)
-    named, local = told["described"].splitlines(), told["described locally"].splitlines()
-    assert named[1:] == local[1:] == told["offline description"].splitlines()[1:] and named[0] == "model       org/sharded"
-    assert asked[first], asked
+    hub, path = told["hub"], "/org/large/resolve/"
+    sent = sum(n for method, asked, n in hub.log if method == "GET" and path in asked and asked.endswith(".safetensors"))
+    assert 0 < sent <= 100_001 < (hub.repositories["org/large"].folder / "model.safetensors").stat().st_size
 
 
 # ---- What goes wrong is one line that says what to do
@@ -203,7 +210,8 @@ def test_description_needs_no_weights(told):
     ("local only", "FileNotFoundError", "there is no folder org/never, the cache has not all of the model of that name"),
     ("only texts", "FileNotFoundError", "the cache has not all of the model of that name, and downloads are switched off"),
     ("offline none", "FileNotFoundError", "load it once without `local_files_only` and HF_HUB_OFFLINE, or `hf download org/never`"),
-    ("offline gguf", "FileNotFoundError", "the cache has not all of the model of that name, and downloads are switched off")])
+    ("offline gguf", "FileNotFoundError", "the cache has not all of the model of that name, and downloads are switched off"),
+])
 def test_one_line(told, case, error, words):
     kind, said = told[case]
     assert kind == error and words.format(hub=told["hub"].url) in said and "\n" not in said, told[case]

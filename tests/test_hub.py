@@ -37,7 +37,8 @@ tell("described", [str(describe_pretrained("org/large", token="hf_good")), str(d
 tell("gguf described", [str(describe_pretrained(p)) for p in ("org/whole/q/tiny.gguf", f"{local}/whole/q/tiny.gguf")])
 named = load_pretrained("org/sharded")
 tell("tokens", [written(named), written(load_pretrained(f"{local}/sharded"))])
-tell("commit", [fetch_pretrained("org/sharded").name, written(load_pretrained("org/sharded", revision="main")) == written(named)])
+commit = fetch_pretrained("org/sharded").name
+tell("commit", [commit, *(written(load_pretrained("org/sharded", revision=x)) == written(named) for x in ("main", commit))])
 tell("texts", sorted(p.name for p in fetch_pretrained("org/texts", weights=False).iterdir()))
 sentence = load_pretrained("org/sentence")
 tell("sentence", [sentence.pooling, sentence.normalize])
@@ -83,7 +84,8 @@ def make_gguf(path, model):
     w.add_layer_norm_rms_eps(c.norm_eps); w.add_rope_freq_base(c.rope_base); w.add_rope_dimension_count(c.d_model // c.num_heads)
     for name, x in tensors_of(LLAMA, model).items():
         _, layers, i, *rest = parts = name.removesuffix(".weight").split(".") + 2 * [""]
-        new = f"blk.{i}.{names['.'.join(rest).rstrip('.')]}.weight" if layers == "layers" else f"{names['.'.join(parts).rstrip('.')]}.weight"
+        inside = layers == "layers"
+        new = (f"blk.{i}." if inside else "") + names[".".join(rest if inside else parts).rstrip(".")] + ".weight"
         heads = c.num_heads if "q_proj" in name else c.num_kv_heads if "k_proj" in name else 0
         if heads: x = x.reshape(heads, 2, -1, x.shape[1]).swapaxes(1, 2).reshape(x.shape)
         w.add_tensor(new, np.ascontiguousarray(x, np.float32))
@@ -99,21 +101,25 @@ def make_repositories(home):
     save_pretrained(model, home / "sharded", family="llama", max_shard_bytes=4000)
     make_tokenizer(home / "sharded" / "tokenizer.json")
     for name, text in (("README.md", "# Tiny"), ("vocab.txt", "to\nbe\n"), ("chat_template.jinja", "{{ messages }}"),
-                       ("pytorch_model.bin", "no weights: would run anything"), ("original/model.safetensors", "the same once more")):
+                       ("pytorch_model.bin", "no weights: would run anything"),
+                       ("original/model.safetensors", "the same once more")):
         (home / "sharded" / name).parent.mkdir(exist_ok=True)
         (home / "sharded" / name).write_text(text)
     save_pretrained(ax.TransformerLM(nnx.Rngs(0), replace(config, vocab_size=20_000)), home / "large", family="llama")
     for name in ("texts", "gated", "gated-too", "closed", "private"): shutil.copytree(home / "sharded", home / name)
     save_pretrained(load_pretrained(nbs / "fixtures" / "pretrained" / "bert"), home / "sentence")
     steps = home / "sentence" / "1_Pooling" / "config.json"
-    steps.write_text(json.dumps({k: k == "pooling_mode_max_tokens" for k in json.loads(steps.read_text()) if k.startswith("pooling")}))
+    ways = [k for k in json.loads(steps.read_text()) if k.startswith("pooling")]
+    steps.write_text(json.dumps({way: way == "pooling_mode_max_tokens" for way in ways}))
     for name, kind in (("pickles", "llama"), ("unknown", "swin")):
         (home / name).mkdir()
-        (home / name / "config.json").write_text(json.dumps(json.loads((home / "sharded" / "config.json").read_text()) | {"model_type": kind}))
+        said = json.loads((home / "sharded" / "config.json").read_text()) | {"model_type": kind}
+        (home / name / "config.json").write_text(json.dumps(said))
         (home / name / "pytorch_model.bin").write_text("no weights")
     shutil.copy(next((home / "sharded").glob("model-00001-of-*")), home / "unknown" / "model.safetensors")
     make_gguf(home / "whole" / "q" / "tiny.gguf", model)
-    special = {"gated": dict(gated=401), "large": dict(gated=401), "gated-too": dict(gated=401), "closed": dict(gated=403), "private": dict(private=True)}
+    special = {"closed": dict(gated=403), "private": dict(private=True)}
+    special |= {name: dict(gated=401) for name in ("gated", "gated-too", "large")}
     return {f"org/{p.name}": Repository(p, **special.get(p.name, {})) for p in sorted(home.iterdir())}
 
 
@@ -121,8 +127,10 @@ def child(script, hub, home, cache, **more):
     """Answers of a process that has the true client and talks to this hub alone."""
     gone = ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HOME", "HTTP_PROXY", "http_proxy")
     env = {k: v for k, v in os.environ.items() if k not in gone}
-    env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(cache), "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu", "NO_PROXY": "127.0.0.1"} | more
-    done = subprocess.run([sys.executable, "-c", script, hub.url, str(home)], cwd=cache, env=env, capture_output=True, text=True, timeout=300)
+    env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
+    env |= {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu", **more}
+    command = [sys.executable, "-c", script, hub.url, str(home)]
+    done = subprocess.run(command, cwd=cache, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return dict(map(json.loads, done.stdout.splitlines())) | {"stderr": done.stderr}
 
@@ -149,7 +157,7 @@ def test_same_as_the_folder(told, what):
 
 
 def test_commit(told):
-    assert told["commit"] == [told["hub"].repositories["org/sharded"].commit, True]
+    assert told["commit"] == [told["hub"].repositories["org/sharded"].commit, True, True]
 
 
 def test_sentence_encoder_brings_its_pooling(told):
@@ -209,7 +217,7 @@ def test_description_needs_no_weights(told):
     ("gone", "ConnectionError", "there is no folder org/never, and {hub} cannot be reached for the model of that name"),
     ("local only", "FileNotFoundError", "there is no folder org/never, the cache has not all of the model of that name"),
     ("only texts", "FileNotFoundError", "the cache has not all of the model of that name, and downloads are switched off"),
-    ("offline none", "FileNotFoundError", "load it once without `local_files_only` and HF_HUB_OFFLINE, or `hf download org/never`"),
+    ("offline none", "FileNotFoundError", "without `local_files_only` and HF_HUB_OFFLINE, or `hf download org/never`"),
     ("offline gguf", "FileNotFoundError", "the cache has not all of the model of that name, and downloads are switched off"),
 ])
 def test_one_line(told, case, error, words):

@@ -23,7 +23,6 @@ from flax import nnx
 from ..layers.config import TransformerConfig
 from ..layers.memory import init_decoder_kv_caches_from_config
 from ..models.sentence import SentenceEncoder
-from ..models.vision import VisionTransformerConfig
 from .family import Family, Fields, clean_tensors
 from .files import _DTYPES, _header, find_weights, read_json
 from .gguf import GGUFFile, GGUFTensors, read_gguf
@@ -64,7 +63,8 @@ class _Stored:
     nbytes: int                          # Of the tensors, or of the file that has them
     tokenizer: str | None = None         # Where the tokenizer is
 
-def _of_headers(headers: Mapping[str, tuple[str, tuple[int, ...]]], where: Any) -> tuple:
+def _of_headers(headers: Mapping[str, tuple[str, tuple[int, ...]]],
+                where: Any) -> tuple[dict[str, np.ndarray], dict[str, int], int]:
     """Hollow tensors from dtypes and shapes, their kinds and bytes. Raises: `ValueError`."""
     kinds: Counter[str] = Counter()
     for name, (kind, shape) in headers.items():
@@ -197,7 +197,10 @@ class PretrainedInfo:
     cache_bytes: int | None         # Of keys and values of 1,000 tokens in float32; None without
     kernel: str                     # Attention that runs unless `attention_type` says otherwise
 
-    def nbytes(self, dtype: Any = jnp.float32) -> int: # Of all parameters in this dtype
+    def nbytes(
+        self,
+        dtype: Any = jnp.float32 # Of the parameters, or its name
+    ) -> int:                    # Bytes
         """Memory of the parameters."""
         return self.parameters * jnp.dtype(dtype).itemsize
 
@@ -227,10 +230,10 @@ def _lines(i: PretrainedInfo) -> Iterator[tuple[str, str]]:
 # %% ../../nbs/77a_pretrained.describe.ipynb #info-of
 def _info(name: str, stored: _Stored, model: nnx.Module) -> PretrainedInfo:
     """What a model without numbers and its files say together."""
-    config, pictures = stored.family.config_of(model), None
+    config = stored.family.config_of(model)
     config = getattr(config, "decoder", config)   # of an encoder-decoder
-    if isinstance(config, VisionTransformerConfig): pictures = config
-    writes = pictures is None and not isinstance(model, SentenceEncoder)
+    text = config if isinstance(config, TransformerConfig) else None
+    writes = None if isinstance(model, SentenceEncoder) else text
     return PretrainedInfo(
         name=name, format=stored.format, family=stored.family.model_type,
         model=type(model).__name__, stored=dict(stored.kinds), stored_bytes=stored.nbytes,
@@ -238,9 +241,9 @@ def _info(name: str, stored: _Stored, model: nnx.Module) -> PretrainedInfo:
         layers=config.num_layers, width=config.d_model, heads=config.num_heads,
         kv_heads=config.num_kv_heads or config.num_heads,
         head_dim=config.head_dim or config.d_model // config.num_heads,
-        context=None if pictures else config.max_len,
-        vocab_size=None if pictures else config.vocab_size, tokenizer=stored.tokenizer,
-        cache_bytes=_cache_bytes(config, 1000) if writes else None,
+        context=None if text is None else text.max_len,
+        vocab_size=None if text is None else text.vocab_size, tokenizer=stored.tokenizer,
+        cache_bytes=None if writes is None else _cache_bytes(writes, 1000),
         kernel=f"{config.attention_type}_attention")
 
 # %% ../../nbs/77a_pretrained.describe.ipynb #describe

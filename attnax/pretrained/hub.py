@@ -174,8 +174,9 @@ def fetch_pretrained(
 
     Raises: `FileNotFoundError` where there is no such folder, repository, revision or file, or the
     cache lacks it and downloads are off; `PermissionError` for a gated repository;
-    `ConnectionError` when the hub cannot be reached; `ValueError` for a repository without safetensors, and for a
-    `revision` of a folder; `ImportError` that names the extra. The client's own is their cause.
+    `ConnectionError` when the hub cannot be reached; `ValueError` for a repository without
+    safetensors, and for a `revision` of a folder; `ImportError` that names the extra. The client's
+    own is their cause.
     """
     if not isinstance(path, str | os.PathLike):
         raise ValueError("`path` must be a folder, a .gguf file, or a name on the hub (org/name), "

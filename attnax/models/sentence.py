@@ -80,6 +80,10 @@ def _check_pooling(pooling) -> None:
 # %% ../../nbs/55_models.sentence.ipynb #sentence-embed
 class _Embeds(nnx.Module):
     """From states to one vector."""
+    normalize: bool
+    pooling: Pooling
+    pooler: nnx.Linear | None
+
     def embed(
         self,
         input_ids: Int[Array, "b s"],                    # Token ids

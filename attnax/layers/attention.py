@@ -118,7 +118,7 @@ class Projections(_Submodules):
         self,
         context: Float[Array, "b k m"],                # Hidden states to attend to
         *,
-        position_ids: Int[Array, "#b k"] | None = None # For rotation; 0 ... k-1 when None
+        position_ids: Int[Array, "*b k"] | None = None # For rotation; 0 ... k-1 when None
     ) -> ContextKV:                                    # For `context_kv=`
         """Keys and values of a sequence that many calls attend to: projected once, for any number
         of decoding steps."""
@@ -166,6 +166,7 @@ def kernel_name(
     """What people call a kernel: the name of the function, or of the class."""
     return kernel_attr(fn, "__name__") or type(fn).__name__
 
+# %% ../../nbs/42_layers.attention.ipynb #bound
 def _bound(fn: Callable, name: str):
     """Keyword that was bound to a kernel with `functools.partial`, or None."""
     while isinstance(fn, functools.partial):
@@ -259,6 +260,7 @@ class AttentionCall(NamedTuple):
     dropout: dict                           # `dropout_rng`, `dropout_rate`, `deterministic`
     num_new: Int[Array, " b"] | None = None # How many tokens of each row are real; all when None
 
+# %% ../../nbs/42_layers.attention.ipynb #call-style
 @dataclass(frozen=True)
 class CallStyle:
     """How kernels of one kind are called."""
@@ -276,6 +278,7 @@ def _rules(layer, causal: bool) -> ScoreMod | None:
     if window is None and causal: window = causal_mod()
     return compose_score_mods(window, chunk)
 
+# %% ../../nbs/42_layers.attention.ipynb #local-rules
 def _local(layer) -> ScoreMod | None:
     """Window and chunks as a mod, for kernels that are causal by themselves."""
     return None if layer.spec.sees is None else _rules(layer, causal=True)
@@ -290,6 +293,7 @@ def _scaled(layer, query) -> tuple[Array, dict]:
     wide = query.astype(jnp.promote_types(query.dtype, jnp.float32))
     return (wide * (scale * layer.spec.head_dim ** 0.5)).astype(query.dtype), {}
 
+# %% ../../nbs/42_layers.attention.ipynb #take-in
 def _take_in(
     cache, key, value, call: AttentionCall
 ) -> tuple[LayerCache | None, Int[Array, "*b"] | None, KeysSeen]:
@@ -371,6 +375,7 @@ def _real(num_new: Int[Array, " b"] | None, length: int) -> Bool[Array, "b 1 1 s
     if num_new is None: return None
     return jnp.arange(length).reshape(1, 1, 1, -1) < num_new[:, None, None, None]
 
+# %% ../../nbs/42_layers.attention.ipynb #pad-chunks
 def _whole_chunks(size: int, query, key, value, mask):
     """A sequence padded to whole chunks of linear attention, and a mask that hides the padding."""
     length, rest = query.shape[2], -query.shape[2] % size
@@ -443,6 +448,7 @@ def _spec_of_words(words: Mapping[str, Any]) -> AttentionSpec:
         chunk_size=w.linear_attention_chunk_size, dropout_rate=w.dropout_rate,
         broadcast_dropout=w.broadcast_dropout)
 
+# %% ../../nbs/42_layers.attention.ipynb #one-spec
 def _one_spec(words: Mapping[str, Any]) -> AttentionSpec:
     """The spec that a layer was given, or that its words stand for. Raises: `ValueError` for
     both."""
@@ -634,6 +640,7 @@ def _parts(cache: KVLayerCache | LinearLayerCache) -> tuple[Array, Array, Array]
         return cache.state.weights, cache.state.values, cache.length
     return cache.keys, cache.values, cache.length
 
+# %% ../../nbs/42_layers.attention.ipynb #own-cache-part
 class _OwnCache(_Weights):
     """The memory of a layer made with `decode=True`."""
     def init_cache(

@@ -197,6 +197,7 @@ def _spec_of_words(words: dict) -> BlockSpec:
                         score_mod=w.score_mod, attention_fn=w.attention_fn)
     return replace(fields, attention=attention, drop_path_rate=w.drop_path_rate)
 
+# %% ../../nbs/43_layers.blocks.ipynb #one-spec
 def _one_spec(words: dict) -> BlockSpec:
     """The spec that a block was given, with its mod and kernel, or that its words stand for."""
     spec, fn = words["d_model"], words["attention_fn"]
@@ -375,9 +376,9 @@ class DecoderBlock(_CausalUnlessTold):
         self_mask: Bool[Array, "#b #h #s #s"] | None = None,    # True = may attend, among targets
         cross_mask: Bool[Array, "#b #h #s #k"] | None = None,  # True = may attend, target to source
         deterministic: bool | None = None,                    # No dropout; None: by train(), eval()
-        position_ids_self: Int[Array, "#b s"] | None = None,    # Of the target, for rotation
-        position_ids_cross_q: Int[Array, "#b s"] | None = None, # Refused: nothing rotates there
-        position_ids_cross_kv: Int[Array, "#b k"] | None = None,# Refused: nothing rotates there
+        position_ids_self: Int[Array, "*b s"] | None = None,    # Of the target, for rotation
+        position_ids_cross_q: Int[Array, "*b s"] | None = None, # Refused: nothing rotates there
+        position_ids_cross_kv: Int[Array, "*b k"] | None = None,# Refused: nothing rotates there
         self_attn_kv_cache: LayerCache | None = None,           # Memory of earlier calls
         score_mod: ScoreMod | None = None,                     # Mod of this call, in self-attention
         num_new_tokens: Int[Array, " b"] | None = None,         # Real tokens of each row

@@ -20,7 +20,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.experimental import checkify
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
 
 # %% ../../nbs/41_layers.cache.ipynb #seen
@@ -170,8 +170,8 @@ def check_fits(
 # %% ../../nbs/41_layers.cache.ipynb #buffer-cache
 class BufferCache(LayerCache):
     """Keys and values in buffers of fixed size, wherever these lie: `written` says it."""
-    keys: Float[Array, "b g max_len d"]
-    values: Float[Array, "b g max_len e"]
+    keys: Num[Array, "b g max_len d"]
+    values: Num[Array, "b g max_len e"]
     max_len: int
 
     def written(self, keys_new, values_new, start, end) -> Self:
@@ -191,8 +191,8 @@ class BufferCache(LayerCache):
 @dataclass(frozen=True, eq=False, repr=False)
 class KVLayerCache(BufferCache):
     """Keys and values of one attention layer, post-rotation, in buffers of fixed size."""
-    keys: Float[Array, "b g max_len d"]    # Keys; positions from `length` on are not valid
-    values: Float[Array, "b g max_len e"]  # Values, a buffer of their own
+    keys: Num[Array, "b g max_len d"]    # Keys; positions from `length` on are not valid
+    values: Num[Array, "b g max_len e"]  # Values, a buffer of their own
     length: Int[Array, ""] | Int[Array, " b"] # Tokens written so far, of the batch or of each
 
     @property
@@ -278,11 +278,11 @@ def init_kv_layer_cache(
 
 # %% ../../nbs/41_layers.cache.ipynb #write
 def write_rows(
-    buffer: Float[Array, "*layers b g max_len d"], # Where to write
-    new: Float[Array, "b g n d"],                  # Rows to write, `n <= max_len`
+    buffer: Num[Array, "*layers b g max_len d"], # Where to write
+    new: Num[Array, "b g n d"],                  # Rows to write, `n <= max_len`
     start: int | Int[Array, "*b"],         # Where the first row goes, for all sequences or for each
     layer: tuple[Int[Array, ""], ...] = () # Which layer's buffer, where those of a stack lie in one
-) -> Float[Array, "*layers b g max_len d"]:        # The buffer, without rows outside it
+) -> Num[Array, "*layers b g max_len d"]:        # The buffer, without rows outside it
     """Write rows at `start`: in place in a loop's carry, and never over rows that are not
     theirs."""
     new = new.astype(buffer.dtype)
@@ -308,11 +308,11 @@ def _write_slice(buffer, new, start, layer=()) -> Array:
 
 # %% ../../nbs/41_layers.cache.ipynb #scatter
 def _scatter(
-    buffer: Float[Array, "*layers b g max_len d"], # Where to write
-    new: Float[Array, "b g n d"],                  # Rows to write
+    buffer: Num[Array, "*layers b g max_len d"], # Where to write
+    new: Num[Array, "b g n d"],                  # Rows to write
     start: int | Int[Array, "*b"],         # Where the first row goes, for all sequences or for each
     layer: tuple[Int[Array, ""], ...] = ()         # Which layer's buffer
-) -> Float[Array, "*layers b g max_len d"]:        # The buffer; rows outside it went nowhere
+) -> Num[Array, "*layers b g max_len d"]:        # The buffer; rows outside it went nowhere
     """Write rows by index."""
     b, g, n, d = new.shape
     to = positions_from(start, n)
@@ -336,8 +336,8 @@ def _check_start(cache, start) -> None:
 # %% ../../nbs/41_layers.cache.ipynb #check-new
 def check_new(
     cache,                             # A cache with `keys` and `values`
-    keys_new: Float[Array, "b g n d"], # Keys of new tokens
-    values_new: Float[Array, "b g n e"] # Values of new tokens
+    keys_new: Num[Array, "b g n d"], # Keys of new tokens
+    values_new: Num[Array, "b g n e"] # Values of new tokens
 ) -> None:
     """Raises: `ValueError` for keys or values that do not fit a cache."""
     n = keys_new.shape[2] if jnp.ndim(keys_new) == 4 else 0
@@ -353,8 +353,8 @@ _Buffers = TypeVar("_Buffers", bound=BufferCache)
 
 def update_kv_layer_cache(
     cache: _Buffers,                          # Cache of the tokens so far
-    keys_new: Float[Array, "b g n d"],      # Keys of new tokens, rotated; cast to the cache's dtype
-    values_new: Float[Array, "b g n e"],      # Values of new tokens; cast to the cache's dtype
+    keys_new: Num[Array, "b g n d"],      # Keys of new tokens, rotated; cast to the cache's dtype
+    values_new: Num[Array, "b g n e"],      # Values of new tokens; cast to the cache's dtype
     start: int | Int[Array, "*b"] | None = None, # Where the first goes; `cache.length` when None
     *,
     num_new: Int[Array, " b"] | None = None   # How many tokens of each row are real, from the front
@@ -397,9 +397,9 @@ class LayerSlot(BufferCache):
     def _part(self, x: Array) -> Array:
         return lax.dynamic_index_in_dim(x, self.index, 0, keepdims=False)
     @property
-    def keys(self) -> Float[Array, "b g max_len d"]: return self._part(self.whole.keys)
+    def keys(self) -> Num[Array, "b g max_len d"]: return self._part(self.whole.keys)
     @property
-    def values(self) -> Float[Array, "b g max_len e"]: return self._part(self.whole.values)
+    def values(self) -> Num[Array, "b g max_len e"]: return self._part(self.whole.values)
     @property
     def length(self) -> Int[Array, "*b"]: return self._part(self.whole.length)
     @property
@@ -473,6 +473,7 @@ def _each(caches: Caches, verb: str, *args) -> Caches:
     return StackedCaches(tuple(jax.vmap(one)(kind) for kind in caches.kinds),
                          tuple(map(one, caches.rest)))
 
+# %% ../../nbs/41_layers.cache.ipynb #caches-length
 def caches_length(caches: Caches) -> Int[Array, "*b"]: # Tokens so far, one number or one per row
     """How far a model has come."""
     return caches.length if isinstance(caches, StackedCaches) else caches[0].length

@@ -40,6 +40,7 @@ def _ring_write(ring: Array, new: Array, start, end: Int[Array, ""]) -> Array:
     if n == 1: return write_rows(ring, new, (end - 1) % slots)
     return ring.at[:, :, (end - n + jnp.arange(n)) % slots].set(new)
 
+# %% ../../nbs/41a_layers.memory.ipynb #ring-each
 def _ring_write_each(ring: Array, new: Array, start: Int[Array, " b"],
                      end: Int[Array, " b"]) -> Array:
     """Put each sequence's own real rows into their slots, the last ones where they would meet."""
@@ -49,6 +50,7 @@ def _ring_write_each(ring: Array, new: Array, start: Int[Array, " b"],
     where = jnp.arange(b)[:, None], slice(None), jnp.where(stays, at % slots, slots)
     return ring.at[where].set(new.swapaxes(1, 2), mode="drop")
 
+# %% ../../nbs/41a_layers.memory.ipynb #ring-put
 def _ring_put(ring: Array, new: Array, start: Int[Array, "*b"], end: Int[Array, "*b"]) -> Array:
     """Put new rows into their slots, in the ring's dtype."""
     put = _ring_write if jnp.ndim(end) == 0 else _ring_write_each
@@ -61,6 +63,7 @@ def _ring_positions(length: Int[Array, "*b"], slots: int) -> Int[Array, "*b slot
     slot = jnp.arange(slots, dtype=jnp.int32).reshape((1,) * (last.ndim - 1) + (-1,))
     return last - (last - slot) % slots
 
+# %% ../../nbs/41a_layers.memory.ipynb #mask-at
 def _mask_at(
     mask: Bool[Array, "#b #h #q w"] | None, at: Int[Array, "*b k"]
 ) -> Bool[Array, "#b #h #q k"] | None:
@@ -160,6 +163,7 @@ def _pieces(width: int) -> int: # Pieces of a vector that have a factor each
     """Of 32 numbers, where they are so many or a multiple."""
     return max(1, width // 32) if width % 32 == 0 else 1
 
+# %% ../../nbs/41a_layers.memory.ipynb #rounded-codes
 def _rounded(x: Float[Array, "*n d"]) -> tuple[Int[Array, "*n d"], Float[Array, "*n p"]]:
     """Vectors in 8 bits, and a factor for each of their pieces; what is rounded is what the rounded
     factor leaves."""
@@ -169,6 +173,7 @@ def _rounded(x: Float[Array, "*n d"]) -> tuple[Int[Array, "*n d"], Float[Array, 
     codes = jnp.clip(jnp.round(cut / jnp.where(exact == 0, 1, exact)), -127, 127)
     return codes.astype(jnp.int8).reshape(x.shape), step
 
+# %% ../../nbs/41a_layers.memory.ipynb #widened
 def _widened(codes: Int[Array, "*n d"], step: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
     """Undo `_rounded`, in float32."""
     cut = codes.astype(jnp.float32).reshape(*step.shape, -1)
@@ -443,6 +448,7 @@ def _cache_maker(kind: CacheKind | Callable) -> Callable:
     """What makes caches of a kind. Raises: `ValueError` for a kind that there is not."""
     return kind if callable(kind) else _MAKERS[check_choice("kind", kind, CacheKind)]
 
+# %% ../../nbs/41a_layers.memory.ipynb #cache-of
 def _cache_of(spec: AttentionSpec, make: Callable, rolling: bool, max_len: int,
               sizes: dict[str, Any]) -> LayerCache:
     """The cache of one layer. Raises: `NotImplementedError` for a kernel that can have none."""

@@ -237,6 +237,7 @@ def _computed_once(*tables: Array) -> tuple[Array, ...]:
     return lax.platform_dependent(
         *tables, cpu=lambda *ts: tuple(map(times_one, ts)), default=lambda *ts: ts)
 
+# %% ../../nbs/30_layers.rope.ipynb #cos-sin
 def _cos_sin(angles: Array, factor: float, out_dtype: DTypeLike) -> tuple[Array, Array]:
     """Cosines and sines, times a factor, rounded once."""
     both = (fn(angles) if factor == 1.0 else fn(angles) * factor for fn in (jnp.cos, jnp.sin))

@@ -128,6 +128,7 @@ def _positive(spec, *names: str) -> None:
         if value is not None and not value > 0:
             raise ValueError(f"`{name}` must be positive, got {value}")
 
+# %% ../../nbs/39_layers.specs.ipynb #check-rate
 def check_rate(
     name: str,   # Argument
     rate: float  # Share of what is dropped
@@ -144,6 +145,7 @@ def _check_positions(positions, head_dim: int) -> None:
                          f"{type(positions).__name__}")
     positions.check(head_dim)
 
+# %% ../../nbs/39_layers.specs.ipynb #settle-fields
 def _settle(spec, **values) -> None:
     """Put settled values in the place of what was given."""
     for name, value in values.items(): object.__setattr__(spec, name, value)
@@ -210,6 +212,7 @@ def _settle_activation(spec) -> None:
     _settle(spec, activation=check_choice("activation", spec.activation,
                                           FfActivation).removesuffix("_tanh"))
 
+# %% ../../nbs/39_layers.specs.ipynb #feed-forward
 @dataclass(frozen=True, kw_only=True)
 class FeedForwardSpec:
     """Two matrices, or three where it is gated. Raises: `ValueError` that names the field."""
@@ -321,8 +324,8 @@ def spec_to_dict(
 
 # %% ../../nbs/39_layers.specs.ipynb #from-dict
 def spec_from_dict(
-    record: dict[str, Any] # What `spec_to_dict` made
-):                         # The spec
+    record: Any # What `spec_to_dict` made, or a part of it
+) -> Any:       # The spec
     """Read a spec back. Raises: `ValueError` for a kind or a field that there is not, or a value
     out of range."""
     if not isinstance(record, dict):

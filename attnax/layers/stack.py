@@ -90,6 +90,7 @@ def _pure(call: Callable, graph) -> Callable:
         return out, {n: new for n, (old, new) in pairs if new is not old}
     return run
 
+# %% ../../nbs/44_layers.stack.ipynb #put-back
 def _put_back(block: nnx.Module, written: dict[int, Any]) -> None:
     """Write into a block what a call on it wrote."""
     if not written: return
@@ -151,6 +152,7 @@ def run_blocks(
         auxes.append(aux)
     return x, None if caches is None else tuple(after), auxes
 
+# %% ../../nbs/44_layers.stack.ipynb #once
 def _once(block: nnx.Module, call: Callable, remat: Remat, *args):
     """One block of a list."""
     if remat == "nothing": return call(block, *args)

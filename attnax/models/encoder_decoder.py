@@ -58,7 +58,7 @@ class _CrossCalls(_Remembers):
         source_mask: Bool[Array, "b k"] | Bool[Array, "b 1 1 k"] | None = None, # True: real source
         padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None, # True: real token
         deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
-        position_ids: Int[Array, "#b s"] | None = None,  # Positions; after the cache when None
+        position_ids: Int[Array, "*b s"] | None = None,  # Positions; after the cache when None
         token_type_ids: Int[Array, "b s"] | None = None, # Kinds of tokens; all 0 when None
         layer_kv_caches: Caches | None = None,           # Of self-attention, one per layer
         num_new_tokens: Int[Array, " b"] | None = None,  # With per_row() caches: real ones by row

@@ -71,6 +71,7 @@ def pool_states(
     if normalize: one = one / jnp.maximum(jnp.linalg.norm(one, axis=-1, keepdims=True), 1e-12)
     return one.astype(hidden.dtype)
 
+# %% ../../nbs/55_models.sentence.ipynb #check-pooling
 def _check_pooling(pooling) -> None:
     """Raises: `ValueError` for a way of making one vector that is not known."""
     if pooling not in get_args(Pooling):

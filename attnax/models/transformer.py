@@ -230,6 +230,7 @@ def _each_layer(attention_fn, num_layers: int) -> list[AttentionFn | None]:
                          f"num_layers={num_layers}, got {len(attention_fn)}")
     return list(attention_fn) if several else [attention_fn] * num_layers
 
+# %% ../../nbs/50_models.transformer.ipynb #longest
 def _longest(config: TransformerConfig) -> int:
     """How many positions an embedding of positions has."""
     if isinstance(config.positions, Learned): return config.max_len

@@ -62,8 +62,8 @@ for words in (dict(scan_layers=True, remat="dots", pos_emb_type="alibi"), dict(n
               dict(attention_type="linear", pos_emb_type="learned"), dict(layer_pattern=({}, dict(keys_from=-1)))):
     lm = attnax.TransformerLM(nnx.Rngs(0), config(**words))
     lm(ids, padding_mask=ids > 0, return_aux=True, return_hidden_states=True)
-    attnax.generate(lm, ids, max_new_tokens=2, temperature=0.7, top_k=4, top_p=0.9, rng=0, stop_token=3)
-attnax.generate(lm, [[1, 2, 0], [3, 4, 5]], max_new_tokens=2, prompt_lengths=[2, 3])
+attnax.generate(lm, [[1, 2, 0], [3, 4, 5]], max_new_tokens=2, prompt_lengths=[2, 3], temperature=0.7, top_k=4, top_p=0.9,
+                rng=0, stop_token=3)
 both = attnax.EncoderDecoder(nnx.Rngs(0), config())
 attnax.generate(both, ids[:, :1], source=ids, max_new_tokens=2)
 both(ids, ids, source_mask=ids > 0)

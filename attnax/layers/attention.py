@@ -634,10 +634,9 @@ class _Weights(_Output):
         return self.style.attend(self, query, key, units, call, None)[0]
 
 # %% ../../nbs/42_layers.attention.ipynb #own-cache
-def _parts(cache: KVLayerCache | LinearLayerCache) -> tuple[Array, Array, Array]:
-    """What of a cache is kept in variables of the layer."""
-    if isinstance(cache, LinearLayerCache):
-        return cache.state.weights, cache.state.values, cache.length
+def _parts(cache) -> tuple[Array, Array, Array]:
+    """What of a cache is kept in variables of the layer: of keys and values, or of sums."""
+    if cache.keeps == "sums": return cache.state.weights, cache.state.values, cache.length
     return cache.keys, cache.values, cache.length
 
 # %% ../../nbs/42_layers.attention.ipynb #own-cache-part

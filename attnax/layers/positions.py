@@ -8,6 +8,7 @@ __all__ = ['Positions', 'Sinusoidal', 'Learned', 'Rope', 'AxialRope', 'MultiRope
 # %% ../../nbs/35_layers.positions.ipynb #imports
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import flax.nnx as nnx
@@ -72,7 +73,7 @@ class Positions:
 # %% ../../nbs/35_layers.positions.ipynb #adding
 class _OffsetEmbedding(LearnedPositionalEmbedding):
     """A learned vector per position, found some rows further down."""
-    def __init__(self, rngs: nnx.Rngs, offset: int, *, num_positions: int, **kwargs):
+    def __init__(self, rngs: nnx.Rngs, *, offset: int, num_positions: int, **kwargs):
         super().__init__(rngs, num_positions=num_positions + offset, **kwargs)
         self.offset = offset
 
@@ -107,11 +108,10 @@ class Learned(Positions):
     def embedding(self, rngs, *, num_positions, d_model,
                   param_dtype=jnp.float32) -> LearnedPositionalEmbedding:
         """The module that adds them, with `num_positions + offset` rows."""
-        settings = dict(num_positions=num_positions, d_model=d_model, init_std=self.init_std,
-                        param_dtype=param_dtype)
-        return _OffsetEmbedding(
-            rngs, self.offset, **settings) if self.offset else LearnedPositionalEmbedding(
-                rngs, **settings)
+        kind = partial(_OffsetEmbedding, offset=self.offset) if self.offset else (
+            LearnedPositionalEmbedding)
+        return kind(rngs, num_positions=num_positions, d_model=d_model, init_std=self.init_std,
+                    param_dtype=param_dtype)
 
 # %% ../../nbs/35_layers.positions.ipynb #turned
 def _turned(
@@ -130,6 +130,8 @@ def _turned(
 class _Rotates(Positions):
     """What a rotation does, once it has its fields."""
     turns: ClassVar[bool] = True
+    dim: int | None; base: float; fraction: float; interleaved: bool; max_positions: int | None
+    scaling: RopeScaling | None
 
     def check(self, head_dim: int) -> None:
         """Raises: `ValueError` if `dim` channels are not within the head, or `scaling` does not fit
@@ -200,6 +202,7 @@ def _axial_angles(scheme, ids: Int[Array, "*b s"], head_dim: int, dtype) -> Floa
 class _RotatesPatches(Positions):
     """What a rotation of patches does, once it has its fields."""
     turns: ClassVar[bool] = True
+    grid: tuple[int, int]; prefix: int
 
     def check(self, head_dim: int) -> None:
         """Raises: `ValueError` unless each axis can have half of the pairs."""

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PosEmbType', 'Pool', 'Remat', 'check_fields', 'check_windows', 'repeating', 'FrozenRecord', 'check_pattern',
            'sources_in_turn', 'RunConfig', 'BlockFields', 'LayerSpecs', 'ConfigSpecs', 'ConfigChecks', 'BlocksConfig',
-           'TransformerConfig']
+           'TransformerConfig', 'check_config']
 
 # %% ../../nbs/40_layers.config.ipynb #imports
 from collections.abc import Collection, Mapping, Sequence
@@ -396,3 +396,12 @@ class TransformerConfig(BlocksConfig):
         named = dict(sinusoidal=Sinusoidal(), learned=Learned(), rope=rope, alibi=Alibi(),
                      none=Positions())
         return named[self.pos_emb_type]
+
+# %% ../../nbs/40_layers.config.ipynb #check-config
+def check_config(
+    config: Any,     # What a model was given
+    kind: type       # The class of its configs
+) -> None:
+    """Raises: `ValueError` for the config of another kind of model, or what is none."""
+    if not isinstance(config, kind):
+        raise ValueError(f"`config` must be a {kind.__name__}, got {type(config).__name__}")

@@ -308,8 +308,12 @@ def spec_to_dict(
 ) -> dict[str, Any]: # Fit for JSON
     """Write a spec down, with every field.
 
-    Raises: `ValueError` for a field that holds a function, such as a mod or a kernel of yours.
+    Raises: `ValueError` for a field that holds a function, such as a mod or a kernel of yours, and
+    for what is no spec, such as a model's config.
     """
+    kinds = _kinds()
+    if type(spec).__name__ not in kinds:
+        raise ValueError(f"`spec` must be one of {', '.join(kinds)}, got {type(spec).__name__}")
     def plain(name: str, x) -> Any:
         if is_dataclass(x):
             inside = {f.name: plain(f.name, getattr(x, f.name)) for f in fields(x)}
@@ -318,8 +322,7 @@ def spec_to_dict(
         if isinstance(x, Enum): return x.value
         if x is None or isinstance(x, (bool, int, float, str)): return x
         raise ValueError(f"`{name}` holds {x!r}, which no file can hold: write the spec without "
-                         f"it, "
-                         "and add it after reading")
+                         "it, and add it after reading")
     return plain("spec", spec)
 
 # %% ../../nbs/39_layers.specs.ipynb #from-dict

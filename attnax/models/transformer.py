@@ -23,7 +23,7 @@ from ..layers.attention import mask_of_new
 from ..layers.blocks import AUX, EncoderBlock
 from ..layers.cache import (
     Caches, StackedCaches, caches_length, check_layer_cache, positions_from)
-from ..layers.config import BlocksConfig, TransformerConfig
+from ..layers.config import BlocksConfig, TransformerConfig, check_config
 from ..layers.embeddings import TokenEmbedding
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import RMSNorm, create_norm
@@ -258,6 +258,7 @@ class TransformerEncoder(_Calls):
         block: Callable | None = None # A class of yours in place of `EncoderBlock`
         # or a function of what its `from_config` takes
     ):
+        check_config(config, TransformerConfig)
         self.config, c = config, config
         make: Callable = self.block if block is None else block
         make = getattr(make, "from_config", make)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from ..layers.attention import MultiHeadAttention
 from ..layers.blocks import EncoderBlock
-from ..layers.config import BlocksConfig, Pool
+from ..layers.config import BlocksConfig, Pool, check_config
 from ..layers.embeddings import LearnedPositionalEmbedding, PatchEmbedding, as_pair
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import RMSNorm, create_norm
@@ -280,6 +280,7 @@ class VisionTransformer(_Resizes):
         rngs: nnx.Rngs,                 # Keys for parameters and dropout
         config: VisionTransformerConfig # Every choice
     ):
+        check_config(config, VisionTransformerConfig)
         self.config, c, m = config, config, config.d_model
         dtypes: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
         spread, by_query = nnx.initializers.normal(0.02), c.pool == "attention"

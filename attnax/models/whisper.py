@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ..layers.blocks import EncoderBlock
-from ..layers.config import TransformerConfig
+from ..layers.config import TransformerConfig, check_config
 from ..layers.embeddings import LearnedPositionalEmbedding
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import RMSNorm, create_norm
@@ -73,6 +73,7 @@ class AudioEncoder(_Listens):
         *,
         num_mels: int = 80         # Rows of the spectrogram
     ):
+        check_config(config, TransformerConfig)
         self.config, self.num_mels, c, width = config, num_mels, config, config.d_model
         dtypes: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
         three: dict[str, Any] = dict(kernel_size=(3,), padding=((1, 1),), rngs=rngs, **dtypes)
@@ -105,6 +106,7 @@ class Whisper(EncoderDecoder):
         rngs: nnx.Rngs,        # Keys for parameters and dropout
         config: WhisperConfig  # Both stacks
     ):
+        check_config(config, WhisperConfig)
         encoder = AudioEncoder(rngs, config.encoder, num_mels=config.num_mels)
         super().__init__(rngs, config.decoder, encoder=encoder)
 

@@ -32,8 +32,9 @@ from .ctranslate2 import read_ctranslate2, whisper_from_ctranslate2
 from .family import Family, Origin, config_of, load_family, tensors_of
 from .files import read_json, read_tensors, write_folder
 from .gemma import GEMMA2
+from .gemma3 import GEMMA3
 from .gguf import read_gguf
-from .gguf_llama import llama_from_gguf
+from .gguf_llama import model_from_gguf
 from .gpt2 import GPT2
 from .llama import LLAMA
 from .mapping import blueprint, parameter_shapes, weight_dtype, weight_kind
@@ -46,7 +47,7 @@ from .whisper import WHISPER
 # %% ../../nbs/77_pretrained.load.ipynb #families
 FAMILIES: dict[str, Family] = {
     f.model_type: f
-    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GPT2, BERT, VIT, WHISPER)}
+    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, GPT2, BERT, VIT, WHISPER)}
 
 # %% ../../nbs/77_pretrained.load.ipynb #find-family
 def find_family(
@@ -102,7 +103,9 @@ def _ctranslate2_contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndar
 # %% ../../nbs/77_pretrained.load.ipynb #contents
 def _contents(path: Path) -> tuple[Family, Mapping[str, Any], Mapping[str, np.ndarray]]:
     """The family that reads a folder or a file, and what it is given: config and tensors."""
-    if path.suffix == ".gguf": return LLAMA, *llama_from_gguf(read_gguf(path))
+    if path.suffix == ".gguf":
+        said, tensors = model_from_gguf(read_gguf(path))
+        return find_family(said["model_type"]), said, tensors
     config = read_json(path / "config.json")
     if "model_type" not in config and (path / "model.bin").is_file():
         return WHISPER, *_ctranslate2_contents(path)

@@ -262,8 +262,8 @@ def write_folder(
     *,
     max_shard_bytes: int = 5 * 10**9, # Largest file; a tensor that is larger gets one for itself
     overwrite: bool = False, # Replace a model that is there: config, files, index, shards
-    others: Mapping[str, Any] = {} # More JSON to write: a name, or a folder and a name, and what
-    # the file says
+    others: Mapping[str, Any] = {} # More files: a name, or a folder and a name, and what
+    # the JSON says, or the tensors of a .safetensors
 ) -> None:
     """Write a folder of safetensors files as Hugging Face does, all of it or nothing.
 
@@ -299,10 +299,12 @@ def write_folder(
 
 # %% ../../nbs/65_pretrained.files.ipynb #write-parts
 def _write_others(new: Path, others: Mapping[str, Any]) -> list[str]:
-    """Write more JSON; the names, in the order in which they may appear."""
+    """Write more JSON, and safetensors; the names, in the order in which they may appear."""
     for name, content in others.items():
         (new / name).parent.mkdir(exist_ok=True)
-        _write_json(new / name, content)
+        if name.endswith(".safetensors"):
+            _write_file(new / name, {n: _host_array(n, x) for n, x in content.items()})
+        else: _write_json(new / name, content)
     return list(others)
 
 # %% ../../nbs/65_pretrained.files.ipynb #write-all-parts

@@ -11,6 +11,7 @@ A folder holds what `save_pretrained` writes for a tiny random model (config.jso
 
 - expected.npz, inputs and outputs in float32 and int32, unrounded:
     bert      input_ids, token_type_ids, attention_mask; last_hidden_state, pooler_output, hidden_states (embeddings first)
+    states    input_ids, attention_mask; last_hidden_state
     causal    input_ids; hidden (after the final norm), logits, generated (16 greedy tokens after `input_ids[:, :8]`)
     vit       pixel_values; hidden (after the final norm), logits
     whisper   features, decoder_ids; encoder_hidden, logits, generated (16 greedy tokens after the start token, none suppressed)
@@ -168,6 +169,14 @@ FAMILIES = {
         matters=(eps, dict(final_logit_softcapping=None), dict(sliding_window=4), dict(sliding_window=6),
                  dict(rope_parameters=dict(sliding_attention=rope(50.0), full_attention=rope(100.0)))),
         old_drop=gemma3_old[2:]),
+    "embedding_gemma": Family(
+        # The same, looking both ways: a window of 8 is 5 keys on a side
+        "Gemma3TextModel", "Gemma3TextConfig",
+        dict(gemma3, use_bidirectional_attention=True, rope_parameters=gemma3_ropes | dict(full_attention=rope(500.0))),
+        "states", gemma_norm=True, matrix=0.3, embed=0.15,
+        matters=(eps, dict(use_bidirectional_attention=False), dict(sliding_window=6), dict(sliding_window=10),
+                 dict(layer_types=["full_attention"] * 4), dict(rope_parameters=gemma3_ropes)),
+        old_drop=[gemma3_old[0], *gemma3_old[3:]], old_add=dict(sliding_window_pattern=3)),
     "vit": Family(
         "ViTForImageClassification", "ViTConfig",
         {k: v for k, v in tiny.items() if k != "vocab_size"}
@@ -231,6 +240,17 @@ def run_bert(model, rng):
     ids = tokens(rng, 2, 24) * mask  # id 0 is [PAD]
     inputs = dict(input_ids=ids, token_type_ids=(n >= second).long() * mask, attention_mask=mask)
     return inputs, forward_bert(model, **inputs), float("inf")
+
+
+@torch.no_grad()
+def forward_states(model, input_ids, attention_mask):
+    return dict(last_hidden_state=model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state)
+
+
+def run_states(model, rng):
+    mask = (torch.arange(24) < torch.tensor([[24], [17]])).long()
+    inputs = dict(input_ids=tokens(rng, 2, 24) * mask, attention_mask=mask)
+    return inputs, forward_states(model, **inputs), float("inf")
 
 
 @torch.no_grad()

@@ -401,6 +401,9 @@ class Family:
     tied: tuple[str, str] | None = None # A tensor that may be stored twice, and where it belongs
     config_of: Callable[[nnx.Module], Any] = lambda model: model.config # The config that
     # `read_config` made
+    variants: tuple["Family", ...] = () # Families whose files have the same `model_type`
+    when: Callable[[Mapping[str, Any]], bool] = lambda config: False # Of a variant: which files
+    # are its own
 
     def all_rules(
         self,

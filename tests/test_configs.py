@@ -20,6 +20,7 @@ from attnax.pretrained import load_pretrained
 from attnax.pretrained.bert import BERT
 from attnax.pretrained.family import Fields, settled
 from attnax.pretrained.gemma import GEMMA2
+from attnax.pretrained.gemma3 import GEMMA3
 from attnax.pretrained.gpt2 import GPT2
 from attnax.pretrained.llama import LLAMA
 from attnax.pretrained.mapping import expected_shapes, parameter_shapes, read_parameters
@@ -32,7 +33,7 @@ spec = importlib.util.spec_from_file_location("make_config_fixtures", root / "to
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
-FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, VIT, WHISPER)}
+FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, VIT, WHISPER)}
 CLOSE = 1e-4
 WIDTHS = ("num_attention_heads", "head_dim", "hidden_size", "intermediate_size")
 
@@ -107,6 +108,10 @@ def lenient(family: str, base: dict, change: dict) -> str | None:
     if family == "whisper" and "pad_token_id" not in now: return "the default lies outside a vocabulary as small as this one"
     if "head_dim" in ours or "head_dim" in base and now.get("head_dim"):
         if now["hidden_size"] % now["num_attention_heads"]: return "with a head width of its own, heads need not divide the width"
+    rope = now.get("rope_scaling") or now.get("rope_parameters")
+    kind = rope.get("rope_type", rope.get("type")) if isinstance(rope, dict) else None
+    if kind in ("yarn", "longrope", "dynamic") and "head_dim" in base and now.get("head_dim") is None:
+        return "the reference multiplies the head width there, which null is not"
     if now.get("sliding_window", 0) is None and "sliding_attention" not in now.get("layer_types", ["sliding_attention"]):
         return "no layer slides"
     return None

@@ -93,6 +93,10 @@ BASES = {
     "qwen3": ("Qwen3ForCausalLM", dict(GQA, **ROPE, head_dim=6, use_sliding_window=True, sliding_window=5, max_window_layers=1)),
     "gemma2": ("Gemma2ForCausalLM", dict(GQA, **ROPE, head_dim=6, query_pre_attn_scalar=9, sliding_window=5,
                                          attn_logit_softcapping=2.0, final_logit_softcapping=3.0)),
+    "gemma3_text": ("Gemma3ForCausalLM", dict(
+        GQA, head_dim=6, query_pre_attn_scalar=9, sliding_window=5, layer_types=["sliding_attention", "full_attention"],
+        rope_parameters=dict(sliding_attention=dict(rope_type="default", rope_theta=20.0),
+                             full_attention=dict(rope_type="linear", factor=2.0, rope_theta=100.0)))),
     "gpt2": ("GPT2LMHeadModel", dict(vocab_size=61, n_embd=16, n_head=4, n_layer=2, n_inner=24, n_positions=32,
                                      layer_norm_epsilon=1e-3, bos_token_id=60, eos_token_id=60)),
     "bert": ("BertModel", dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3)),
@@ -132,6 +136,7 @@ EVERYDAY_OF = {
                     router_jitter_noise=[0.0, 0.1]),
     "qwen2": dict(pad_token_id=[0, 5, None]), "qwen3": dict(pad_token_id=[0, 5, None]),
     "gemma2": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None], hidden_act=["gelu_pytorch_tanh", "silu"]),
+    "gemma3_text": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None]),
     "gpt2": dict(summary_type=["mean"], summary_use_proj=[False], summary_activation=["tanh"], summary_proj_to_labels=[False],
                  n_ctx=[32, 16], id2label=[{"0": "A", "1": "B", "2": "C"}], num_labels=[3], pad_token_id=[0, 5, None]),
     "bert": dict(position_embedding_type=["absolute"], directionality=["bidi"], pooler_type=["first_token_transform"],
@@ -147,6 +152,14 @@ EVERYDAY_OF = {
 ACTS = ["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu", "quick_gelu", "swish", "tanh", "relu2"]
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
 YARN = dict(rope_type="yarn", factor=2.0, original_max_position_embeddings=32)
+YARNS = [{"factor": None}, {"factor": 4.0, "original_max_position_embeddings": 8}, {"mscale": 0.7, "mscale_all_dim": 0.5},
+         {"mscale": 0.7}, {"mscale": 0, "mscale_all_dim": 0.5}, {"attention_factor": 0.8}, {"attention_factor": 0},
+         {"truncate": False}, {"truncate": None}, {"beta_fast": 4, "beta_slow": 0.5}, {"beta_fast": None, "beta_slow": 0},
+         {"beta_fast": 1.0, "beta_slow": 2.0}, {"factor": 0.5}, {"factor": 1.0}, {"rope_theta": 1.0}, {"rope_theta": 0.5}]
+LONGROPE = dict(rope_type="longrope", original_max_position_embeddings=8, short_factor=[1.0, 1.5], long_factor=[2.0, 7.0])
+LONGROPES = [{}, {"original_max_position_embeddings": 32}, {"original_max_position_embeddings": 1}, {"factor": 3.0},
+             {"factor": None}, {"factor": 0.5}, {"attention_factor": 1.5}, {"attention_factor": 0}, {"long_factor": [2.0]},
+             {"short_factor": [1, 1, 2], "long_factor": [2, 3, 7]}, {"short_factor": None}, {"long_factor": [0.0, 1.0]}]
 ROPES = [
     {"rope_theta": 1000.0}, {"rope_theta": 1000.0, "rope_type": "default"}, {"rope_type": "default"}, {"rope_theta": 50},
     {"rope_theta": 100.0, "rope_type": "linear", "factor": 4.0}, {"rope_theta": 100.0, "rope_type": "linear"},
@@ -155,6 +168,7 @@ ROPES = [
     LLAMA3 | {"rope_theta": 100.0}, LLAMA3, {n: v for n, v in LLAMA3.items() if n != "original_max_position_embeddings"},
     {n: v for n, v in LLAMA3.items() if n != "factor"}, LLAMA3 | {"factor": 0}, LLAMA3 | {"low_freq_factor": 4.0},
     {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0}, YARN | {"rope_theta": 100.0}, {"rope_type": "nonsense"},
+    *({"rope_theta": 100.0} | YARN | more for more in YARNS), *({"rope_theta": 100.0} | LONGROPE | more for more in LONGROPES),
     {"rope_theta": 100.0, "partial_rotary_factor": 0.5}, {"rope_theta": 100.0, "partial_rotary_factor": 1.0},
     {"rope_theta": None}, {"rope_theta": "100"}, {"rope_theta": 0}, {"rope_theta": -5.0}, {"rope_theta": True},
     {"rope_theta": 100.0, "rope_type": None}, {"rope_theta": 100.0, "factor": 2.0}, {"rope_theta": 100.0, "swizzle": 3},
@@ -177,6 +191,12 @@ DECODER = dict(
     use_bidirectional_attention=[True, False, None], attn_logit_softcapping=[2.0, None], qk_layernorm=[True, False],
     per_layer_config=[None], tie_last_hidden_states=[None], layer_types=LAYERS, rope_type=["linear"], num_experts=[None, 2],
     use_sliding_window=[True, False], max_window_layers=[0, 1, 2, 28], n_embd=[24])
+KINDS = [{"full_attention": full, "sliding_attention": slides} for full, slides in (
+    ({"rope_theta": 9.0}, {"rope_theta": 50}), ({"rope_theta": 9.0}, None), (None, {"rope_theta": 50.0}), ({}, {}),
+    (YARN | {"rope_theta": 9.0}, {}), (YARN | {"truncate": False}, {}), ({}, YARN), ({}, LLAMA3), (LLAMA3, {}),
+    ({"rope_type": "dynamic", "factor": 2.0}, {}), ({"type": "linear", "factor": 3}, {}), ({"rope_theta": None}, {}),
+    (LONGROPE | {"short_factor": [1, 1, 2], "long_factor": [2, 3, 7]}, {}), (LONGROPE, {}), ({"rope_type": "nonsense"}, {}),
+    ({"rope_theta": 9.0, "swizzle": 3}, {}), ({"rope_theta": -1}, {}), (3, {}), ({}, []))]
 GEMMA = dict(hidden_activation=ACTS, query_pre_attn_scalar=[16, 256, 9.0, 1], final_logit_softcapping=[5.0, 30, None],
              attn_logit_softcapping=[5.0, 50, None, 0.5])
 CLASSIC = dict(
@@ -190,6 +210,11 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
     "qwen2": DECODER, "qwen3": DECODER,
     "mixtral": DECODER | dict(num_local_experts=[2, 3, 1], num_experts_per_tok=[1, 3, 4, 5], num_experts=[4, 2]),
     "gemma2": DECODER | GEMMA,
+    "gemma3_text": {n: v for n, v in (DECODER | GEMMA).items()
+                    if n not in ("hidden_act", "mlp_bias", "num_experts", "n_embd")} | dict(
+        rope_parameters=[*KINDS, *ROPES[:12:4], *ROPES[-12:], {"full_attention": {"rope_theta": 50.0}},
+                         {"sliding_attention": {"rope_theta": 50.0}}, {"chunked_attention": {"rope_theta": 50.0}}],
+        rope_local_base_freq=[7.0, None, "7", -1.0], sliding_window_pattern=[1, 2, 3, 0, None, "2"], max_window_layers=[1]),
     "bert": CLASSIC | dict(type_vocab_size=[3, 2], position_embedding_type=["relative_key", "relative_key_query"]),
     "vit": CLASSIC | dict(
         image_size=[8, 20, 18, [8, 16], [16, 16], [16], 32], patch_size=[8, 2, 5, [4, 8], [4, 4]], num_channels=[1, 4],
@@ -242,15 +267,23 @@ def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
     while len(out) < count:
         (a, x), (b, y) = (pool[i] for i in rng.integers(0, len(pool), 2))
         if a != b: out.append({a: x, b: y})
-    if "rope_parameters" in base:
+    if "rope_parameters" in base and family != "gemma3_text":
         new = {"rope_type": "linear", "factor": 2.0}
         olds = ({"type": "linear", "factor": 4.0}, LLAMA3, None)
         for a, b in itertools.product((ABSENT, {"rope_theta": 50.0}, new, {}, None), olds):
             out.append({"rope_parameters": a, "rope_scaling": b, "rope_theta": 1000.0})
         for a in (ABSENT, {"rope_theta": 50.0}, new, {}, None): out.append({"rope_parameters": a, "rope_theta": 1000.0})
+        for a in (YARN, LLAMA3, {"type": "dynamic", "factor": 2.0}, {"type": "yarn", "factor": None}, LONGROPE):
+            out.append({"rope_scaling": a, "max_position_embeddings": 8})
+            out.append({"rope_scaling": a, "original_max_position_embeddings": 6})
     if family in ("qwen2", "qwen3", "gemma2", "mistral", "mixtral"):
         for kinds, used, window in itertools.product((ABSENT, LAYERS[2], LAYERS[0]), (True, False, ABSENT), (4, None, ABSENT)):
             out.append({"layer_types": kinds, "use_sliding_window": used, "sliding_window": window})
+    if family == "gemma3_text":   # as files were before transformers 5
+        for scaling, full, slides, turn in itertools.product((ABSENT, None, {"rope_type": "linear", "factor": 3.0}, YARN),
+                                                             (ABSENT, 50.0), (ABSENT, 7), (ABSENT, 2)):
+            out.append(dict(rope_parameters=ABSENT, layer_types=ABSENT, rope_scaling=scaling, rope_theta=full,
+                            rope_local_base_freq=slides, sliding_window_pattern=turn))
     if family == "vit":
         for labels, number in itertools.product((ABSENT, {"0": "A", "1": "B", "2": "C"}), (3, 4, ABSENT)):
             out.append({"id2label": labels, "label2id": ABSENT, "num_labels": number})

@@ -11,6 +11,7 @@ A folder holds what `save_pretrained` writes for a tiny random model (config.jso
 
 - expected.npz, inputs and outputs in float32 and int32, unrounded:
     bert      input_ids, token_type_ids, attention_mask; last_hidden_state, pooler_output, hidden_states (embeddings first)
+    states    input_ids, attention_mask; last_hidden_state
     causal    input_ids; hidden (after the final norm), logits, generated (16 greedy tokens after `input_ids[:, :8]`)
     vit       pixel_values; hidden (after the final norm), logits
     whisper   features, decoder_ids; encoder_hidden, logits, generated (16 greedy tokens after the start token, none suppressed)
@@ -81,6 +82,11 @@ llama3_scaling = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_
 qwen_old = dict(sliding_window=8, use_sliding_window=False, max_window_layers=2)  # a window that is stated but switched off
 eps, act = dict(rms_norm_eps=1e-6), dict(hidden_act="gelu")
 
+gemma3_ropes = dict(full_attention=rope(500.0, rope_type="linear", factor=4.0), sliding_attention=rope(50.0))
+gemma3 = dict(gqa, num_hidden_layers=4, head_dim=16, query_pre_attn_scalar=4, sliding_window=8, rope_parameters=gemma3_ropes,
+              layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"])
+gemma3_old = ("layer_types", "tie_word_embeddings", "use_bidirectional_attention", "_sliding_window_pattern")
+
 FAMILIES = {
     "bert": Family(
         "BertModel", "BertConfig", dict(tiny, max_position_embeddings=64, type_vocab_size=2, layer_norm_eps=1e-3), "bert",
@@ -142,6 +148,35 @@ FAMILIES = {
                  dict(rope_parameters=rope(10000.0))),
         old_drop=("layer_types", "tie_word_embeddings", "use_bidirectional_attention"),
         old_add=dict(hidden_act="gelu_pytorch_tanh", cache_implementation="hybrid")),
+    "gemma3": Family(
+        "Gemma3ForCausalLM", "Gemma3TextConfig", gemma3, "causal", gemma_norm=True, matrix=0.3, embed=0.15,
+        matters=(eps, dict(hidden_activation="gelu"), dict(query_pre_attn_scalar=16), dict(sliding_window=7),
+                 dict(sliding_window=9), dict(layer_types=["full_attention"] * 4),
+                 dict(layer_types=["full_attention"] + ["sliding_attention"] * 3),
+                 *(dict(rope_parameters=gemma3_ropes | other) for other in (
+                     dict(full_attention=rope(500.0)), dict(sliding_attention=rope(500.0)),
+                     dict(full_attention=rope(500.0, rope_type="linear", factor=2.0))))),
+        old_drop=gemma3_old, old_add=dict(sliding_window_pattern=3, cache_implementation="hybrid")),
+    "gemma3_yarn": Family(
+        # Other sizes: one key head, an odd number of pairs, biases, a softcap, a window of an odd size; three layers of one kind
+        "Gemma3ForCausalLM", "Gemma3TextConfig",
+        dict(gemma3, vocab_size=89, hidden_size=24, intermediate_size=40, num_hidden_layers=5, num_attention_heads=3,
+             num_key_value_heads=1, head_dim=10, sliding_window=5, attention_bias=True, final_logit_softcapping=3.0,
+             tie_word_embeddings=False, layer_types=["sliding_attention"] * 3 + ["full_attention", "sliding_attention"],
+             rope_parameters=dict(sliding_attention=rope(50.0), full_attention=rope(
+                 100.0, rope_type="yarn", factor=4.0, original_max_position_embeddings=16, beta_fast=4.0))),
+        "causal", gemma_norm=True, matrix=0.3, embed=0.15,
+        matters=(eps, dict(final_logit_softcapping=None), dict(sliding_window=4), dict(sliding_window=6),
+                 dict(rope_parameters=dict(sliding_attention=rope(50.0), full_attention=rope(100.0)))),
+        old_drop=gemma3_old[2:]),
+    "embedding_gemma": Family(
+        # The same, looking both ways: a window of 8 is 5 keys on a side
+        "Gemma3TextModel", "Gemma3TextConfig",
+        dict(gemma3, use_bidirectional_attention=True, rope_parameters=gemma3_ropes | dict(full_attention=rope(500.0))),
+        "states", gemma_norm=True, matrix=0.3, embed=0.15,
+        matters=(eps, dict(use_bidirectional_attention=False), dict(sliding_window=6), dict(sliding_window=10),
+                 dict(layer_types=["full_attention"] * 4), dict(rope_parameters=gemma3_ropes)),
+        old_drop=[gemma3_old[0], *gemma3_old[3:]], old_add=dict(sliding_window_pattern=3)),
     "vit": Family(
         "ViTForImageClassification", "ViTConfig",
         {k: v for k, v in tiny.items() if k != "vocab_size"}
@@ -205,6 +240,17 @@ def run_bert(model, rng):
     ids = tokens(rng, 2, 24) * mask  # id 0 is [PAD]
     inputs = dict(input_ids=ids, token_type_ids=(n >= second).long() * mask, attention_mask=mask)
     return inputs, forward_bert(model, **inputs), float("inf")
+
+
+@torch.no_grad()
+def forward_states(model, input_ids, attention_mask):
+    return dict(last_hidden_state=model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state)
+
+
+def run_states(model, rng):
+    mask = (torch.arange(24) < torch.tensor([[24], [17]])).long()
+    inputs = dict(input_ids=tokens(rng, 2, 24) * mask, attention_mask=mask)
+    return inputs, forward_states(model, **inputs), float("inf")
 
 
 @torch.no_grad()
@@ -315,7 +361,10 @@ def write_json(path: Path, x: dict) -> None: path.write_text(json.dumps(x, inden
 def old_config(family: Family, config: dict) -> dict:
     """`config` in the words of transformers 4."""
     old = {k: v for k, v in config.items() if k not in (*family.old_drop, "rope_parameters", "dtype")}
-    if r := dict(config.get("rope_parameters") or {}):
+    r = dict(config.get("rope_parameters") or {})
+    if "full_attention" in r:   # Gemma 3: the scaling is about the layers that see everything
+        old["rope_local_base_freq"], r = r["sliding_attention"]["rope_theta"], dict(r["full_attention"])
+    if r:
         old["rope_theta"] = r.pop("rope_theta")
         old["rope_scaling"] = r if r["rope_type"] != "default" else None
     return old | dict(torch_dtype=config["dtype"], transformers_version="4.46.0") | family.old_add

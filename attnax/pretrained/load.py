@@ -32,8 +32,9 @@ from .family import (
     Family, Fields, Origin, config_of, load_family, tensors_of)
 from .files import read_json, read_tensors, write_folder
 from .gemma import GEMMA2
+from .gemma3 import GEMMA3
 from .gguf import read_gguf
-from .gguf_llama import llama_from_gguf
+from .gguf_llama import model_from_gguf
 from .gpt2 import GPT2
 from .hub import fetch_pretrained, hub_name
 from .llama import LLAMA
@@ -47,7 +48,7 @@ from .whisper import WHISPER
 # %% ../../nbs/77_pretrained.load.ipynb #families
 FAMILIES: dict[str, Family] = {
     f.model_type: f
-    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GPT2, BERT, VIT, WHISPER)}
+    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, GPT2, BERT, VIT, WHISPER)}
 
 # %% ../../nbs/77_pretrained.load.ipynb #find-family
 def find_family(
@@ -114,7 +115,9 @@ def _other_format(
 ) -> tuple[Family, dict[str, Any], Mapping[str, np.ndarray]] | None: # Family, config and tensors
     """What llama.cpp and CTranslate2 keep, in the words of safetensors; None for a folder of
     those. Raises: as `load_pretrained`."""
-    if path.suffix == ".gguf": return LLAMA, *llama_from_gguf(read_gguf(path))
+    if path.suffix == ".gguf":
+        said, tensors = model_from_gguf(read_gguf(path))
+        return find_family(said["model_type"]), said, tensors
     if not (path / "model.bin").is_file() or "model_type" in read_json(path / "config.json"):
         return None
     return WHISPER, *_ctranslate2_contents(path)

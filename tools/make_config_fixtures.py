@@ -149,6 +149,14 @@ EVERYDAY_OF = {
 ACTS = ["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu", "quick_gelu", "swish", "tanh", "relu2"]
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
 YARN = dict(rope_type="yarn", factor=2.0, original_max_position_embeddings=32)
+YARNS = [{"factor": None}, {"factor": 4.0, "original_max_position_embeddings": 8}, {"mscale": 0.7, "mscale_all_dim": 0.5},
+         {"mscale": 0.7}, {"mscale": 0, "mscale_all_dim": 0.5}, {"attention_factor": 0.8}, {"attention_factor": 0},
+         {"truncate": False}, {"truncate": None}, {"beta_fast": 4, "beta_slow": 0.5}, {"beta_fast": None, "beta_slow": 0},
+         {"beta_fast": 1.0, "beta_slow": 2.0}, {"factor": 0.5}, {"factor": 1.0}, {"rope_theta": 1.0}, {"rope_theta": 0.5}]
+LONGROPE = dict(rope_type="longrope", original_max_position_embeddings=8, short_factor=[1.0, 1.5], long_factor=[2.0, 7.0])
+LONGROPES = [{}, {"original_max_position_embeddings": 32}, {"original_max_position_embeddings": 1}, {"factor": 3.0},
+             {"factor": None}, {"factor": 0.5}, {"attention_factor": 1.5}, {"attention_factor": 0}, {"long_factor": [2.0]},
+             {"short_factor": [1, 1, 2], "long_factor": [2, 3, 7]}, {"short_factor": None}, {"long_factor": [0.0, 1.0]}]
 ROPES = [
     {"rope_theta": 1000.0}, {"rope_theta": 1000.0, "rope_type": "default"}, {"rope_type": "default"}, {"rope_theta": 50},
     {"rope_theta": 100.0, "rope_type": "linear", "factor": 4.0}, {"rope_theta": 100.0, "rope_type": "linear"},
@@ -157,6 +165,7 @@ ROPES = [
     LLAMA3 | {"rope_theta": 100.0}, LLAMA3, {n: v for n, v in LLAMA3.items() if n != "original_max_position_embeddings"},
     {n: v for n, v in LLAMA3.items() if n != "factor"}, LLAMA3 | {"factor": 0}, LLAMA3 | {"low_freq_factor": 4.0},
     {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0}, YARN | {"rope_theta": 100.0}, {"rope_type": "nonsense"},
+    *({"rope_theta": 100.0} | YARN | more for more in YARNS), *({"rope_theta": 100.0} | LONGROPE | more for more in LONGROPES),
     {"rope_theta": 100.0, "partial_rotary_factor": 0.5}, {"rope_theta": 100.0, "partial_rotary_factor": 1.0},
     {"rope_theta": None}, {"rope_theta": "100"}, {"rope_theta": 0}, {"rope_theta": -5.0}, {"rope_theta": True},
     {"rope_theta": 100.0, "rope_type": None}, {"rope_theta": 100.0, "factor": 2.0}, {"rope_theta": 100.0, "swizzle": 3},
@@ -276,6 +285,9 @@ def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
         for a, b in itertools.product((ABSENT, {"rope_theta": 50.0}, new, {}, None), olds):
             out.append({"rope_parameters": a, "rope_scaling": b, "rope_theta": 1000.0})
         for a in (ABSENT, {"rope_theta": 50.0}, new, {}, None): out.append({"rope_parameters": a, "rope_theta": 1000.0})
+        for a in (YARN, LLAMA3, {"type": "dynamic", "factor": 2.0}, {"type": "yarn", "factor": None}, LONGROPE):
+            out.append({"rope_scaling": a, "max_position_embeddings": 8})
+            out.append({"rope_scaling": a, "original_max_position_embeddings": 6})
     if family in ("qwen2", "qwen3", "gemma2", "mistral", "mixtral"):
         for kinds, used, window in itertools.product((ABSENT, LAYERS[2], LAYERS[0]), (True, False, ABSENT), (4, None, ABSENT)):
             out.append({"layer_types": kinds, "use_sliding_window": used, "sliding_window": window})

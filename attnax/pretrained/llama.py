@@ -63,7 +63,10 @@ def read_decoder(
         tie_embeddings=fields.take("tie_word_embeddings", bool, tied),
         pad_token_id=read_pad(fields, vocab_size, eos if isinstance(eos, int) and eos >= 0 else 0),
         pos_emb_type="rope", use_bias=False, dropout_rate=0.0)
-    return TransformerConfig(**shared | read_rope(fields, rope_base) | more)
+    if "rope_base" not in more:
+        more |= read_rope(fields, rope_base, max_len=shared["max_len"],
+                          head_dim=shared["head_dim"] or width // shared["num_heads"])
+    return TransformerConfig(**shared | more)
 
 # %% ../../nbs/68_pretrained.llama.ipynb #write-decoder
 def write_decoder(

@@ -92,6 +92,10 @@ BASES = {
     "qwen2": ("Qwen2ForCausalLM", dict(GQA, **ROPE, use_sliding_window=True, sliding_window=5, max_window_layers=1)),
     "qwen3": ("Qwen3ForCausalLM", dict(GQA, **ROPE, head_dim=6, use_sliding_window=True, sliding_window=5, max_window_layers=1)),
     "smollm3": ("SmolLM3ForCausalLM", dict(GQA, **ROPE, no_rope_layer_interval=2, pad_token_id=0)),
+    "olmo2": ("Olmo2ForCausalLM", dict(GQA, **ROPE)),
+    "olmo3": ("Olmo3ForCausalLM", dict(GQA, layer_types=["sliding_attention", "full_attention"], sliding_window=5,
+                                       rope_parameters={n: dict(rope_type="default", rope_theta=100.0)
+                                                        for n in ("full_attention", "sliding_attention")})),
     "gemma2": ("Gemma2ForCausalLM", dict(GQA, **ROPE, head_dim=6, query_pre_attn_scalar=9, sliding_window=5,
                                          attn_logit_softcapping=2.0, final_logit_softcapping=3.0)),
     "gpt2": ("GPT2LMHeadModel", dict(vocab_size=61, n_embd=16, n_head=4, n_layer=2, n_inner=24, n_positions=32,
@@ -133,6 +137,7 @@ EVERYDAY_OF = {
                     router_jitter_noise=[0.0, 0.1]),
     "qwen2": dict(pad_token_id=[0, 5, None]), "qwen3": dict(pad_token_id=[0, 5, None]),
     "smollm3": dict(pretraining_tp=[2], pad_token_id=[0, 5, None]),
+    "olmo2": dict(pad_token_id=[0, 5, None]), "olmo3": dict(pad_token_id=[0, 5, None]),
     "gemma2": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None], hidden_act=["gelu_pytorch_tanh", "silu"]),
     "gpt2": dict(summary_type=["mean"], summary_use_proj=[False], summary_activation=["tanh"], summary_proj_to_labels=[False],
                  n_ctx=[32, 16], id2label=[{"0": "A", "1": "B", "2": "C"}], num_labels=[3], pad_token_id=[0, 5, None]),
@@ -202,6 +207,14 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
     "mixtral": DECODER | dict(num_local_experts=[2, 3, 1], num_experts_per_tok=[1, 3, 4, 5], num_experts=[4, 2]),
     "smollm3": DECODER | dict(no_rope_layer_interval=[1, 2, 3, 4], no_rope_layers=[
         [1, 1], [0, 0], [0, 1], [0, 1, 1, 0], [1], [], None, ABSENT, "10", [1, 2], [1, "0"], [1, 0.0]]),
+    "olmo2": DECODER | dict(clip_qkv=[5.0, None]),
+    "olmo3": DECODER | dict(rope_parameters=[
+        {}, None, {"full_attention": {"rope_type": "default", "rope_theta": 50.0}, "sliding_attention": {"rope_theta": 9.0}},
+        {"full_attention": {"rope_theta": 50.0}}, {"sliding_attention": {"rope_type": "default", "rope_theta": 50.0}},
+        {"full_attention": LLAMA3 | {"rope_theta": 100.0}}, {"full_attention": YARN | {"rope_theta": 100.0}},
+        {"full_attention": YARN}, {"sliding_attention": YARN | {"rope_theta": 100.0}}, {"full_attention": None},
+        {"full_attention": {"rope_type": "linear", "factor": 2.0}, "sliding_attention": None}, {"rope_theta": 50.0},
+        {"full_attention": {"rope_theta": 50.0}, "swizzle": {}}, {"full_attention": {"rope_theta": 50.0, "swizzle": 3}}]),
     "gemma2": DECODER | GEMMA,
     "bert": CLASSIC | dict(type_vocab_size=[3, 2], position_embedding_type=["relative_key", "relative_key_query"]),
     "vit": CLASSIC | dict(
@@ -222,7 +235,10 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
 # Families that stand on the reader of another: of these fields all values that may well be, of others few
 FEW = {
     "smollm3": ("no_rope_layer_interval", "no_rope_layers", "layer_types", "use_sliding_window", "sliding_window", "mlp_bias",
-                "attention_bias", "num_hidden_layers")}
+                "attention_bias", "num_hidden_layers"),
+    "olmo2": ("num_attention_heads", "num_key_value_heads", "head_dim", "rms_norm_eps", "attention_bias", "rope_parameters"),
+    "olmo3": ("layer_types", "sliding_window", "rope_parameters", "rope_scaling", "num_key_value_heads", "head_dim",
+              "attention_bias")}
 
 FALSY = [None, False, 0, 0.0, "", [], {}]
 WRONG = {int: ["3", -1, 2.5, 4.0, True, [4], math.nan, 2**20], float: ["0.1", -1.0, math.nan, math.inf, [0.1], True, {}],
@@ -278,6 +294,10 @@ def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
         for n, interval in itertools.product((1, 3), (1, 2, 4)):
             none = dict.fromkeys(("no_rope_layers", "layer_types"), ABSENT)
             out.append(none | {"num_hidden_layers": n, "no_rope_layer_interval": interval})
+    if family == "olmo3":
+        for ropes, scaling, theta in itertools.product((ABSENT, {"full_attention": {"rope_theta": 50.0}}), (None, YARN, LLAMA3),
+                                                       (ABSENT, 5e5, 1000.0)):
+            out.append({"rope_parameters": ropes, "rope_scaling": scaling, "rope_theta": theta})
     if family in FEW: return out
     if "rope_parameters" in base:
         new = {"rope_type": "linear", "factor": 2.0}

@@ -81,6 +81,9 @@ llama3_scaling = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_
 qwen_old = dict(sliding_window=8, use_sliding_window=False, max_window_layers=2)  # a window that is stated but switched off
 eps, act = dict(rms_norm_eps=1e-6), dict(hidden_act="gelu")
 
+olmo3_ropes = dict(sliding_attention=rope(5e5), full_attention=rope(
+    5e5, rope_type="yarn", factor=4.0, original_max_position_embeddings=16, beta_fast=4.0, attention_factor=1.3))
+
 FAMILIES = {
     "bert": Family(
         "BertModel", "BertConfig", dict(tiny, max_position_embeddings=64, type_vocab_size=2, layer_norm_eps=1e-3), "bert",
@@ -151,6 +154,20 @@ FAMILIES = {
         matters=(eps, act, dict(rope_parameters=rope(100.0)), dict(sliding_window=5), dict(sliding_window=7),
                  dict(use_sliding_window=False), dict(no_rope_layers=[0, 1, 1]), dict(layer_types=["full_attention"] * 3)),
         old_drop=("layer_types",)),
+    "olmo2": Family(
+        "Olmo2ForCausalLM", "Olmo2Config",
+        dict(gqa, num_hidden_layers=3, rope_parameters=rope(100.0), attention_bias=True, bos_token_id=95, eos_token_id=96),
+        "causal", matters=(eps, act, dict(rope_parameters=rope(10000.0))), old_drop=("tie_word_embeddings",)),
+    "olmo3": Family(
+        # Windows in every second layer, scaling in the others; other widths, one key/value head, a tied head
+        "Olmo3ForCausalLM", "Olmo3Config",
+        dict(gqa, hidden_size=24, num_hidden_layers=4, num_key_value_heads=1, head_dim=10, sliding_window=6,
+             layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters=olmo3_ropes, tie_word_embeddings=True,
+             bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(sliding_window=5), dict(sliding_window=7), dict(layer_types=["full_attention"] * 4),
+                 dict(rope_parameters=olmo3_ropes | dict(full_attention=rope(5e5))),
+                 dict(rope_parameters=olmo3_ropes | dict(sliding_attention=olmo3_ropes["full_attention"]))),
+        old_drop=("rope_local_base_freq",)),
     "gemma2": Family(
         "Gemma2ForCausalLM", "Gemma2Config",
         dict(gqa, num_hidden_layers=4, head_dim=16, query_pre_attn_scalar=4, sliding_window=8, attn_logit_softcapping=5.0,
@@ -334,9 +351,13 @@ def write_json(path: Path, x: dict) -> None: path.write_text(json.dumps(x, inden
 def old_config(family: Family, config: dict) -> dict:
     """`config` in the words of transformers 4."""
     old = {k: v for k, v in config.items() if k not in (*family.old_drop, "rope_parameters", "dtype")}
-    if r := dict(config.get("rope_parameters") or {}):
+    r = dict(config.get("rope_parameters") or {})
+    if "full_attention" in r:   # Gemma 3: the scaling is about the layers that see everything
+        old["rope_local_base_freq"], r = r["sliding_attention"]["rope_theta"], dict(r["full_attention"])
+    if r:
         old["rope_theta"] = r.pop("rope_theta")
         old["rope_scaling"] = r if r["rope_type"] != "default" else None
+    old = {k: v for k, v in old.items() if k not in family.old_drop}
     return old | dict(torch_dtype=config["dtype"], transformers_version="4.46.0") | family.old_add
 
 

@@ -91,6 +91,11 @@ BASES = {
     "mixtral": ("MixtralForCausalLM", dict(GQA, **ROPE, num_local_experts=4)),
     "qwen2": ("Qwen2ForCausalLM", dict(GQA, **ROPE, use_sliding_window=True, sliding_window=5, max_window_layers=1)),
     "qwen3": ("Qwen3ForCausalLM", dict(GQA, **ROPE, head_dim=6, use_sliding_window=True, sliding_window=5, max_window_layers=1)),
+    "smollm3": ("SmolLM3ForCausalLM", dict(GQA, **ROPE, no_rope_layer_interval=2, pad_token_id=0)),
+    "olmo2": ("Olmo2ForCausalLM", dict(GQA, **ROPE)),
+    "olmo3": ("Olmo3ForCausalLM", dict(GQA, layer_types=["sliding_attention", "full_attention"], sliding_window=5,
+                                       rope_parameters={n: dict(rope_type="default", rope_theta=100.0)
+                                                        for n in ("full_attention", "sliding_attention")})),
     "gemma2": ("Gemma2ForCausalLM", dict(GQA, **ROPE, head_dim=6, query_pre_attn_scalar=9, sliding_window=5,
                                          attn_logit_softcapping=2.0, final_logit_softcapping=3.0)),
     "gemma3_text": ("Gemma3ForCausalLM", dict(
@@ -135,6 +140,8 @@ EVERYDAY_OF = {
     "mixtral": dict(pad_token_id=[0, 5, None, -1], output_router_logits=[False, True], router_aux_loss_coef=[0.5],
                     router_jitter_noise=[0.0, 0.1]),
     "qwen2": dict(pad_token_id=[0, 5, None]), "qwen3": dict(pad_token_id=[0, 5, None]),
+    "smollm3": dict(pretraining_tp=[2], pad_token_id=[0, 5, None]),
+    "olmo2": dict(pad_token_id=[0, 5, None]), "olmo3": dict(pad_token_id=[0, 5, None]),
     "gemma2": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None], hidden_act=["gelu_pytorch_tanh", "silu"]),
     "gemma3_text": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None]),
     "gpt2": dict(summary_type=["mean"], summary_use_proj=[False], summary_activation=["tanh"], summary_proj_to_labels=[False],
@@ -209,6 +216,16 @@ CLASSIC = dict(
 VALUES = {name: DECODER for name in ("llama", "mistral")} | {
     "qwen2": DECODER, "qwen3": DECODER,
     "mixtral": DECODER | dict(num_local_experts=[2, 3, 1], num_experts_per_tok=[1, 3, 4, 5], num_experts=[4, 2]),
+    "smollm3": DECODER | dict(no_rope_layer_interval=[1, 2, 3, 4], no_rope_layers=[
+        [1, 1], [0, 0], [0, 1], [0, 1, 1, 0], [1], [], None, ABSENT, "10", [1, 2], [1, "0"], [1, 0.0]]),
+    "olmo2": DECODER | dict(clip_qkv=[5.0, None]),
+    "olmo3": DECODER | dict(rope_parameters=[
+        {}, None, {"full_attention": {"rope_type": "default", "rope_theta": 50.0}, "sliding_attention": {"rope_theta": 9.0}},
+        {"full_attention": {"rope_theta": 50.0}}, {"sliding_attention": {"rope_type": "default", "rope_theta": 50.0}},
+        {"full_attention": LLAMA3 | {"rope_theta": 100.0}}, {"full_attention": YARN | {"rope_theta": 100.0}},
+        {"full_attention": YARN}, {"sliding_attention": YARN | {"rope_theta": 100.0}}, {"full_attention": None},
+        {"full_attention": {"rope_type": "linear", "factor": 2.0}, "sliding_attention": None}, {"rope_theta": 50.0},
+        {"full_attention": {"rope_theta": 50.0}, "swizzle": {}}, {"full_attention": {"rope_theta": 50.0, "swizzle": 3}}]),
     "gemma2": DECODER | GEMMA,
     "gemma3_text": {n: v for n, v in (DECODER | GEMMA).items()
                     if n not in ("hidden_act", "mlp_bias", "num_experts", "n_embd")} | dict(
@@ -230,6 +247,14 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
         max_target_positions=[12, 40], num_mel_bins=[16, 4], activation_function=ACTS, scale_embedding=[False, True],
         use_weighted_layer_sum=[False, True], apply_spec_augment=[False, True], is_encoder_decoder=[True, False],
         num_hidden_layers=[1, 5], hidden_act=["relu"], layer_norm_eps=[1e-3], hidden_size=[24])}
+
+# Families that stand on the reader of another: of these fields all values that may well be, of others few
+FEW = {
+    "smollm3": ("no_rope_layer_interval", "no_rope_layers", "layer_types", "use_sliding_window", "sliding_window", "mlp_bias",
+                "attention_bias", "num_hidden_layers"),
+    "olmo2": ("num_attention_heads", "num_key_value_heads", "head_dim", "rms_norm_eps", "attention_bias", "rope_parameters"),
+    "olmo3": ("layer_types", "sliding_window", "rope_parameters", "rope_scaling", "num_key_value_heads", "head_dim",
+              "attention_bias")}
 
 FALSY = [None, False, 0, 0.0, "", [], {}]
 WRONG = {int: ["3", -1, 2.5, 4.0, True, [4], math.nan, 2**20], float: ["0.1", -1.0, math.nan, math.inf, [0.1], True, {}],
@@ -255,7 +280,18 @@ def singles(family: str, base: dict) -> dict[str, list]:
     for name, value in base.items():
         kind = {"head_dim": int, "sliding_window": int, "num_key_value_heads": int}.get(name, type(value))
         if name not in everyday and name != "model_type" and kind in WRONG: add(name, WRONG[kind])
-    return {name: values for name, values in out.items() if values}
+    return {name: values for name, values in few(family, base, out).items() if values}
+
+
+def few(family: str, base: dict, out: dict[str, list]) -> dict[str, list]:
+    """The same, for a family among `FEW` with fewer values: two of a field that the base has, one of others."""
+    if family not in FEW: return out
+    rng = np.random.default_rng(zlib.crc32(f"{family} few".encode()))
+    def some(name, values):
+        likely = [v for v in values if name in FEW[family] and v in VALUES[family].get(name, ())]
+        rest, count = [v for v in values if v not in likely], 3 if name.startswith("rope") else 2 if name in base else 1
+        return likely + [rest[i] for i in sorted(rng.permutation(len(rest))[:count])]
+    return {name: some(name, values) for name, values in out.items()}
 
 
 def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
@@ -263,10 +299,22 @@ def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
     pool = [(n, v) for n, values in one.items() for v in values
             if n in VALUES[family] or n in base and (v is None or v == ABSENT)]
     pool = [(n, v) for n, v in pool if n not in EVERYDAY and n not in ("swizzle", "auto_map", "quantization_config")]
+    if family in FEW: count = 25
     rng, out = np.random.default_rng(zlib.crc32(family.encode())), []
     while len(out) < count:
         (a, x), (b, y) = (pool[i] for i in rng.integers(0, len(pool), 2))
         if a != b: out.append({a: x, b: y})
+    if family == "smollm3":
+        for turns, kinds, used, window in itertools.product((ABSENT, [0, 1]), (ABSENT, LAYERS[2]), (True, False), (4, None)):
+            out.append({"no_rope_layers": turns, "layer_types": kinds, "use_sliding_window": used, "sliding_window": window})
+        for n, interval in itertools.product((1, 3), (1, 2, 4)):
+            none = dict.fromkeys(("no_rope_layers", "layer_types"), ABSENT)
+            out.append(none | {"num_hidden_layers": n, "no_rope_layer_interval": interval})
+    if family == "olmo3":
+        for ropes, scaling, theta in itertools.product((ABSENT, {"full_attention": {"rope_theta": 50.0}}), (None, YARN, LLAMA3),
+                                                       (ABSENT, 5e5, 1000.0)):
+            out.append({"rope_parameters": ropes, "rope_scaling": scaling, "rope_theta": theta})
+    if family in FEW: return out
     if "rope_parameters" in base and family != "gemma3_text":
         new = {"rope_type": "linear", "factor": 2.0}
         olds = ({"type": "linear", "factor": 4.0}, LLAMA3, None)

@@ -86,6 +86,8 @@ gemma3_ropes = dict(full_attention=rope(500.0, rope_type="linear", factor=4.0), 
 gemma3 = dict(gqa, num_hidden_layers=4, head_dim=16, query_pre_attn_scalar=4, sliding_window=8, rope_parameters=gemma3_ropes,
               layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"])
 gemma3_old = ("layer_types", "tie_word_embeddings", "use_bidirectional_attention", "_sliding_window_pattern")
+olmo3_ropes = dict(sliding_attention=rope(5e5), full_attention=rope(
+    5e5, rope_type="yarn", factor=4.0, original_max_position_embeddings=16, beta_fast=4.0, attention_factor=1.3))
 
 FAMILIES = {
     "bert": Family(
@@ -138,6 +140,39 @@ FAMILIES = {
         dict(gqa, head_dim=16, rope_parameters=rope(1e6), max_window_layers=2, bos_token_id=95, eos_token_id=96),
         "causal", matters=(eps, act, dict(rope_parameters=rope(10000.0))),
         old_drop=("layer_types",), old_add=qwen_old),
+    "smollm3": Family(
+        # Every second layer of four turns nothing
+        "SmolLM3ForCausalLM", "SmolLM3Config",
+        dict(gqa, num_hidden_layers=4, no_rope_layer_interval=2, rope_parameters=rope(100.0), attention_bias=True, mlp_bias=True,
+             pad_token_id=0, bos_token_id=95, eos_token_id=96), "causal",
+        idle=("1.self_attn.k_proj.bias", "3.self_attn.k_proj.bias"),  # where nothing turns, the same for every key
+        matters=(eps, act, dict(rope_parameters=rope(10000.0)), dict(no_rope_layers=[1, 1, 1, 0]), dict(no_rope_layers=[1] * 4),
+                 dict(no_rope_layers=[0, 1, 0, 1])),
+        old_drop=("layer_types", "tie_word_embeddings"),
+        old_add=dict(max_window_layers=28, pretraining_tp=2)),
+    "smollm3_sliding": Family(
+        # Windows where nothing turns; an odd number of layers, one key/value head, a head width that is no power of two
+        "SmolLM3ForCausalLM", "SmolLM3Config",
+        dict(gqa, hidden_size=24, num_hidden_layers=3, no_rope_layers=[0, 1, 0], use_sliding_window=True, sliding_window=6,
+             head_dim=10, num_key_value_heads=1, rope_parameters=rope(100.0, rope_type="linear", factor=2.0),
+             tie_word_embeddings=False, pad_token_id=0, bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(rope_parameters=rope(100.0)), dict(sliding_window=5), dict(sliding_window=7),
+                 dict(use_sliding_window=False), dict(no_rope_layers=[0, 1, 1]), dict(layer_types=["full_attention"] * 3)),
+        old_drop=("layer_types",)),
+    "olmo2": Family(
+        "Olmo2ForCausalLM", "Olmo2Config",
+        dict(gqa, num_hidden_layers=3, rope_parameters=rope(100.0), attention_bias=True, bos_token_id=95, eos_token_id=96),
+        "causal", matters=(eps, act, dict(rope_parameters=rope(10000.0))), old_drop=("tie_word_embeddings",)),
+    "olmo3": Family(
+        # Windows in every second layer, scaling in the others; other widths, one key/value head, a tied head
+        "Olmo3ForCausalLM", "Olmo3Config",
+        dict(gqa, hidden_size=24, num_hidden_layers=4, num_key_value_heads=1, head_dim=10, sliding_window=6,
+             layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters=olmo3_ropes, tie_word_embeddings=True,
+             bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(sliding_window=5), dict(sliding_window=7), dict(layer_types=["full_attention"] * 4),
+                 dict(rope_parameters=olmo3_ropes | dict(full_attention=rope(5e5))),
+                 dict(rope_parameters=olmo3_ropes | dict(sliding_attention=olmo3_ropes["full_attention"]))),
+        old_drop=("rope_local_base_freq",)),
     "gemma2": Family(
         "Gemma2ForCausalLM", "Gemma2Config",
         dict(gqa, num_hidden_layers=4, head_dim=16, query_pre_attn_scalar=4, sliding_window=8, attn_logit_softcapping=5.0,
@@ -367,6 +402,7 @@ def old_config(family: Family, config: dict) -> dict:
     if r:
         old["rope_theta"] = r.pop("rope_theta")
         old["rope_scaling"] = r if r["rope_type"] != "default" else None
+    old = {k: v for k, v in old.items() if k not in family.old_drop}
     return old | dict(torch_dtype=config["dtype"], transformers_version="4.46.0") | family.old_add
 
 

@@ -38,7 +38,10 @@ from .gpt2 import GPT2
 from .llama import LLAMA
 from .mapping import blueprint, parameter_shapes, weight_dtype, weight_kind
 from .mistral import MISTRAL, MIXTRAL
+from .modernbert import MODERNBERT
+from .mpnet import DISTILBERT, MPNET
 from .qwen import QWEN2, QWEN3
+from .roberta import ROBERTA, XLM_ROBERTA
 from .sentence_folder import read_pooling, write_pooling
 from .vit import VIT
 from .whisper import WHISPER
@@ -46,7 +49,8 @@ from .whisper import WHISPER
 # %% ../../nbs/77_pretrained.load.ipynb #families
 FAMILIES: dict[str, Family] = {
     f.model_type: f
-    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GPT2, BERT, VIT, WHISPER)}
+    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GPT2, BERT, VIT, WHISPER,
+              ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT)}
 
 # %% ../../nbs/77_pretrained.load.ipynb #find-family
 def find_family(
@@ -56,6 +60,11 @@ def find_family(
     if isinstance(model_type, str) and model_type in FAMILIES: return FAMILIES[model_type]
     raise NotImplementedError(f"`model_type`={model_type!r} is not among the families that attnax "
                               f"knows: {', '.join(FAMILIES)}")
+
+# %% ../../nbs/77_pretrained.load.ipynb #gives
+def _gives(family: Family) -> Any:
+    """The class of a family's models, as its builder is annotated."""
+    return getattr(family.build, "__annotations__", {}).get("return")
 
 # %% ../../nbs/77_pretrained.load.ipynb #no-folder
 def _no_folder(path: str | os.PathLike) -> FileNotFoundError:
@@ -107,7 +116,7 @@ def _contents(path: Path) -> tuple[Family, Mapping[str, Any], Mapping[str, np.nd
     if "model_type" not in config and (path / "model.bin").is_file():
         return WHISPER, *_ctranslate2_contents(path)
     family = find_family(config.get("model_type"))
-    if family is BERT: read_pooling(path)   # may refuse, and the weights take longer
+    if _gives(family) is SentenceEncoder: read_pooling(path)   # may refuse, and the weights take longer
     return family, config, read_tensors(path)
 
 # %% ../../nbs/77_pretrained.load.ipynb #dtype-of-most
@@ -211,12 +220,14 @@ def check_as_described(
 
     Raises: `ValueError` that names what differs.
     """
-    kind = getattr(family.build, "__annotations__", {}).get("return")
+    kind = _gives(family)
     if isinstance(kind, type) and not isinstance(model, kind):
         raise ValueError(f"`{family.model_type}` is a family of `{kind.__name__}`, got a "
                          f"`{type(model).__name__}`")
-    pooled = getattr(model, "pooler", None) is not None
-    names = frozenset(["pooler.dense.weight"] if pooled else [])
+    parts = {"pooler": ["pooler.dense.weight"],
+             "masked_head": ["head.dense.weight", "vocab_transform.weight"]}
+    names = frozenset(n for part, names in parts.items() for n in names
+                      if getattr(model, part, None) is not None)
     plan, _ = blueprint(lambda: family.build(family.config_of(model), names))
     _check_modules(family, model, plan)
     _check_shapes(model, plan)

@@ -105,6 +105,16 @@ BASES = {
     "gpt2": ("GPT2LMHeadModel", dict(vocab_size=61, n_embd=16, n_head=4, n_layer=2, n_inner=24, n_positions=32,
                                      layer_norm_epsilon=1e-3, bos_token_id=60, eos_token_id=60)),
     "bert": ("BertModel", dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3)),
+    "roberta": ("RobertaForMaskedLM", dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3)),
+    "xlm-roberta": ("XLMRobertaForMaskedLM", dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3, type_vocab_size=1)),
+    "mpnet": ("MPNetForMaskedLM", dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3)),
+    "distilbert": ("DistilBertForMaskedLM", dict(vocab_size=61, dim=16, n_heads=4, n_layers=2, hidden_dim=24,
+                                                 max_position_embeddings=32)),
+    "modernbert": ("ModernBertForMaskedLM", dict(
+        TINY, num_hidden_layers=4, max_position_embeddings=64, norm_eps=1e-3, local_attention=6, bos_token_id=2, cls_token_id=2,
+        eos_token_id=3, sep_token_id=3, pad_token_id=1, rope_parameters=dict(
+            full_attention=dict(rope_type="default", rope_theta=100.0),
+            sliding_attention=dict(rope_type="default", rope_theta=10.0)))),
     "vit": ("ViTForImageClassification", {n: v for n, v in TINY.items() if n != "vocab_size"} | dict(
         image_size=16, patch_size=4, layer_norm_eps=1e-3, num_labels=5)),
     "whisper": ("WhisperForConditionalGeneration", dict(
@@ -132,6 +142,10 @@ EVERYDAY = dict(
 DROPOUTS = {
     "gpt2": ("attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_first_dropout"),
     "bert": ("attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout"),
+    **dict.fromkeys(("roberta", "xlm-roberta", "mpnet"), (
+        "attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout")),
+    "distilbert": ("dropout", "attention_dropout", "qa_dropout", "seq_classif_dropout"),
+    "modernbert": ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
     "vit": ("attention_probs_dropout_prob", "hidden_dropout_prob"),
     "whisper": ("attention_dropout", "dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop")}
 EVERYDAY_OF = {
@@ -149,6 +163,14 @@ EVERYDAY_OF = {
     "bert": dict(position_embedding_type=["absolute"], directionality=["bidi"], pooler_type=["first_token_transform"],
                  pooler_fc_size=[768], pooler_num_attention_heads=[12], pooler_num_fc_layers=[3], pooler_size_per_head=[128],
                  id2label=[{"0": "A", "1": "B", "2": "C"}], num_labels=[3], pad_token_id=[0, 5, None]),
+    **{name: dict(position_embedding_type=["absolute"], id2label=[{"0": "A", "1": "B", "2": "C"}], num_labels=[3],
+                  output_past=[True]) for name in ("roberta", "xlm-roberta")},
+    "mpnet": dict(pad_token_id=[0, 5, None], relative_attention_num_buckets=[32]),
+    "distilbert": dict(pad_token_id=[0, 5, None], tie_weights_=[True], sinusoidal_pos_embds=[False, True]),
+    "modernbert": dict(
+        pad_token_id=[0, 5, None], cls_token_id=[0, 5], initializer_cutoff_factor=[3.0], reference_compile=[True, False, None],
+        classifier_pooling=["mean", "cls"], deterministic_flash_attn=[True, False], sparse_prediction=[False],
+        sparse_pred_ignore_index=[-100, -1], repad_logits_with_grad=[False, True], position_embedding_type=["absolute"]),
     "vit": dict(encoder_stride=[16, 4]),
     "whisper": dict(init_std=[0.1], mask_time_prob=[0.2], mask_time_length=[3], mask_time_min_masks=[1], mask_feature_prob=[0.1],
                     mask_feature_length=[3], mask_feature_min_masks=[1], classifier_proj_size=[8], median_filter_width=[3],
@@ -233,6 +255,26 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
                          {"sliding_attention": {"rope_theta": 50.0}}, {"chunked_attention": {"rope_theta": 50.0}}],
         rope_local_base_freq=[7.0, None, "7", -1.0], sliding_window_pattern=[1, 2, 3, 0, None, "2"], max_window_layers=[1]),
     "bert": CLASSIC | dict(type_vocab_size=[3, 2], position_embedding_type=["relative_key", "relative_key_query"]),
+    **{name: CLASSIC | dict(type_vocab_size=[3, 2, 1], position_embedding_type=["relative_key", "relative_key_query"],
+                            pad_token_id=[0, 5, 31, 32, 60, 61, -1, None, True, "1"]) for name in ("roberta", "xlm-roberta")},
+    "mpnet": CLASSIC | dict(relative_attention_num_buckets=[16, 31, 33, 64]),
+    "distilbert": CLASSIC | dict(dim=[24, 32, 18], hidden_dim=[40, 64], n_layers=[1, 3], n_heads=[2, 8, 3, 1], activation=ACTS),
+    "modernbert": CLASSIC | dict(
+        hidden_activation=ACTS, norm_eps=[1e-6, 1e-5, 1e-2, 1], norm_bias=[True, False], attention_bias=[True, False],
+        mlp_bias=[True, False], decoder_bias=[True, False], classifier_bias=[True, False], classifier_activation=["relu", "silu"],
+        local_attention=[4, 5, 7, 9, 1, 2, 100], global_attn_every_n_layers=[1, 2, 3, 4, 9, 0],
+        layer_types=[[k + "_attention" for k in kinds.split()] for kinds in (
+            "full full full full", "sliding sliding sliding sliding", "sliding full sliding full", "full",
+            "full full full nonsense",
+            "full sliding sliding full full")] + ["full_attention"],
+        global_rope_theta=[1000.0, 50], local_rope_theta=[30.0, 50], rope_theta=[50.0], rope_scaling=OLD_ROPES,
+        rope_parameters=[
+            {"full_attention": {"rope_theta": 50.0}}, {"sliding_attention": {"rope_theta": 50.0}},
+            {"full_attention": {"rope_type": "default", "rope_theta": 50.0}, "sliding_attention": None}, {}, None,
+            {"full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 100.0}},
+            {"full_attention": LLAMA3 | {"rope_theta": 100.0}}, {"full_attention": YARN | {"rope_theta": 100.0}},
+            {"rope_type": "default", "rope_theta": 50.0}, {"full_attention": {"rope_theta": 50.0, "swizzle": 3}},
+            [], 3, "linear"]),
     "vit": CLASSIC | dict(
         image_size=[8, 20, 18, [8, 16], [16, 16], [16], 32], patch_size=[8, 2, 5, [4, 8], [4, 4]], num_channels=[1, 4],
         qkv_bias=[True, False], id2label=[{"0": "A", "1": "B", "2": "C"}, {"0": "A"}, {}, None], num_labels=[3, 2, None],
@@ -316,6 +358,7 @@ def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
             out.append({"rope_parameters": ropes, "rope_scaling": scaling, "rope_theta": theta})
     if family in FEW: return out
     if "rope_parameters" in base and family != "gemma3_text":
+    if "rope_parameters" in base and family != "modernbert":
         new = {"rope_type": "linear", "factor": 2.0}
         olds = ({"type": "linear", "factor": 4.0}, LLAMA3, None)
         for a, b in itertools.product((ABSENT, {"rope_theta": 50.0}, new, {}, None), olds):

@@ -12,6 +12,7 @@ A folder holds what `save_pretrained` writes for a tiny random model (config.jso
 - expected.npz, inputs and outputs in float32 and int32, unrounded:
     bert      input_ids, token_type_ids, attention_mask; last_hidden_state, pooler_output, hidden_states (embeddings first)
     states    input_ids, attention_mask; last_hidden_state
+    encoder   input_ids, attention_mask; last_hidden_state, and pooler_output and logits where there are such
     causal    input_ids; hidden (after the final norm), logits, generated (16 greedy tokens after `input_ids[:, :8]`)
     vit       pixel_values; hidden (after the final norm), logits
     whisper   features, decoder_ids; encoder_hidden, logits, generated (16 greedy tokens after the start token, none suppressed)
@@ -212,6 +213,53 @@ FAMILIES = {
         matters=(eps, dict(use_bidirectional_attention=False), dict(sliding_window=6), dict(sliding_window=10),
                  dict(layer_types=["full_attention"] * 4), dict(rope_parameters=gemma3_ropes)),
         old_drop=[gemma3_old[0], *gemma3_old[3:]], old_add=dict(sliding_window_pattern=3)),
+    "roberta": Family(
+        "RobertaModel", "RobertaConfig",
+        dict(tiny, max_position_embeddings=60, type_vocab_size=2, layer_norm_eps=1e-3, pad_token_id=1), "encoder",
+        idle=("key.bias",), matters=(dict(layer_norm_eps=1e-12), dict(hidden_act="gelu_new"), dict(pad_token_id=2)),
+        old_drop=("add_cross_attention", "is_decoder", "tie_word_embeddings"),
+        old_add=dict(position_embedding_type="absolute", gradient_checkpointing=False)),
+    "xlm_roberta": Family(
+        # An id of padding that is not 1, and one kind of tokens, as multilingual files have
+        "XLMRobertaForMaskedLM", "XLMRobertaConfig",
+        dict(tiny, hidden_size=36, num_hidden_layers=3, max_position_embeddings=64, type_vocab_size=1, layer_norm_eps=1e-3,
+             pad_token_id=4), "encoder",
+        idle=("key.bias",), matters=(dict(layer_norm_eps=1e-12), dict(hidden_act="relu"), dict(pad_token_id=3)),
+        old_drop=("add_cross_attention", "is_decoder", "tie_word_embeddings"),
+        old_add=dict(position_embedding_type="absolute", output_past=True)),
+    "mpnet": Family(
+        "MPNetForMaskedLM", "MPNetConfig", dict(tiny, max_position_embeddings=64, layer_norm_eps=1e-3), "encoder",
+        idle=("attn.k.bias",), matters=(dict(layer_norm_eps=1e-12), dict(hidden_act="gelu_new")),
+        old_drop=("tie_word_embeddings",)),
+    "distilbert": Family(
+        "DistilBertForMaskedLM", "DistilBertConfig",
+        dict(vocab_size=97, dim=32, n_heads=4, n_layers=3, hidden_dim=48, max_position_embeddings=64), "encoder",
+        idle=("k_lin.bias",), matters=(dict(activation="relu"),),
+        old_drop=("tie_word_embeddings", "bos_token_id", "eos_token_id"),
+        old_add=dict(tie_weights_=True)),
+    "modernbert": Family(
+        "ModernBertForMaskedLM", "ModernBertConfig",
+        dict(tiny, num_hidden_layers=5, max_position_embeddings=128, norm_eps=1e-3, local_attention=8, bos_token_id=2,
+             cls_token_id=2, eos_token_id=3, sep_token_id=3, pad_token_id=1,
+             rope_parameters=dict(full_attention=rope(100.0), sliding_attention=rope(10.0))), "encoder",
+        matters=(dict(norm_eps=1e-6), dict(hidden_activation="silu"), dict(local_attention=6), dict(local_attention=10),
+                 dict(layer_types=["full_attention"] * 5), dict(layer_types=["sliding_attention"] * 5),
+                 dict(rope_parameters=dict(full_attention=rope(10.0), sliding_attention=rope(10.0))),
+                 dict(rope_parameters=dict(full_attention=rope(100.0), sliding_attention=rope(100.0)))),
+        old_drop=("layer_types", "tie_word_embeddings"),
+        old_add=dict(global_rope_theta=100.0, local_rope_theta=10.0, global_attn_every_n_layers=3, reference_compile=False,
+                     repad_logits_with_grad=False, position_embedding_type="absolute")),
+    "modernbert_biases": Family(
+        # Every bias that there may be, a pattern of its own, and longer frequencies on one kind of layer
+        "ModernBertModel", "ModernBertConfig",
+        dict(tiny, hidden_size=24, num_attention_heads=2, num_hidden_layers=3, max_position_embeddings=128, norm_eps=1e-3,
+             local_attention=7, attention_bias=True, mlp_bias=True, norm_bias=True, bos_token_id=2, cls_token_id=2,
+             eos_token_id=3, sep_token_id=3, pad_token_id=1,
+             layer_types=["sliding_attention", "full_attention", "full_attention"],
+             rope_parameters=dict(full_attention=rope(100.0, rope_type="linear", factor=2.0), sliding_attention=rope(10.0))),
+        "encoder", matters=(dict(local_attention=10),),
+        old_add=dict(rope_parameters=dict(  # which older words cannot say
+            full_attention=rope(100.0, rope_type="linear", factor=2.0), sliding_attention=rope(10.0)))),
     "vit": Family(
         "ViTForImageClassification", "ViTConfig",
         {k: v for k, v in tiny.items() if k != "vocab_size"}
@@ -286,6 +334,20 @@ def run_states(model, rng):
     mask = (torch.arange(24) < torch.tensor([[24], [17]])).long()
     inputs = dict(input_ids=tokens(rng, 2, 24) * mask, attention_mask=mask)
     return inputs, forward_states(model, **inputs), float("inf")
+def forward_encoder(model, input_ids, attention_mask):
+    given = dict(input_ids=input_ids, attention_mask=attention_mask)
+    out = model.base_model(**given)
+    said = {k: out.get(k) for k in ("last_hidden_state", "pooler_output") if out.get(k) is not None}
+    return said | (dict(logits=model(**given).logits) if type(model).__name__.endswith("MaskedLM") else {})
+
+
+def run_encoder(model, rng, length=40):
+    n, pad = torch.arange(length), model.config.pad_token_id
+    first, end = torch.tensor([[0], [3]]), torch.tensor([[length], [length - 9]])   # padding on both sides of the second row
+    mask = ((first <= n) & (n < end)).long()
+    ids = torch.where(mask.bool(), tokens(rng, 2, length, below=94) + 2, pad)       # no token is the id of padding
+    inputs = dict(input_ids=ids, attention_mask=mask)
+    return inputs, forward_encoder(model, **inputs), float("inf")
 
 
 @torch.no_grad()
@@ -397,9 +459,9 @@ def old_config(family: Family, config: dict) -> dict:
     """`config` in the words of transformers 4."""
     old = {k: v for k, v in config.items() if k not in (*family.old_drop, "rope_parameters", "dtype")}
     r = dict(config.get("rope_parameters") or {})
-    if "full_attention" in r:   # Gemma 3: the scaling is about the layers that see everything
+    if "full_attention" in r and family.config != "ModernBertConfig":   # the scaling is about the layers that see everything
         old["rope_local_base_freq"], r = r["sliding_attention"]["rope_theta"], dict(r["full_attention"])
-    if r:
+    if "rope_theta" in r:   # not so where each kind of layer has its own
         old["rope_theta"] = r.pop("rope_theta")
         old["rope_scaling"] = r if r["rope_type"] != "default" else None
     old = {k: v for k, v in old.items() if k not in family.old_drop}

@@ -45,7 +45,8 @@ class _Norms(nnx.Module):
         spec = self.spec
         norm = functools.partial(
             create_norm, spec.norm.kind, spec.d_model, rngs, epsilon=spec.norm.eps,
-            scale_offset=spec.norm.scale_offset, dtype=spec.dtype, param_dtype=spec.param_dtype)
+            scale_offset=spec.norm.scale_offset, use_bias=spec.norm.use_bias, dtype=spec.dtype,
+            param_dtype=spec.param_dtype)
         for i in range(1, count + 1):
             setattr(self, f"ln{i}", norm() if i > 1 or spec.first_norm else None)
             if spec.norm_order == "both": setattr(self, f"post_ln{i}", norm())

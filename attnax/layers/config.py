@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
-from .positions import Alibi, Learned, Positions, Rope, Sinusoidal
+from .positions import Alibi, Learned, Positions, RelativeBias, Rope, Sinusoidal
 from .rope import RopeScaling
 from attnax.layers.specs import (
     AttentionName, AttentionSpec, AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec,
@@ -178,6 +178,8 @@ class BlockFields(RunConfig):
     norm_type: NormKind = "layer"                # LayerNorm or RMSNorm
     norm_eps: float | None = None                # Epsilon of the norms; 1e-6 when None
     norm_scale_offset: float = 0.0               # Added to the scales of RMSNorm
+    norm_bias: bool = True                       # Whether LayerNorm adds a bias
+    first_norm: bool = True                      # Whether attention has its norm
     ff_activation: FfActivation = "gelu"         # Activation, gated or not
     use_bias: bool = True                        # Biases in projections and feed-forwards
     attention_bias: bool | tuple[str, ...] | None = None # All, none, or by "query", "key", ...
@@ -273,12 +275,14 @@ class ConfigSpecs(_OneLayer):
     ) -> BlockSpec:           # What that block is
         """Describe a block."""
         c = self.at_layer(layer)
-        norm = NormSpec(kind=self.norm_type, eps=self.norm_eps, scale_offset=self.norm_scale_offset)
+        norm = NormSpec(kind=self.norm_type, eps=self.norm_eps, scale_offset=self.norm_scale_offset,
+                        use_bias=self.norm_bias)
         order = "both" if c.sandwich_norm else "output" if c.output_norm else "before"
         if not c.use_pre_norm: order = "after"
         return BlockSpec(
             d_model=c.d_model, attention=c.attention_spec(causal=causal),
             feed_forward=c.feed_forward_spec(), norm=norm, norm_order=order,
+            first_norm=c.first_norm,
             parallel=c.parallel_residual, layer_scale_init=c.layer_scale_init,
             dropout_rate=c.dropout_rate, drop_path_rate=self.drop_path_rate
             * layer / max(self.num_layers - 1, 1), dtype=c.compute_dtype, param_dtype=c.param_dtype)
@@ -308,13 +312,15 @@ class _LayerChecks(ConfigSpecs):
         clash = f"and attention_type={kind.value!r} has none"
         if self.positions.score_mod(self.num_heads) is not None:
             raise ValueError(f"`pos_emb_type`={self.pos_emb_type!r} is a bias on scores, {clash}")
-        for name in ("window", "chunk", "scale", "softcap", "sinks"):
-            if getattr(self, f"attention_{name}") not in (None, False):
-                raise ValueError(f"`attention_{name}` acts on scores, {clash}")
+        on_scores = [f"attention_{name}" for name in ("window", "chunk", "scale", "softcap", "sinks")]
+        for name in (*on_scores, "relative_bias"):
+            if getattr(self, name, None) not in (None, False):
+                raise ValueError(f"`{name}` acts on scores, {clash}")
 
 # %% ../../nbs/40_layers.config.ipynb #config-checks
 _OF_THE_MODEL = {
-    "d_model", "num_layers", "norm_type", "norm_eps", "norm_scale_offset", "layer_pattern",
+    "d_model", "num_layers", "norm_type", "norm_eps", "norm_scale_offset", "norm_bias",
+    "layer_pattern",
     "dropout_rate", "drop_path_rate", "scan_layers", "remat", "compute_dtype", "param_dtype"}
 
 class ConfigChecks(_LayerChecks):
@@ -335,6 +341,9 @@ class ConfigChecks(_LayerChecks):
         if self.output_norm and (self.sandwich_norm or self.parallel_residual):
             raise ValueError("`output_norm` has no norm before a sub-layer, as sandwich_norm and "
                              "parallel_residual have")
+        if not self.norm_bias and self.norm_type != "layer":
+            raise ValueError(f"`norm_bias` belongs to norm_type='layer', got {self.norm_type!r}, "
+                             "whose norms have none")
         if self.norm_scale_offset and self.norm_type != "rms":
             raise ValueError(f"`norm_scale_offset` belongs to norm_type='rms', got "
                              f"{self.norm_type!r}")
@@ -370,6 +379,7 @@ class TransformerConfig(BlocksConfig):
     rope_dim: int | None = None         # Channels of a head that are rotated; all of them when None
     rope_scaling: RopeScaling | None = None      # Slower rotation for longer texts
     rope_max_positions: int | None = None        # Of the rotary table; enough when None
+    relative_bias: RelativeBias | None = None    # On scores by distance, one table for all layers
     embed_scale: float | None = None             # Factor on token embeddings; 1 when None
     embed_norm: bool = False                     # Whether embeddings go through a norm
     num_token_types: int = 0                     # Learned vectors for kinds of tokens, as in BERT
@@ -384,6 +394,9 @@ class TransformerConfig(BlocksConfig):
         """Check every field."""
         if not isinstance(self.pos_emb_type, Positions):
             check_choice("pos_emb_type", self.pos_emb_type, PosEmbType)
+        if not isinstance(self.relative_bias, RelativeBias | None):
+            raise ValueError("`relative_bias` must be a RelativeBias, got "
+                             f"{type(self.relative_bias).__name__}")
         self._check_blocks()
 
     @property

@@ -65,6 +65,7 @@ def create_norm(
     epsilon: float | None = None,         # Added to the variance or mean square; 1e-6 when `None`
     *,
     scale_offset: float = 0.0,            # Of "rms": added to the scales; "layer" has none
+    use_bias: bool = True,                # Of "layer": whether a bias is added; "rms" has none
     dtype: DTypeLike | None = None,       # Dtype of the result; `None`: see above
     param_dtype: DTypeLike = jnp.float32  # Dtype of the parameters
 ) -> nnx.LayerNorm | RMSNorm:             # The norm
@@ -79,6 +80,6 @@ def create_norm(
     if scale_offset: raise ValueError(
         f"`scale_offset` belongs to norm_type='rms', got {scale_offset} for {norm_type!r}")
     if norm_type == "layer":
-        return nnx.LayerNorm(d_model, rngs=rngs, epsilon=epsilon, dtype=dtype,
+        return nnx.LayerNorm(d_model, rngs=rngs, epsilon=epsilon, use_bias=use_bias, dtype=dtype,
                              param_dtype=param_dtype, use_fast_variance=False)
     raise ValueError(f"`norm_type` must be 'layer' or 'rms', got {norm_type!r}")

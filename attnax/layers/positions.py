@@ -42,6 +42,12 @@ class Positions:
     ) -> nnx.Module | None:                   # Called as `module(x, position_ids=...)`, or None
         """First job: what is added to embedded tokens."""
 
+    def position_ids(
+        self,
+        input_ids: Int[Array, "b s"]          # Token ids
+    ) -> Int[Array, "b s"] | None:            # None: 0 ... s-1, whatever the ids are
+        """Which positions tokens have, for a scheme that asks what they are."""
+
     def turn(
         self,
         x: Float[Array, "b h s d"],           # Queries or keys
@@ -72,16 +78,21 @@ class Positions:
 
 # %% ../../nbs/35_layers.positions.ipynb #adding
 class _OffsetEmbedding(LearnedPositionalEmbedding):
-    """A learned vector per position, found some rows further down."""
-    def __init__(self, rngs: nnx.Rngs, *, offset: int, num_positions: int, **kwargs):
+    """A learned vector per position, found some rows further down; position -1 is that of padding,
+    where padding has one."""
+    def __init__(self, rngs: nnx.Rngs, *, offset: int, num_positions: int, padding: bool = False,
+                 **kwargs):
         super().__init__(rngs, num_positions=num_positions + offset, **kwargs)
-        self.offset = offset
+        self.offset, self.padding = offset, padding
 
     def __call__(self, x: Float[Array, "*b s m"], *, position_ids: Int[Array, "*b s"]
                  | None = None) -> Float[Array, "*b s m"]:
+        pad = None if position_ids is None or not self.padding else jnp.asarray(position_ids) == -1
+        if pad is not None: position_ids = jnp.where(pad, 0, position_ids)
         ids = positions_for(x, position_ids, self.embedding.shape[0] - self.offset)
-        return super().__call__(
-            x, position_ids=jnp.where(ids < 0, self.embedding.shape[0], ids + self.offset))
+        rows = jnp.where(ids < 0, self.embedding.shape[0], ids + self.offset)
+        if pad is not None: rows = jnp.where(pad, self.offset - 1, rows)
+        return super().__call__(x, position_ids=rows)
 
 # %% ../../nbs/35_layers.positions.ipynb #sinusoidal
 @dataclass(frozen=True, kw_only=True)
@@ -98,20 +109,32 @@ class Learned(Positions):
     """Adds a learned vector per position. Raises: `ValueError` if a field is negative."""
     offset: int = 0          # Rows of the table before position 0; RoBERTa has 2
     init_std: float = 0.02   # Standard deviation of the initial values
+    pad_id: int | None = None # Id that counts for nothing, and has the row before position 0
 
     def __post_init__(self):
         check_number("offset", self.offset, integer=True)
         if self.offset < 0: raise ValueError(f"`offset` must not be negative, got {self.offset}")
         if not 0 <= self.init_std < math.inf:
             raise ValueError(f"`init_std` must not be negative, got {self.init_std}")
+        if self.pad_id is not None:
+            check_number("pad_id", self.pad_id, integer=True)
+            if not self.offset: raise ValueError("`pad_id` needs a row before position 0: an "
+                                                 "`offset` of at least 1, got 0")
 
     def embedding(self, rngs, *, num_positions, d_model,
                   param_dtype=jnp.float32) -> LearnedPositionalEmbedding:
         """The module that adds them, with `num_positions + offset` rows."""
-        kind = partial(_OffsetEmbedding, offset=self.offset) if self.offset else (
-            LearnedPositionalEmbedding)
+        kind = LearnedPositionalEmbedding
+        if self.offset:
+            kind = partial(_OffsetEmbedding, offset=self.offset, padding=self.pad_id is not None)
         return kind(rngs, num_positions=num_positions, d_model=d_model, init_std=self.init_std,
                     param_dtype=param_dtype)
+
+    def position_ids(self, input_ids: Int[Array, "b s"]) -> Int[Array, "b s"] | None:
+        """Tokens that are not padding, counted from 0; -1 at padding."""
+        if self.pad_id is None: return None
+        real = input_ids != self.pad_id
+        return jnp.where(real, jnp.cumsum(real, axis=-1) - 1, -1)
 
 # %% ../../nbs/35_layers.positions.ipynb #turned
 def _turned(

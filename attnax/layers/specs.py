@@ -256,6 +256,7 @@ class NormSpec:
     kind: NormKind = "layer"   # LayerNorm or RMSNorm
     eps: float | None = None   # Epsilon; 1e-6 when None
     scale_offset: float = 0.0  # Added to the scales of RMSNorm, which start at one less
+    use_bias: bool = True      # Whether a LayerNorm adds a bias; RMSNorm has none
 
     def __post_init__(self):
         """Check every field."""

@@ -76,7 +76,7 @@ class _CrossCalls(_Remembers):
             position_ids = positions_from(caches_length(caches), input_ids.shape[1])
         mask, cross = as_key_mask(padding_mask), as_key_mask(source_mask)
         x = self._embed(input_ids, position_ids, token_type_ids, deterministic)
-        asked = dict(score_mod=score_mod, num_new_tokens=num_new_tokens)
+        asked = dict(score_mod=self._mod(score_mod), num_new_tokens=num_new_tokens)
         asked = {name: value for name, value in asked.items() if value is not None}
         def step(layer, x, cache, own, **common):
             return layer(x, encoder_output=encoder_output, cross_kv=own, self_mask=mask,
@@ -102,8 +102,10 @@ class CrossDecoder(_CrossCalls):
         """Which positions of the source each token looks at, without dropout. For pictures and
         alignment: holds every weight.
 
-        Raises: `NotImplementedError` for a kernel that has no weights.
+        Raises: `NotImplementedError` for a kernel that has no weights, or a `relative_bias`.
         """
+        if self.relative_bias is not None: raise NotImplementedError(
+            "`relative_bias`: weights of cross-attention are not shown for a model that has one")
         input_ids, _ = self._check(input_ids, None)
         words = dict(encoder_output=encoder_output, cross_mask=as_key_mask(source_mask))
         def weigh(layer, x, cache, **given): # the cache shows what is given

@@ -19,6 +19,7 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from ..kernels.score_mods import compose_score_mods
 from ..layers.attention import mask_of_new
 from ..layers.blocks import AUX, EncoderBlock
 from ..layers.cache import (
@@ -125,9 +126,14 @@ class _Embeds(_Inputs):
             x = x + self.type_embed(kinds)
         elif token_type_ids is not None:
             raise ValueError("`token_type_ids` need a config with num_token_types, got one without")
+        if position_ids is None: position_ids = self.config.positions.position_ids(input_ids)
         if self.pos_encoding is not None: x = self.pos_encoding(x, position_ids=position_ids)
         if self.embed_ln is not None: x = self.embed_ln(x)
         return self.dropout(x, deterministic=deterministic)
+
+    def _mod(self, of_call: ScoreMod | None) -> ScoreMod | None:
+        """The bias that all layers share, then the mod of the call."""
+        return compose_score_mods(self.relative_bias, of_call)
 
 # %% ../../nbs/50_models.transformer.ipynb #runs
 class _Runs(_Embeds):
@@ -179,7 +185,7 @@ class _Looks(_Runs):
         input_ids, _ = self._check(input_ids, None)
         mask = as_key_mask(padding_mask)
         x = self._embed(input_ids, position_ids, token_type_ids, True)
-        words = dict(mask=mask, position_ids=position_ids, score_mod=score_mod)
+        words = dict(mask=mask, position_ids=position_ids, score_mod=self._mod(score_mod))
         def weigh(layer, x, cache, **given): return layer.attention_weights(x, **words, **given)
         return tuple(weights_by_layer(self.layers, weigh, x, words, self.config.key_sources()))
 
@@ -213,7 +219,7 @@ class _Calls(_Looks):
             position_ids = positions_from(caches_length(caches), input_ids.shape[1])
         mask = as_key_mask(padding_mask)
         x = self._embed(input_ids, position_ids, token_type_ids, deterministic)
-        asked = dict(score_mod=score_mod, num_new_tokens=num_new_tokens)
+        asked = dict(score_mod=self._mod(score_mod), num_new_tokens=num_new_tokens)
         asked = {name: value for name, value in asked.items() if value is not None}
         def step(layer, x, cache, own, **common):
             return layer(x, mask=mask, position_ids=position_ids, self_attn_kv_cache=cache,
@@ -240,7 +246,7 @@ def _longest(config: TransformerConfig) -> int:
 class TransformerEncoder(_Calls):
     """A stack of blocks over token ids; sub-modules `token_embed`, `pos_encoding`, `layers`,
     `final_ln`. What the config leaves out is None: `pos_encoding`, `type_embed`, `embed_ln`,
-    `final_ln`.
+    `relative_bias`, `final_ln`.
 
     Raises: `ValueError` for ids, masks or positions that do not fit.
     """
@@ -265,13 +271,16 @@ class TransformerEncoder(_Calls):
         dtypes: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
         def embed(size, **how): return TokenEmbedding(rngs, size, c.d_model, **how, **dtypes)
         def norm(): return create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps,
-                                       scale_offset=c.norm_scale_offset, **dtypes)
+                                       scale_offset=c.norm_scale_offset, use_bias=c.norm_bias,
+                                       **dtypes)
         scale = 1.0 if c.embed_scale is None else c.embed_scale
         self.token_embed = embed(c.vocab_size, scale=scale)
         self.pos_encoding = c.positions.embedding(
             rngs, num_positions=_longest(c), d_model=c.d_model, param_dtype=c.param_dtype)
         self.type_embed = embed(c.num_token_types) if c.num_token_types else None
         self.embed_ln = norm() if c.embed_norm else None
+        self.relative_bias = None if c.relative_bias is None else c.relative_bias.make_mod(
+            rngs, num_heads=c.num_heads, param_dtype=c.param_dtype)
         kernels = _each_layer(attention_fn, c.num_layers)
         self.layers = make_stack([make(rngs, c, layer=i, causal=self.causal, attention_fn=kernel)
                                   for i, kernel in enumerate(kernels)], c)

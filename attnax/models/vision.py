@@ -295,7 +295,8 @@ class VisionTransformer(_Resizes):
         self.register_tokens = learned(c.num_register_tokens) if c.num_register_tokens else None
         blocks = [EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)]
         self.layers = make_stack(blocks, c)
-        norm: dict[str, Any] = dict(epsilon=c.norm_eps, scale_offset=c.norm_scale_offset, **dtypes)
+        norm: dict[str, Any] = dict(epsilon=c.norm_eps, scale_offset=c.norm_scale_offset,
+                                    use_bias=c.norm_bias, **dtypes)
         self.final_norm = create_norm(c.norm_type, m, rngs, **norm) if c.use_pre_norm else None
         self.head = None if c.num_classes is None else nnx.Linear(
             m, c.num_classes, rngs=rngs, preferred_element_type=logit_dtype(c), **dtypes)

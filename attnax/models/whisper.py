@@ -83,7 +83,7 @@ class AudioEncoder(_Listens):
             rngs, num_positions=c.max_len, d_model=width, param_dtype=c.param_dtype)
         blocks = [EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)]
         self.layers = make_stack(blocks, c)
-        norm: dict[str, Any] = dict(epsilon=c.norm_eps, **dtypes)
+        norm: dict[str, Any] = dict(epsilon=c.norm_eps, use_bias=c.norm_bias, **dtypes)
         self.final_ln = create_norm(c.norm_type, width, rngs, **norm) if c.final_norm else None
         self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 

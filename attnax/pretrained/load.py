@@ -40,8 +40,11 @@ from .hub import fetch_pretrained, hub_name
 from .llama import LLAMA
 from .mapping import blueprint, parameter_shapes, weight_dtype, weight_kind
 from .mistral import MISTRAL, MIXTRAL
+from .modernbert import MODERNBERT
+from .mpnet import DISTILBERT, MPNET
 from .olmo import OLMO2, OLMO3
 from .qwen import QWEN2, QWEN3
+from .roberta import ROBERTA, XLM_ROBERTA
 from .sentence_folder import read_pooling, write_pooling
 from .smollm3 import SMOLLM3
 from .vit import VIT
@@ -51,7 +54,7 @@ from .whisper import WHISPER
 FAMILIES: dict[str, Family] = {
     f.model_type: f
     for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, GEMMA2, GEMMA3, GPT2,
-              BERT, VIT, WHISPER)}
+              BERT, ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT, VIT, WHISPER)}
 
 # %% ../../nbs/77_pretrained.load.ipynb #find-family
 def find_family(
@@ -61,6 +64,11 @@ def find_family(
     if isinstance(model_type, str) and model_type in FAMILIES: return FAMILIES[model_type]
     raise NotImplementedError(f"`model_type`={model_type!r} is not among the families that attnax "
                               f"knows: {', '.join(FAMILIES)}")
+
+# %% ../../nbs/77_pretrained.load.ipynb #gives
+def _gives(family: Family) -> Any:
+    """The class of a family's models, as its builder is annotated."""
+    return getattr(family.build, "__annotations__", {}).get("return")
 
 # %% ../../nbs/77_pretrained.load.ipynb #place
 def _place(found: Path) -> Path:
@@ -134,7 +142,8 @@ def _contents(
     if (other := _other_format(path)) is not None: return other
     config = read_json(path / "config.json")
     family = find_family(config.get("model_type"))
-    if family is BERT: read_pooling(path)   # may refuse, and the weights take longer
+    # may refuse, and the weights take longer
+    if _gives(family) is SentenceEncoder: read_pooling(path)
     before(family)
     return family, config, read_tensors(path)
 
@@ -245,12 +254,14 @@ def check_as_described(
 
     Raises: `ValueError` that names what differs.
     """
-    kind = getattr(family.build, "__annotations__", {}).get("return")
+    kind = _gives(family)
     if isinstance(kind, type) and not isinstance(model, kind):
         raise ValueError(f"`{family.model_type}` is a family of `{kind.__name__}`, got a "
                          f"`{type(model).__name__}`")
-    pooled = getattr(model, "pooler", None) is not None
-    names = frozenset(["pooler.dense.weight"] if pooled else [])
+    parts = {"pooler": ["pooler.dense.weight"],
+             "masked_head": ["head.dense.weight", "vocab_transform.weight"]}
+    names = frozenset(n for part, names in parts.items() for n in names
+                      if getattr(model, part, None) is not None)
     plan, _ = blueprint(lambda: family.build(family.config_of(model), names))
     _check_modules(family, model, plan)
     _check_shapes(model, plan)

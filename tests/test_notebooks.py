@@ -87,7 +87,8 @@ def execute(nb: Path, folder: Path, compiled: Path, home: Path = root, limit: fl
     """Run one notebook of a tree: exit code, what it wrote to the terminal, seconds, and the notebook with fresh outputs."""
     out, start = folder / nb.name, time.monotonic()
     cmd = [sys.executable, str(home / "tools" / "exec_nbs.py"), "--one", str(nb), str(out)]
-    try: r = subprocess.run(cmd, cwd=home, env=environment(nb, compiled), capture_output=True, text=True, timeout=limit, stdin=subprocess.DEVNULL)
+    env = environment(nb, compiled)
+    try: r = subprocess.run(cmd, cwd=home, env=env, capture_output=True, text=True, timeout=limit, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired: return 1, f"still running after {limit:.0f} seconds", limit, out
     return r.returncode, r.stdout + r.stderr, time.monotonic() - start, out
 

@@ -115,30 +115,33 @@ def reads_and_writes(source: str) -> tuple[set, set]:
     return reads, writes
 
 
+def imported(source: str) -> set[str]:
+    """The names that a cell imports."""
+    found = (n for n in ast.walk(ast.parse(source)) if isinstance(n, (ast.Import, ast.ImportFrom)))
+    return {a.asname or a.name.split(".")[0] for n in found for a in n.names}
+
+
 def reach(nb: Path, cell: str) -> list[str]:
     """The cells of a page that use, by name and through others, what a cell defines, and those that they need."""
     page = [c for c in code(nb) if "eval" not in c["directives"]]
-    names = {c["id"]: reads_and_writes(c["source"]) if not re.search(r"^\s*[%!]", c["source"], re.M) else (set(), set()) for c in page}
-    order = [c["id"] for c in page]
-    imports = [(c["id"], a.asname or a.name.split(".")[0]) for c in page if names[c["id"]][1] for s in ast.walk(ast.parse(c["source"]))
-               if isinstance(s, (ast.Import, ast.ImportFrom)) for a in s.names]
-    modules = {name for _, name in imports}
-    defined = set().union(*(names[c["id"]][1] for c in page if EXPORT & c["directives"].keys() and c["id"] != cell))
-    touched, run = set(names[cell][1]), {cell, *(i for i, _ in imports if order.index(i) < order.index(cell))}
-    for i in order[order.index(cell) + 1:]:
-        reads, writes = names[i]
-        if reads & touched:
-            run.add(i)
-            touched |= writes - modules - (defined if i not in exported_in(page) else set())
-    wanted = set()
-    for i in reversed(order):
-        reads, writes = names[i]
-        if i in run or writes & wanted: run.add(i); wanted |= reads
+    page = [c for c in page if not re.search(r"^\s*[%!]", c["source"], re.M)]  # IPython's own words, as in the cell for Colab
+    order, exported = [c["id"] for c in page], {c["id"] for c in page if EXPORT & c["directives"].keys()}
+    names = {c["id"]: reads_and_writes(c["source"]) for c in page}
+    imports = {c["id"]: imported(c["source"]) for c in page}
+    modules = set().union(*imports.values())
+    defined = set().union(*(names[i][1] for i in exported - {cell}))
+    touched, before = set(names[cell][1]), order[:order.index(cell)]
+    run = {cell, *(i for i in before if imports[i])}
+    for _ in order:   # a definition may use what is defined below it, so once is not enough
+        size = len(run)
+        for i in order:
+            if names[i][0] & touched and (i in exported or i not in before):
+                run.add(i)
+                touched |= names[i][1] - modules - (set() if i in exported else defined)
+        wanted = set().union(*(names[i][0] for i in run))
+        run.update(i for i in order if names[i][1] & wanted)
+        if len(run) == size: break
     return [i for i in order if i in run]
-
-
-def exported_in(page: list[dict]) -> set[str]:
-    return {c["id"] for c in page if EXPORT & c["directives"].keys()}
 
 
 # ---- Running
@@ -171,8 +174,9 @@ def notice(nb: Path, cell: str, source: str, only: list[str] | None, seconds: in
     else: said = r.stderr
     if r and r.returncode == 0: return "", ""
     at = re.findall(r"^@ (\S+)$", said, re.M)
-    why = said.strip().splitlines()[-1] if r and r.returncode > 0 else f"OUT OF TIME, {seconds} s"
-    return (at or ["(start)"])[-1], why[:70]
+    if not r or r.returncode < 0: return (at or ["(start)"])[-1], f"OUT OF TIME, {seconds} s"
+    why = re.findall(r"^(?:[\w.]+(?:Error|Exception|Interrupt)\b|it prints).*$", said, re.M) or [said.strip().splitlines()[-1]]
+    return (at or ["(start)"])[-1], why[-1][:70]
 
 
 def copy_of_tree(into: Path) -> Path:
@@ -234,11 +238,13 @@ def main() -> int:
         where, why = notice(nb, cell, source, reach(nb, cell), args.seconds)
         if not where or why.startswith("NameError"): where, why = notice(nb, cell, source, None, args.seconds)
         if not where and (args.also or args.pytest): where = elsewhere(nb, cell, source, args.also, args.pytest)
-        table.append((f"{k:3}", nb.name.split("_")[0], what.replace("|", "\\|"), where or "SURVIVED", why.replace("|", "\\|")))
+        row = f"{k:3}", nb.name.split("_")[0], " ".join(what.split()), where or "SURVIVED", why
+        table.append([x.replace("|", "\\|") for x in row])
         print(*table[-1], sep=" | ", flush=True)
     lived = sum(row[3] == "SURVIVED" for row in table)
-    print("\n| | room | cell:line, change | noticed by | why |\n|---|---|---|---|---|", *("| " + " | ".join(r) + " |" for r in table), sep="\n")
-    print(f"\n{len(table)} changes tried, {lived} survived, {sum('OUT OF TIME' in r[4] for r in table)} ran out of time")
+    table[:0] = [["", "room", "cell:line, change", "noticed by", "why"], ["---"] * 5]
+    print("", *(f"| {' | '.join(row)} |" for row in table), sep="\n")
+    print(f"\n{len(chosen)} changes tried, {lived} survived, {sum('OUT OF TIME' in r[4] for r in table)} ran out of time")
     return int(lived > 0)
 
 

@@ -210,7 +210,8 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
     "qwen2": DECODER, "qwen3": DECODER,
     "mixtral": DECODER | dict(num_local_experts=[2, 3, 1], num_experts_per_tok=[1, 3, 4, 5], num_experts=[4, 2]),
     "gemma2": DECODER | GEMMA,
-    "gemma3_text": {n: v for n, v in (DECODER | GEMMA).items() if n not in ("hidden_act", "mlp_bias", "num_experts", "n_embd")} | dict(
+    "gemma3_text": {
+        n: v for n, v in (DECODER | GEMMA).items() if n not in ("hidden_act", "mlp_bias", "num_experts", "n_embd")} | dict(
         rope_parameters=[*KINDS, *ROPES[:12:4], *ROPES[-12:], {"full_attention": {"rope_theta": 50.0}},
                          {"sliding_attention": {"rope_theta": 50.0}}, {"chunked_attention": {"rope_theta": 50.0}}],
         rope_local_base_freq=[7.0, None, "7", -1.0], sliding_window_pattern=[1, 2, 3, 0, None, "2"], max_window_layers=[1]),

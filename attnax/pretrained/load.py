@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import util
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -32,7 +33,7 @@ from .ctranslate2 import read_ctranslate2, whisper_from_ctranslate2
 from .family import Family, Origin, config_of, load_family, tensors_of
 from .files import read_json, read_tensors, write_folder
 from .gemma import GEMMA2
-from .gemma3 import GEMMA3
+from .gemma3 import GEMMA3, text_of_gemma3
 from .gguf import read_gguf
 from .gguf_llama import model_from_gguf
 from .gpt2 import GPT2
@@ -40,7 +41,8 @@ from .llama import LLAMA
 from .mapping import blueprint, parameter_shapes, weight_dtype, weight_kind
 from .mistral import MISTRAL, MIXTRAL
 from .qwen import QWEN2, QWEN3
-from .sentence_folder import read_pooling, write_pooling
+from .sentence_folder import (
+    read_pooling, read_vector_layers, write_pooling)
 from .vit import VIT
 from .whisper import WHISPER
 
@@ -49,12 +51,30 @@ FAMILIES: dict[str, Family] = {
     f.model_type: f
     for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, GPT2, BERT, VIT, WHISPER)}
 
+# Kinds of models of which one part is read, and what takes that part out
+_PARTS = {"gemma3": text_of_gemma3}
+
+# %% ../../nbs/77_pretrained.load.ipynb #variant
+def _class_of(family: Family) -> Any:
+    """The class of model that a family gives, where its builder says it."""
+    return getattr(family.build, "__annotations__", {}).get("return")
+
+def _variant(family: Family, config: Mapping[str, Any], model: nnx.Module | None) -> Family:
+    """The family itself, or the variant of it whose files or models these are."""
+    for other in family.variants:
+        kind = _class_of(other)
+        if other.when(config) or isinstance(kind, type) and isinstance(model, kind): return other
+    return family
+
 # %% ../../nbs/77_pretrained.load.ipynb #find-family
 def find_family(
-    model_type: Any  # What a config.json says, or the user
-) -> Family:         # Its family
+    model_type: Any,                     # What a config.json says, or the user
+    config: Mapping[str, Any] = MappingProxyType({}), # The rest of that file, which may tell more
+    model: nnx.Module | None = None      # Or the model that is to be written
+) -> Family:                             # Its family
     """A family by name. Raises: `NotImplementedError` that lists those there are."""
-    if isinstance(model_type, str) and model_type in FAMILIES: return FAMILIES[model_type]
+    if isinstance(model_type, str) and model_type in FAMILIES:
+        return _variant(FAMILIES[model_type], config, model)
     raise NotImplementedError(f"`model_type`={model_type!r} is not among the families that attnax "
                               f"knows: {', '.join(FAMILIES)}")
 
@@ -109,9 +129,11 @@ def _contents(path: Path) -> tuple[Family, Mapping[str, Any], Mapping[str, np.nd
     config = read_json(path / "config.json")
     if "model_type" not in config and (path / "model.bin").is_file():
         return WHISPER, *_ctranslate2_contents(path)
-    family = find_family(config.get("model_type"))
-    if family is BERT: read_pooling(path)   # may refuse, and the weights take longer
-    return family, config, read_tensors(path)
+    part = _PARTS.get(str(config.get("model_type")), lambda config, tensors: (config, tensors))
+    said, _ = part(config, {})
+    family = find_family(said.get("model_type"), said)
+    if _class_of(family) is SentenceEncoder: read_pooling(path)   # may refuse, before weights are read
+    return family, *part(config, read_tensors(path))
 
 # %% ../../nbs/77_pretrained.load.ipynb #dtype-of-most
 def _dtype_of_most(tensors: Mapping[str, np.ndarray]) -> str:
@@ -163,13 +185,16 @@ def load_pretrained(
     stored = _dtype_of_most(tensors) if kind is None else kind.name
     model = load_family(_family_in_dtype(family, stored), config, tensors, dtype=kind,
                         ignore=ignore, ignore_fields=ignore_fields, **settings)
-    return _as_folder_says(model, place)
+    return _as_folder_says(model, place, kind)
 
 # %% ../../nbs/77_pretrained.load.ipynb #as-folder-says
-def _as_folder_says(model: nnx.Module, place: Path) -> PretrainedModel:
+def _as_folder_says(model: nnx.Module, place: Path,
+                    dtype: jnp.dtype | None = None) -> PretrainedModel:
     """A model that was loaded; a sentence encoder pools as its folder says."""
     if isinstance(model, SentenceEncoder):
-        model.pooling, model.normalize = read_pooling(place, model.config.d_model)
+        width = model.config.d_model
+        model.pooling, model.normalize = read_pooling(place, width)
+        model.vector_layers = nnx.List(read_vector_layers(place, width, dtype))
     if isinstance(model, PretrainedModel): return model
     raise NotImplementedError(f"a family gave a {type(model).__name__}, which is not among "
                               "`PretrainedModel`")
@@ -224,6 +249,14 @@ def check_as_described(
     _check_modules(family, model, plan)
     _check_shapes(model, plan)
 
+# %% ../../nbs/77_pretrained.load.ipynb #without-vector-layers
+def _without_vector_layers(model: nnx.Module) -> nnx.Module:
+    """A sentence encoder without the layers behind its pooling, which have files of their own."""
+    if not getattr(model, "vector_layers", None): return model
+    bare = nnx.merge(*nnx.split(model))
+    bare.vector_layers = nnx.List([])
+    return bare
+
 # %% ../../nbs/77_pretrained.load.ipynb #save
 def save_pretrained(
     model: nnx.Module,                 # A model that was loaded, or one that a family can express
@@ -244,9 +277,10 @@ def save_pretrained(
     if family is None:
         raise ValueError("`family` is needed for a model that was not loaded: one of "
                          f"{', '.join(FAMILIES)}")
-    kind, model = find_family(family), unstack_layers(model)
-    check_as_described(kind, model)
-    tensors, config = tensors_of(kind, model), config_of(kind, model)
+    kind, model = find_family(family, model=model), unstack_layers(model)
+    bare = _without_vector_layers(model)
+    check_as_described(kind, bare)
+    tensors, config = tensors_of(kind, bare), config_of(kind, bare)
     config["torch_dtype" if "torch_dtype" in config else "dtype"] = _dtype_of_most(tensors)
     others = write_pooling(model) if isinstance(model, SentenceEncoder) else {}
     write_folder(path, config, tensors, overwrite=overwrite, max_shard_bytes=max_shard_bytes,

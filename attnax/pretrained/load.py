@@ -132,8 +132,9 @@ def _contents(path: Path) -> tuple[Family, Mapping[str, Any], Mapping[str, np.nd
     part = _PARTS.get(str(config.get("model_type")), lambda config, tensors: (config, tensors))
     said, _ = part(config, {})
     family = find_family(said.get("model_type"), said)
-    if _class_of(family) is SentenceEncoder: read_pooling(path)   # may refuse, before weights are read
-    return family, *part(config, read_tensors(path))
+    if _class_of(family) is SentenceEncoder: read_pooling(path)   # may refuse
+    said, tensors = part(config, read_tensors(path))
+    return family, said, tensors
 
 # %% ../../nbs/77_pretrained.load.ipynb #dtype-of-most
 def _dtype_of_most(tensors: Mapping[str, np.ndarray]) -> str:
@@ -252,7 +253,7 @@ def check_as_described(
 # %% ../../nbs/77_pretrained.load.ipynb #without-vector-layers
 def _without_vector_layers(model: nnx.Module) -> nnx.Module:
     """A sentence encoder without the layers behind its pooling, which have files of their own."""
-    if not getattr(model, "vector_layers", None): return model
+    if not isinstance(model, SentenceEncoder) or not model.vector_layers: return model
     bare = nnx.merge(*nnx.split(model))
     bare.vector_layers = nnx.List([])
     return bare

@@ -147,7 +147,8 @@ def read_vector_layers(
         layer = VectorLayer(nnx.Rngs(0), width, out, use_bias=bias, activation=activation,
                             param_dtype=kind)
         layer.linear.kernel[...] = jnp.asarray(stored["linear.weight"].T, kind)
-        if bias: layer.linear.bias[...] = jnp.asarray(stored["linear.bias"], kind)
+        if layer.linear.bias is not None:
+            layer.linear.bias[...] = jnp.asarray(stored["linear.bias"], kind)
         layers.append(layer)
         width = out
     return layers

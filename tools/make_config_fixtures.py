@@ -357,8 +357,7 @@ def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
                                                        (ABSENT, 5e5, 1000.0)):
             out.append({"rope_parameters": ropes, "rope_scaling": scaling, "rope_theta": theta})
     if family in FEW: return out
-    if "rope_parameters" in base and family != "gemma3_text":
-    if "rope_parameters" in base and family != "modernbert":
+    if "rope_parameters" in base and family not in ("gemma3_text", "modernbert"):
         new = {"rope_type": "linear", "factor": 2.0}
         olds = ({"type": "linear", "factor": 4.0}, LLAMA3, None)
         for a, b in itertools.product((ABSENT, {"rope_theta": 50.0}, new, {}, None), olds):

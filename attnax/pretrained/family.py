@@ -186,12 +186,12 @@ def _take_factors(said: Fields, name: str, pairs: int | None) -> tuple[float, ..
     it."""
     said.seen.add(name)
     value = said.config.get(name)
-    fits = isinstance(value, list) and len(value) > 0 and pairs in (None, len(value))
-    if not fits or not all(type(x) in (int, float) and 0 < x < math.inf for x in value):
-        raise ValueError(f"`{name}` in {said.where} must be a list of "
-                         f"{'' if pairs is None else f'{pairs} '}positive numbers, one for each "
-                         f"pair of channels that turns, got {value!r}")
-    return tuple(map(float, value))
+    if isinstance(value, list) and value and pairs in (None, len(value)):
+        if all(type(x) in (int, float) and 0 < x < math.inf for x in value):
+            return tuple(map(float, value))
+    raise ValueError(f"`{name}` in {said.where} must be a list of "
+                     f"{'' if pairs is None else f'{pairs} '}positive numbers, one for each "
+                     f"pair of channels that turns, got {value!r}")
 
 # %% ../../nbs/67_pretrained.family.ipynb #rope-lengths
 def _lengths(said: Fields, longest: int | None) -> tuple[int, Any]:
@@ -258,7 +258,7 @@ def _read_one_rope(said: Fields, longest: int | None, head_dim: int | None,
     if kind not in {"default", *_SCALINGS}:
         raise NotImplementedError(f"`rope_type`={kind!r} in {said.where} is beyond attnax, which "
                                   f"does 'default', {', '.join(map(repr, _SCALINGS))}")
-    rope = dict(rope_base=float(said.take("rope_theta", float)), rope_scaling=None)
+    rope: dict[str, Any] = dict(rope_base=float(said.take("rope_theta", float)), rope_scaling=None)
     if partial and head_dim is not None:
         share = said.take("partial_rotary_factor", float, 1.0, most=1)
         head_dim = rope["rope_dim"] = int(head_dim * share)
@@ -363,7 +363,7 @@ def read_layer_ropes(
 def fields_by_kind(
     kinds: Sequence[str],                   # The kind of each layer
     own: Mapping[str, Mapping[str, Any]]    # Fields of ours that layers of each kind have
-) -> dict[str, Any]:                        # The first layer's fields; `layer_pattern` if others differ
+) -> dict[str, Any]:                        # The first layer's, and `layer_pattern` if others differ
     """From kinds of layers to the fields of a config."""
     each = [dict(own[kind]) for kind in kinds]
     turn = repeating(each)

@@ -144,9 +144,11 @@ def read_vector_layers(
             raise ValueError(f"{Path(folder) / place} must hold {shapes}, got "
                              f"{ {name: x.shape for name, x in stored.items()} }")
         kind = stored["linear.weight"].dtype if dtype is None else dtype
-        layer = VectorLayer(nnx.Rngs(0), width, out, use_bias=bias, activation=activation)
+        layer = VectorLayer(nnx.Rngs(0), width, out, use_bias=bias, activation=activation,
+                            param_dtype=kind)
         layer.linear.kernel[...] = jnp.asarray(stored["linear.weight"].T, kind)
-        if bias: layer.linear.bias[...] = jnp.asarray(stored["linear.bias"], kind)
+        if layer.linear.bias is not None:
+            layer.linear.bias[...] = jnp.asarray(stored["linear.bias"], kind)
         layers.append(layer)
         width = out
     return layers

@@ -26,6 +26,7 @@ from attnax.pretrained.mapping import expected_shapes, parameter_shapes, read_pa
 from attnax.pretrained.mistral import MISTRAL, MIXTRAL
 from attnax.pretrained.olmo import OLMO2, OLMO3
 from attnax.pretrained.qwen import QWEN2, QWEN3
+from attnax.pretrained.qwen_moe import QWEN2_MOE, QWEN3_MOE
 from attnax.pretrained.smollm3 import SMOLLM3
 from attnax.pretrained.vit import VIT
 from attnax.pretrained.whisper import WHISPER
@@ -34,8 +35,8 @@ spec = importlib.util.spec_from_file_location("make_config_fixtures", root / "to
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
-FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, GEMMA2, VIT,
-                                      WHISPER)}
+FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE,
+                                      QWEN3_MOE, GEMMA2, VIT, WHISPER)}
 CLOSE = 1e-4
 WIDTHS = ("num_attention_heads", "head_dim", "hidden_size", "intermediate_size")
 

@@ -40,6 +40,7 @@ from .mapping import blueprint, parameter_shapes, weight_dtype, weight_kind
 from .mistral import MISTRAL, MIXTRAL
 from .olmo import OLMO2, OLMO3
 from .qwen import QWEN2, QWEN3
+from .qwen_moe import QWEN2_MOE, QWEN3_MOE
 from .sentence_folder import read_pooling, write_pooling
 from .smollm3 import SMOLLM3
 from .vit import VIT
@@ -48,8 +49,8 @@ from .whisper import WHISPER
 # %% ../../nbs/77_pretrained.load.ipynb #families
 FAMILIES: dict[str, Family] = {
     f.model_type: f
-    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, GEMMA2, GPT2, BERT, VIT,
-              WHISPER)}
+    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE,
+              GEMMA2, GPT2, BERT, VIT, WHISPER)}
 
 # %% ../../nbs/77_pretrained.load.ipynb #find-family
 def find_family(

@@ -29,6 +29,7 @@ from attnax.pretrained.modernbert import MODERNBERT
 from attnax.pretrained.mpnet import DISTILBERT, MPNET
 from attnax.pretrained.olmo import OLMO2, OLMO3
 from attnax.pretrained.qwen import QWEN2, QWEN3
+from attnax.pretrained.qwen_moe import QWEN2_MOE, QWEN3_MOE
 from attnax.pretrained.roberta import ROBERTA, XLM_ROBERTA
 from attnax.pretrained.smollm3 import SMOLLM3
 from attnax.pretrained.vit import VIT
@@ -38,8 +39,8 @@ spec = importlib.util.spec_from_file_location("make_config_fixtures", root / "to
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
-FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, GEMMA2,
-                                      GEMMA3, VIT, WHISPER)}
+FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE,
+                                      QWEN3_MOE, GEMMA2, GEMMA3, VIT, WHISPER)}
 ENCODERS = {f.model_type: f for f in (ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT)}   # with a head that fills gaps
 FAMILIES |= ENCODERS
 CLOSE = 1e-4

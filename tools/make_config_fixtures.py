@@ -92,6 +92,12 @@ BASES = {
     "qwen2": ("Qwen2ForCausalLM", dict(GQA, **ROPE, use_sliding_window=True, sliding_window=5, max_window_layers=1)),
     "qwen3": ("Qwen3ForCausalLM", dict(GQA, **ROPE, head_dim=6, use_sliding_window=True, sliding_window=5, max_window_layers=1)),
     "smollm3": ("SmolLM3ForCausalLM", dict(GQA, **ROPE, no_rope_layer_interval=2, pad_token_id=0)),
+    "qwen2_moe": ("Qwen2MoeForCausalLM", dict(GQA, **ROPE, num_hidden_layers=3, decoder_sparse_step=2, num_experts=4,
+                                              num_experts_per_tok=2, moe_intermediate_size=12,
+                                              shared_expert_intermediate_size=20, use_sliding_window=True, sliding_window=5)),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", dict(GQA, **ROPE, num_hidden_layers=3, mlp_only_layers=[1], num_experts=4, head_dim=6,
+                                              num_experts_per_tok=2, moe_intermediate_size=12, use_sliding_window=True,
+                                              sliding_window=5)),
     "olmo2": ("Olmo2ForCausalLM", dict(GQA, **ROPE)),
     "olmo3": ("Olmo3ForCausalLM", dict(GQA, layer_types=["sliding_attention", "full_attention"], sliding_window=5,
                                        rope_parameters={n: dict(rope_type="default", rope_theta=100.0)
@@ -155,6 +161,8 @@ EVERYDAY_OF = {
                     router_jitter_noise=[0.0, 0.1]),
     "qwen2": dict(pad_token_id=[0, 5, None]), "qwen3": dict(pad_token_id=[0, 5, None]),
     "smollm3": dict(pretraining_tp=[2], pad_token_id=[0, 5, None]),
+    "qwen2_moe": dict(pad_token_id=[0, 5, None], output_router_logits=[True], router_aux_loss_coef=[0.5]),
+    "qwen3_moe": dict(pad_token_id=[0, 5, None], output_router_logits=[True], router_aux_loss_coef=[0.5]),
     "olmo2": dict(pad_token_id=[0, 5, None]), "olmo3": dict(pad_token_id=[0, 5, None]),
     "gemma2": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None], hidden_act=["gelu_pytorch_tanh", "silu"]),
     "gemma3_text": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None]),
@@ -228,6 +236,9 @@ KINDS = [{"full_attention": full, "sliding_attention": slides} for full, slides 
     ({"rope_theta": 9.0, "swizzle": 3}, {}), ({"rope_theta": -1}, {}), (3, {}), ({}, []))]
 GEMMA = dict(hidden_activation=ACTS, query_pre_attn_scalar=[16, 256, 9.0, 1], final_logit_softcapping=[5.0, 30, None],
              attn_logit_softcapping=[5.0, 50, None, 0.5])
+QWEN_MOE = dict(num_experts=[2, 5, 1, 0], num_experts_per_tok=[1, 3, 4, 5], moe_intermediate_size=[8, 24], norm_topk_prob=[True],
+                decoder_sparse_step=[1, 2, 3, 4], mlp_only_layers=[[0], [1], [0, 1, 2], [7, -1], [], None, ["0"], [True], 1],
+                max_window_layers=[0, 1, 2, 28])
 CLASSIC = dict(
     vocab_size=[50, 97], hidden_size=[24, 32, 18], intermediate_size=[40, 64], num_hidden_layers=[1, 3], hidden_act=ACTS,
     num_attention_heads=[2, 8, 3, 1], max_position_embeddings=[16, 64], layer_norm_eps=[1e-6, 1e-5, 1e-12, 1e-2, 1],
@@ -240,6 +251,10 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
     "mixtral": DECODER | dict(num_local_experts=[2, 3, 1], num_experts_per_tok=[1, 3, 4, 5], num_experts=[4, 2]),
     "smollm3": DECODER | dict(no_rope_layer_interval=[1, 2, 3, 4], no_rope_layers=[
         [1, 1], [0, 0], [0, 1], [0, 1, 1, 0], [1], [], None, ABSENT, "10", [1, 2], [1, "0"], [1, 0.0]]),
+    "qwen2_moe": DECODER | QWEN_MOE | dict(
+        shared_expert_intermediate_size=[8, 24], qkv_bias=[False],
+        layer_types=[["full_attention"] * 3, ["sliding_attention"] * 3]),
+    "qwen3_moe": DECODER | QWEN_MOE | dict(num_local_experts=[2, 5, 1, 0], shared_expert_intermediate_size=[8]),
     "olmo2": DECODER | dict(clip_qkv=[5.0, None]),
     "olmo3": DECODER | dict(rope_parameters=[
         {}, None, {"full_attention": {"rope_type": "default", "rope_theta": 50.0}, "sliding_attention": {"rope_theta": 9.0}},
@@ -290,10 +305,14 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
         use_weighted_layer_sum=[False, True], apply_spec_augment=[False, True], is_encoder_decoder=[True, False],
         num_hidden_layers=[1, 5], hidden_act=["relu"], layer_norm_eps=[1e-3], hidden_size=[24])}
 
+EXPERTS = ("num_experts", "num_local_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob",
+           "decoder_sparse_step", "mlp_only_layers", "max_window_layers", "sliding_window", "use_sliding_window", "layer_types",
+           "qkv_bias", "shared_expert_intermediate_size", "attention_bias", "intermediate_size")
 # Families that stand on the reader of another: of these fields all values that may well be, of others few
 FEW = {
     "smollm3": ("no_rope_layer_interval", "no_rope_layers", "layer_types", "use_sliding_window", "sliding_window", "mlp_bias",
                 "attention_bias", "num_hidden_layers"),
+    "qwen2_moe": EXPERTS, "qwen3_moe": EXPERTS,
     "olmo2": ("num_attention_heads", "num_key_value_heads", "head_dim", "rms_norm_eps", "attention_bias", "rope_parameters"),
     "olmo3": ("layer_types", "sliding_window", "rope_parameters", "rope_scaling", "num_key_value_heads", "head_dim",
               "attention_bias")}
@@ -374,6 +393,12 @@ def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
                                                              (ABSENT, 50.0), (ABSENT, 7), (ABSENT, 2)):
             out.append(dict(rope_parameters=ABSENT, layer_types=ABSENT, rope_scaling=scaling, rope_theta=full,
                             rope_local_base_freq=slides, sliding_window_pattern=turn))
+    if family == "modernbert":
+        for every, kinds in itertools.product((1, 2, ABSENT), (ABSENT, None)):
+            out.append({"layer_types": kinds, "global_attn_every_n_layers": every})
+        for full, local, said in itertools.product((50.0, ABSENT), (30.0, ABSENT), (ABSENT, None, {"full_attention": {}})):
+            out.append({"rope_parameters": said, "global_rope_theta": full, "local_rope_theta": local})
+        for scaling in OLD_ROPES[:4]: out.append({"rope_parameters": ABSENT, "rope_scaling": scaling})
     if family == "vit":
         for labels, number in itertools.product((ABSENT, {"0": "A", "1": "B", "2": "C"}), (3, 4, ABSENT)):
             out.append({"id2label": labels, "label2id": ABSENT, "num_labels": number})

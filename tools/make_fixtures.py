@@ -174,6 +174,23 @@ FAMILIES = {
                  dict(rope_parameters=olmo3_ropes | dict(full_attention=rope(5e5))),
                  dict(rope_parameters=olmo3_ropes | dict(sliding_attention=olmo3_ropes["full_attention"]))),
         old_drop=("rope_local_base_freq",)),
+    "qwen2_moe": Family(
+        # Four layers, the second and third dense; a shared expert with its gate in the others, and windows in two
+        "Qwen2MoeForCausalLM", "Qwen2MoeConfig",
+        dict(gqa, hidden_size=24, num_hidden_layers=4, intermediate_size=40, decoder_sparse_step=1, mlp_only_layers=[1, 2],
+             num_experts=5, num_experts_per_tok=2, moe_intermediate_size=12, shared_expert_intermediate_size=20,
+             rope_parameters=rope(100.0), use_sliding_window=True, sliding_window=6, max_window_layers=3,
+             bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(num_experts_per_tok=1), dict(norm_topk_prob=True), dict(rope_parameters=rope(10000.0)),
+                 dict(sliding_window=5), dict(sliding_window=7), dict(layer_types=["full_attention"] * 4)),
+        old_drop=("layer_types",)),
+    "qwen3_moe": Family(
+        "Qwen3MoeForCausalLM", "Qwen3MoeConfig",
+        dict(gqa, num_hidden_layers=3, head_dim=10, decoder_sparse_step=2, intermediate_size=40, num_experts=6,
+             num_experts_per_tok=3, moe_intermediate_size=16, norm_topk_prob=True, rope_parameters=rope(100.0),
+             attention_bias=True, tie_word_embeddings=True, bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(num_experts_per_tok=1), dict(norm_topk_prob=False), dict(rope_parameters=rope(10000.0))),
+        old_drop=("num_local_experts",), old_add=dict(max_window_layers=3, num_experts=6)),
     "gemma2": Family(
         "Gemma2ForCausalLM", "Gemma2Config",
         dict(gqa, num_hidden_layers=4, head_dim=16, query_pre_attn_scalar=4, sliding_window=8, attn_logit_softcapping=5.0,
@@ -379,7 +396,7 @@ def run_causal(model, rng, length=40):
     if new.shape != (2, NEW): raise RuntimeError(f"expected 2 rows of {NEW} new tokens, got {tuple(new.shape)}")
     again = forward_causal(model, out.sequences)["logits"][:, PROMPT - 1:-1]  # with no cache, the same tokens
     if not torch.equal(again.argmax(-1), new): raise RuntimeError("greedy tokens differ with and without the cache")
-    if getattr(model.config, "num_local_experts", None):
+    if getattr(model.config, "num_local_experts", None) or getattr(model.config, "num_experts", None):
         k = model.config.num_experts_per_tok
         for seq in (ids, out.sequences):
             for r in model(input_ids=seq, output_router_logits=True).router_logits:

@@ -45,6 +45,7 @@ from .modernbert import MODERNBERT
 from .mpnet import DISTILBERT, MPNET
 from .olmo import OLMO2, OLMO3
 from .qwen import QWEN2, QWEN3
+from .qwen_moe import QWEN2_MOE, QWEN3_MOE
 from .roberta import ROBERTA, XLM_ROBERTA
 from .sentence_folder import (
     read_pooling, read_vector_layers, write_pooling)
@@ -55,8 +56,9 @@ from .whisper import WHISPER
 # %% ../../nbs/77_pretrained.load.ipynb #families
 FAMILIES: dict[str, Family] = {
     f.model_type: f
-    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, GEMMA2, GEMMA3, GPT2,
-              BERT, ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT, VIT, WHISPER)}
+    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE,
+              GEMMA2, GEMMA3, GPT2, BERT, ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT, VIT,
+              WHISPER)}
 
 # Kinds of models of which one part is read, and what takes that part out
 _PARTS = {"gemma3": text_of_gemma3}

@@ -22,9 +22,10 @@ __all__ = ['memory_efficient_attention', 'explain_attention', 'flash_attention',
            'RopeScaling', 'RotaryEmbedding', 'apply_rope', 'rope_cos_sin_from_positions', 'rope_cos_sin_table',
            'rope_inv_freq', 'AttentionSpec', 'AttentionType', 'BlockSpec', 'ExpertsSpec', 'FeedForwardSpec',
            'FfActivation', 'NormKind', 'NormSpec', 'spec_from_dict', 'spec_to_dict', 'stack_layers', 'unstack_layers',
-           'EncoderDecoder', 'SentenceEncoder', 'mean_pool', 'TransformerDecoder', 'TransformerEncoder',
-           'TransformerLM', 'VisionTransformer', 'VisionTransformerConfig', 'AudioEncoder', 'Whisper', 'WhisperConfig',
-           'generate', 'AttentionFn', 'MaskMod', 'ScoreMod', 'declare_kernel', 'load_weights', 'save_weights']
+           'EncoderDecoder', 'SentenceEncoder', 'mean_pool', 'stream', 'text_pieces', 'TransformerDecoder',
+           'TransformerEncoder', 'TransformerLM', 'VisionTransformer', 'VisionTransformerConfig', 'AudioEncoder',
+           'Whisper', 'WhisperConfig', 'generate', 'AttentionFn', 'MaskMod', 'ScoreMod', 'declare_kernel',
+           'load_weights', 'save_weights']
 
 # %% ../nbs/96_init.ipynb #imports
 import importlib
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
         ring_attention, ring_attention_reference, BlockMask, make_block_mask, show_block_mask,
         standard_attention, merge_attention, additive_bias_mod, alibi_mod, alibi_slopes, causal_mod,
         chunked_mod, compose_score_mods, document_mask_mod, mask_mod_to_boolean_mask,
-        mask_mod_to_score_mod, prefix_lm_mod, relative_position_bias_mod, shift_mod, sliding_window_mod,
-        softcap_mod, combine_masks, make_causal_mask, make_document_mask, make_padding_mask,
-        make_sliding_window_mask)
+        mask_mod_to_score_mod, prefix_lm_mod, relative_position_bias_mod, shift_mod,
+        sliding_window_mod, softcap_mod, combine_masks, make_causal_mask, make_document_mask,
+        make_padding_mask, make_sliding_window_mask)
     from attnax.layers import (
         MultiHeadAttention, DecoderBlock, EncoderBlock, KeysSeen, KVLayerCache, LayerCache,
         StackedCaches, caches_per_row, init_kv_layer_cache, rewind_caches, take_caches,
@@ -50,20 +51,22 @@ if TYPE_CHECKING:
         expert_parallel, expert_specs, Int8LayerCache, LinearLayerCache, PagedLayerCache,
         RollingLayerCache, init_decoder_kv_caches, init_decoder_kv_caches_from_config,
         init_int8_layer_cache, init_linear_layer_cache, init_paged_layer_cache,
-        init_rolling_layer_cache, RMSNorm, create_norm, Alibi, AxialRope, Learned, MultiRope, Positions,
-        RelativeBias, Rope, Sinusoidal, RopeScaling, RotaryEmbedding, apply_rope,
-        rope_cos_sin_from_positions, rope_cos_sin_table, rope_inv_freq, AttentionSpec, AttentionType,
-        BlockSpec, ExpertsSpec, FeedForwardSpec, FfActivation, NormKind, NormSpec, spec_from_dict,
-        spec_to_dict, stack_layers, unstack_layers)
+        init_rolling_layer_cache, RMSNorm, create_norm, Alibi, AxialRope, Learned, MultiRope,
+        Positions, RelativeBias, Rope, Sinusoidal, RopeScaling, RotaryEmbedding, apply_rope,
+        rope_cos_sin_from_positions, rope_cos_sin_table, rope_inv_freq, AttentionSpec,
+        AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec, FfActivation, NormKind, NormSpec,
+        spec_from_dict, spec_to_dict, stack_layers, unstack_layers)
     from attnax.models import (
-        EncoderDecoder, SentenceEncoder, mean_pool, TransformerDecoder, TransformerEncoder,
-        TransformerLM, VisionTransformer, VisionTransformerConfig, AudioEncoder, Whisper, WhisperConfig)
+        EncoderDecoder, SentenceEncoder, mean_pool, stream, text_pieces, TransformerDecoder,
+        TransformerEncoder, TransformerLM, VisionTransformer, VisionTransformerConfig, AudioEncoder,
+        Whisper, WhisperConfig)
 
 # %% ../nbs/96_init.ipynb #typed
 if TYPE_CHECKING:
     from attnax import audio as audio, bench as bench, kernels as kernels, layers as layers
     from attnax import models as models, pretrained as pretrained, testing as testing
     from attnax import training as training, typing as typing, weights as weights
+    from attnax import writing as writing
     from attnax.models.generate import generate
     from attnax.typing import AttentionFn, MaskMod, ScoreMod, declare_kernel
     from attnax.weights import load_weights, save_weights
@@ -94,15 +97,16 @@ _all_ = [
     "rope_cos_sin_from_positions", "rope_cos_sin_table", "rope_inv_freq", "AttentionSpec",
     "AttentionType", "BlockSpec", "ExpertsSpec", "FeedForwardSpec", "FfActivation", "NormKind",
     "NormSpec", "spec_from_dict", "spec_to_dict", "stack_layers", "unstack_layers",
-    "EncoderDecoder", "SentenceEncoder", "mean_pool", "TransformerDecoder", "TransformerEncoder",
-    "TransformerLM", "VisionTransformer", "VisionTransformerConfig", "AudioEncoder", "Whisper",
-    "WhisperConfig", "generate", "AttentionFn", "MaskMod", "ScoreMod", "declare_kernel",
-    "load_weights", "save_weights"]
+    "EncoderDecoder", "SentenceEncoder", "mean_pool", "stream", "text_pieces", "TransformerDecoder",
+    "TransformerEncoder", "TransformerLM", "VisionTransformer", "VisionTransformerConfig",
+    "AudioEncoder", "Whisper", "WhisperConfig", "generate", "AttentionFn", "MaskMod", "ScoreMod",
+    "declare_kernel", "load_weights", "save_weights"]
 
 # %% ../nbs/96_init.ipynb #lazy
 _PACKAGES = ("audio", "bench", "kernels", "layers", "models", "pretrained", "testing", "training",
-             "typing", "weights")
-_HOMES = ("kernels", "layers", "models", "models.generate", "typing", "weights") # Where the names of `attnax` live
+             "typing", "weights", "writing")
+# Where the names of `attnax` live
+_HOMES = ("kernels", "layers", "models", "models.generate", "typing", "weights")
 
 def _find(name: str):
     """The value of a name of `attnax`. Raises: `AttributeError`."""

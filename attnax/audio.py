@@ -45,6 +45,7 @@ class Sound(NamedTuple):
     samples: Float[np.ndarray, " n"] # Between -1 and 1, float32
     rate: int                        # Samples in a second, Hz
 
+# %% ../nbs/54_audio.ipynb #to-float
 def _to_float(raw: bytes, width: int) -> Float[np.ndarray, " n"]:
     """Integers of `width` bytes as numbers between -1 and 1."""
     if width == 1: return (np.frombuffer(raw, np.uint8).astype(np.float64) - 128) / 128
@@ -126,6 +127,7 @@ def _mel(hz):
     high = 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4)
     return np.where(hz < 1000, 3 * hz / 200, high)
 
+# %% ../nbs/54_audio.ipynb #hz
 def _hz(mel):
     """The frequency of a height."""
     high = 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27)

@@ -24,12 +24,12 @@ from .typing import AttentionFn, ScoreMod, add_help, kernel_attr
 
 # %% ../nbs/02_testing.ipynb #assert-close
 def assert_close(
-    actual: Array,        # What was computed
-    expected: Array,      # What should have been
+    actual: Array | np.ndarray,   # What was computed
+    expected: Array | np.ndarray, # What should have been
     *,
-    atol: float = 1e-5,   # Absolute tolerance
-    rtol: float = 0.0,    # Relative tolerance
-    dtype: bool = True    # Whether the dtypes must agree
+    atol: float = 1e-5,           # Absolute tolerance
+    rtol: float = 0.0,            # Relative tolerance
+    dtype: bool = True            # Whether the dtypes must agree
 ) -> None:
     """Assert equal shape, equal dtype, then closeness. NaN is close to nothing; infinities match.
 
@@ -40,8 +40,15 @@ def assert_close(
     if dtype and jnp.result_type(actual) != jnp.result_type(expected):
         got, want = jnp.result_type(actual), jnp.result_type(expected)
         raise AssertionError(f"dtypes differ: {got} and {want}")
-    actual, expected = (np.asarray(x, np.float64) for x in (actual, expected))
-    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol, equal_nan=False)
+    got, want = (np.asarray(x, np.float64) for x in (actual, expected))
+    np.testing.assert_allclose(got, want, rtol=rtol, atol=atol, equal_nan=False)
+
+# %% ../nbs/02_testing.ipynb #with-mod
+def _with_mod(score_mod: ScoreMod, s: Array) -> Array:
+    """A mod called on scores with the positions of each."""
+    def along(axis, n):
+        return jnp.arange(n, dtype=jnp.int32).reshape([-1 if i == axis else 1 for i in range(4)])
+    return jnp.broadcast_to(score_mod(s, *(along(a, n) for a, n in enumerate(s.shape))), s.shape)
 
 # %% ../nbs/02_testing.ipynb #oracle-attention
 def oracle_attention(
@@ -75,19 +82,18 @@ def oracle_attention(
     lse = jax.nn.logsumexp(jnp.where(seen, s, 0), -1, keepdims=True)
     return out, jnp.where(seen, lse, -jnp.inf)[..., 0]
 
-def _with_mod(score_mod: ScoreMod, s: Array) -> Array:
-    """A mod called on scores with the positions of each."""
-    def along(axis, n):
-        return jnp.arange(n, dtype=jnp.int32).reshape([-1 if i == axis else 1 for i in range(4)])
-    return jnp.broadcast_to(score_mod(s, *(along(a, n) for a, n in enumerate(s.shape))), s.shape)
-
 # %% ../nbs/02_testing.ipynb #temp-bytes
 def temp_bytes(
     fn: Callable, # Function of arrays
     *args         # Example arguments: arrays or `jax.ShapeDtypeStruct`
 ) -> int:         # Bytes, from XLA's own memory analysis
-    """Temporary memory of a program, without inputs and outputs. Compiles it, does not run it."""
-    return jax.jit(fn).lower(*args).compile().memory_analysis().temp_size_in_bytes
+    """Temporary memory of a program, without inputs and outputs. Compiles it, does not run it.
+
+    Raises: `NotImplementedError` on a device whose compiler does not say.
+    """
+    found = jax.jit(fn).lower(*args).compile().memory_analysis()
+    if found is None: raise NotImplementedError("this device's compiler has no memory analysis")
+    return found.temp_size_in_bytes
 
 # %% ../nbs/02_testing.ipynb #count-traces
 def count_traces(
@@ -100,13 +106,14 @@ def count_traces(
     watched.traces = 0
     return watched
 
-# %% ../nbs/02_testing.ipynb #kit-inputs
+# %% ../nbs/02_testing.ipynb #kit-noise
 @functools.cache
 def _noise() -> float:
     """Error of one float32 product on this device: some round the factors, to 10 bits or to 7."""
     x = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     return float(abs(np.asarray(jnp.dot(x, x), np.float64) - x.astype(np.float64) @ x).max())
 
+# %% ../nbs/02_testing.ipynb #kit-inputs
 def _sample(b, h, g, q, k, d, e, dtype=jnp.float32, seed=0):
     """Random queries, keys and values."""
     rng = np.random.default_rng(seed)  # numpy's, which compiles nothing
@@ -123,6 +130,7 @@ def _with_gradients(call) -> Callable:
         return [*outs, *pull([weights(x) for x in outs])]
     return both
 
+# %% ../nbs/02_testing.ipynb #oracle-kernel
 def _oracle(dtype=None) -> Callable:
     """The oracle with the face of a kernel: output in the given dtype, lse when asked for."""
     def kernel(*args, return_lse=False, **kw):
@@ -131,6 +139,7 @@ def _oracle(dtype=None) -> Callable:
         return (out, lse) if return_lse else out
     return kernel
 
+# %% ../nbs/02_testing.ipynb #run-once
 def _once(call, arrays) -> list[np.ndarray]:
     """Run `_with_gradients(call)` once.
 
@@ -142,13 +151,14 @@ def _once(call, arrays) -> list[np.ndarray]:
         outs = jax.jit(_with_gradients(call), compiler_options=fast)(*arrays)
         return [np.asarray(x) for x in outs]
 
-# %% ../nbs/02_testing.ipynb #rounding
+# %% ../nbs/02_testing.ipynb #error
 def _error(got: np.ndarray, truth: np.ndarray) -> float:
     """Largest difference; NaN when there is one."""
     got = got.astype(np.float64)
     with np.errstate(invalid="ignore"):
         return float(np.where(got == truth, 0, abs(got - truth)).max(initial=0))
 
+# %% ../nbs/02_testing.ipynb #rounding
 def _rounding(got: np.ndarray, truth: np.ndarray) -> float:
     """What sums in another order, and rounding to the dtype of `got`, may cost."""
     size = abs(truth[np.isfinite(truth)])
@@ -190,19 +200,22 @@ def _agrees(fn, args, call=None, *, extra=None, given=None, what="", results=("o
                                  f"where this dtype allows {allowed:.2e}")
     return mine
 
-# %% ../nbs/02_testing.ipynb #kit-mods
+# %% ../nbs/02_testing.ipynb #kit-skip
 class _Skip(Exception):
     """A check does not apply, and why."""
 
+# %% ../nbs/02_testing.ipynb #kit-has
 def _has(fn, keyword: str) -> bool:
     """Whether a kernel names this keyword in its signature."""
     try: return keyword in inspect.signature(fn).parameters
     except (TypeError, ValueError): return False  # some builtins have no signature
 
+# %% ../nbs/02_testing.ipynb #kit-needs
 def _needs(fn, keyword: str) -> None:
     """Skip the check for a kernel without this keyword."""
     if not _has(fn, keyword): raise _Skip(f"no keyword `{keyword}`")
 
+# %% ../nbs/02_testing.ipynb #kit-mods
 def _causal(s, b, h, q, k): return jnp.where(k <= q, s, -jnp.inf)
 def _sloped(s, b, h, q, k): return s - 0.1 * (1 + h) * abs(q - k)
 def _blind(s, b, h, q, k): return jnp.where(q != 4, s, -jnp.inf)  # query 4 sees nothing
@@ -213,17 +226,20 @@ def _check_shapes(fn):
     for dims in ((1, 1, 1, 1, 1, 1, 1), (2, 4, 2, 21, 38, 16, 12), (1, 6, 1, 35, 9, 8, 4)):
         _agrees(fn, _sample(*dims), what=f"(b, h, g, q, k, d, e) = {dims}: ")
 
+# %% ../nbs/02_testing.ipynb #checks-order
 def _check_order(fn):
     """2 order: scale, then score_mod, then mask"""
     seen = jax.device_put(np.arange(9)[None, None, None] % 3 > 0)
     clipped = lambda s, *_: jnp.clip(s, -0.1, 0.1)
     _agrees(fn, _sample(1, 2, 2, 9, 9, 8, 8), score_mod=clipped, mask=seen)
 
+# %% ../nbs/02_testing.ipynb #checks-scale
 def _check_scale(fn):
     """2 order: `scale` takes the place of 1/sqrt(d)"""
     _needs(fn, "scale")
     _agrees(fn, _sample(1, 2, 1, 5, 9, 8, 8), scale=0.7)
 
+# %% ../nbs/02_testing.ipynb #checks-traced-scale
 def _check_traced_scale(fn):
     """2 order: `scale` may be traced, and has its gradient"""
     _needs(fn, "scale")
@@ -243,6 +259,7 @@ def _check_empty_rows(fn):
                 raise AssertionError(
                     f"{what}{name} must be exactly 0 for a query that sees nothing")
 
+# %% ../nbs/02_testing.ipynb #checks-sinks
 def _check_sinks(fn):
     """3 masked means -inf: `sinks` join the denominators, and an empty row gives 0 with the sink
     as its lse"""
@@ -266,6 +283,7 @@ def _check_precision(fn):
         raise AssertionError(
             "weights over 300 keys must sum to 1 before they are rounded to bfloat16")
 
+# %% ../nbs/02_testing.ipynb #checks-dtypes
 def _check_dtypes(fn):
     """4 precision: float16, bfloat16 and float64, each kept"""
     for dtype in (jnp.float16, jnp.bfloat16):
@@ -274,6 +292,7 @@ def _check_dtypes(fn):
         args = _sample(1, 2, 1, 9, 11, 8, 8, np.float64)
         _agrees(fn, args, score_mod=_causal, what="float64: ")
 
+# %% ../nbs/02_testing.ipynb #checks-lse
 def _check_lse(fn):
     """4 precision: `return_lse` gives the natural logarithm in float32, -inf for an empty row,
     with its gradient"""
@@ -290,7 +309,8 @@ def _check_lse(fn):
 def _check_mods(fn):
     """5 score mods: values, and gradients of captured arrays"""
     table = np.cos(np.arange(13 * 30, dtype=np.float32).reshape(13, 30))
-    extra = {"a captured slope": jax.device_put(np.float32([0.1, 0.2, 0.3, 0.4])),
+    slopes = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
+    extra = {"a captured slope": jax.device_put(slopes),
              "a captured table": jax.device_put(table)}
     def call(f, q, k, v, slope, table):
         def mod(s, b, h, i, j):
@@ -299,6 +319,7 @@ def _check_mods(fn):
         return f(q, k, v, score_mod=mod)
     _agrees(fn, _sample(2, 4, 2, 13, 30, 8, 8), call, extra=extra)
 
+# %% ../nbs/02_testing.ipynb #checks-branches
 def _check_branches(fn):
     """5 score mods: a branch on the shape is right or refused"""
     args = _sample(1, 2, 1, 21, 70, 8, 8)
@@ -308,6 +329,7 @@ def _check_branches(fn):
         try: _agrees(fn, args, score_mod=mod, what=f"a branch on the number of {what}: ")
         except NotImplementedError: pass
 
+# %% ../nbs/02_testing.ipynb #checks-wrong-mods
 def _check_wrong_mods(fn):
     """5 score mods: a mod that returns booleans or integers is refused"""
     args = _sample(1, 2, 1, 6, 9, 8, 8)
@@ -318,15 +340,16 @@ def _check_wrong_mods(fn):
         raise AssertionError(
             f"a mod that returns {what} must be refused: they would be read as scores")
 
-# %% ../nbs/02_testing.ipynb #checks-positions
+# %% ../nbs/02_testing.ipynb #checks-narrow
 def _check_narrow(fn):
     """5 score mods: the gradient of a captured bfloat16 array is summed in float32"""
     args = _sample(1, 2, 1, 60, 210, 8, 8)
-    table = np.float32([[0.3, -0.2, 0.1], [0.5, 0.2, -0.4]]).astype(jnp.bfloat16)
+    table = np.array([[0.3, -0.2, 0.1], [0.5, 0.2, -0.4]], np.float32).astype(jnp.bfloat16)
     def call(f, q, k, v, table):
         return f(q, k, v, score_mod=lambda s, b, h, i, j: s + table[h, abs(i - j) // 70])
     _agrees(fn, args, call, extra={"a captured bfloat16 table": jax.device_put(table)})
 
+# %% ../nbs/02_testing.ipynb #checks-positions
 def _check_positions(fn):
     """7 positions: the mod alone says who sees whom, also where q != k"""
     what = "causal, 9 queries and 20 keys: "
@@ -348,6 +371,7 @@ def _check_kept(kept: np.ndarray, rate: float, differs: np.ndarray, agrees: np.n
     if np.all(kept[0] == kept[1]) or np.all(kept[:, 0] == kept[:, 1]):
         raise AssertionError("sequences and heads must differ in their masks")
 
+# %% ../nbs/02_testing.ipynb #checks-dropped
 def _dropped(kept: np.ndarray, rate: float, eye: Array, *arrays):
     """The oracle with the weights that are not kept left out, and its gradients."""
     def want(q, k, v):
@@ -365,9 +389,10 @@ def _check_dropout(fn):
     eye = np.broadcast_to(np.eye(32, dtype=np.float32), (2, 2, 32, 32))  # the output is the weights
     eye = jax.device_put(eye)
     on = lambda rng, *a: fn(*a, dropout_rng=rng, dropout_rate=rate, deterministic=False)
+    traces = []
     @jax.jit
-    @count_traces
     def run(rng, *a):
+        traces.append(1)
         out, pull = jax.vjp(functools.partial(on, rng), *a)
         return out, pull(a[2].repeat(2, 1)[:, :, :13])
     off = dict(dropout_rng=keys[0], dropout_rate=rate, deterministic=True)
@@ -383,8 +408,8 @@ def _check_dropout(fn):
     close(out, true_out)
     for x, y in zip(grads, true_grads):
         assert_close(x, y, atol=max(5e-5, _noise()) * (1 + float(abs(y).max())))
-    traces = run.__wrapped__.traces
-    if traces != 1: raise AssertionError(f"four calls of one shape compiled {traces} times")
+    if len(traces) != 1:
+        raise AssertionError(f"four calls of one shape compiled {len(traces)} times")
 
 # %% ../nbs/02_testing.ipynb #checks-hash
 def _hash_keeps(rng: Array, shape: tuple[int, ...], rate: float, broadcast: bool) -> np.ndarray:
@@ -399,6 +424,7 @@ def _hash_keeps(rng: Array, shape: tuple[int, ...], rate: float, broadcast: bool
     row = mix(q ^ mix((h + np.uint32(0x9E3779B9) * b) ^ mix(first + b)))
     return np.broadcast_to(mix(row ^ mix(k + second)) >= round(rate * 2**32), shape)
 
+# %% ../nbs/02_testing.ipynb #checks-hash-shared
 def _check_hash(fn):
     """8 dropout: the same dropout_rng gives the same mask in every kernel of attnax"""
     q, k, _ = _sample(2, 4, 2, 21, 38, 8, 8)
@@ -417,7 +443,7 @@ def _check_hash(fn):
 def _check_transforms(fn):
     """9 transforms: jit, vmap, grad, scan, checkpoint"""
     args = _sample(3, 2, 1, 6, 18, 8, 8)
-    slopes = jax.device_put(np.float32([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]))
+    slopes = jax.device_put(np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], np.float32))
     def one(f, q, k, v, slope):
         mod = lambda s, b, h, i, j: jnp.where(j <= i + 9, s - slope[h] * j, -jnp.inf)
         return f(q[None], k[None], v[None], score_mod=mod)[0]
@@ -432,19 +458,19 @@ def _check_transforms(fn):
         return jax.lax.scan(lambda q, _: (layer(q).astype(q.dtype), None), q, None, length=2)[0]
     _agrees(fn, args, layers, what="checkpoint inside of scan: ")
 
-# %% ../nbs/02_testing.ipynb #checks-compile
+# %% ../nbs/02_testing.ipynb #compilations
 @functools.cache
 def _compilations() -> Callable[[], int]:
     """How many programs JAX compiled since the first call. Cached: a listener stays for good."""
     heard = []
-    def listen(event, duration, **kw):
+    def listen(event: str, duration_secs: float, **kw):
         if event == "/jax/core/compile/backend_compile_duration": heard.append(1)
     jax.monitoring.register_event_duration_secs_listener(listen)
     return lambda: len(heard)
 
-def _check_compile(fn):
-    """9 transforms: shapes seen before compile nothing new, and the program does not grow with
-    the length"""
+# %% ../nbs/02_testing.ipynb #compile-again
+def _compiles_again(fn) -> int:
+    """How many programs the third call of one shape compiles, outside of `jit`."""
     compiled, ours = _compilations(), kernel_attr(fn, "kernel_kind") is not None
     before = compiled()
     jax.jit(lambda x: x + 1)(np.float32(0))
@@ -454,14 +480,24 @@ def _check_compile(fn):
         new = lambda s, b, h, i, j: jnp.where(j <= i, s - slope * (i - j), -jnp.inf)
         return fn(*_sample(1, 2, 1, 20, 20, 8, 8, seed=seed), score_mod=new if ours else _causal)
     for seed in range(3): before, _ = compiled(), call(seed)
-    if compiled() > before:
-        raise AssertionError("the third call of one shape, outside of jit, "
-                             f"compiled {compiled() - before} programs")
-    def lines(n):
-        x = jax.ShapeDtypeStruct((1, 2, n, 16), jnp.float32)
-        loss = lambda *a: fn(*a, score_mod=_causal).sum()
-        return jax.jit(jax.grad(loss, (0, 1, 2))).lower(x, x, x).as_text().count("\n")
-    short, long = lines(1024), lines(4096)
+    return compiled() - before
+
+# %% ../nbs/02_testing.ipynb #program-lines
+def _program_lines(fn, length: int) -> int:
+    """Lines of the program of a gradient, for a sequence of this length."""
+    x = jax.ShapeDtypeStruct((1, 2, length, 16), jnp.float32)
+    loss = lambda *a: fn(*a, score_mod=_causal).sum()
+    return jax.jit(jax.grad(loss, (0, 1, 2))).lower(x, x, x).as_text().count("\n")
+
+# %% ../nbs/02_testing.ipynb #checks-compile
+def _check_compile(fn):
+    """9 transforms: shapes seen before compile nothing new, and the program does not grow with
+    the length"""
+    again = _compiles_again(fn)
+    if again:
+        raise AssertionError(
+            f"the third call of one shape, outside of jit, compiled {again} programs")
+    short, long = _program_lines(fn, 1024), _program_lines(fn, 4096)
     if long > 1.1 * short:
         raise AssertionError(
             f"the program has {short} lines for 1024 positions and {long} for 4096")
@@ -478,21 +514,23 @@ def _check_memory(fn):
     if growth >= 3:
         raise AssertionError(f"twice the length takes {growth:.1f} times the temporary memory")
 
-# %% ../nbs/02_testing.ipynb #checks-orders
-_LEARNED = {"a captured slope": np.float32([0.1, 0.3])}
+# %% ../nbs/02_testing.ipynb #learned
+_LEARNED = {"a captured slope": np.array([0.1, 0.3], np.float32)}
 
 def _learned(f, q, k, v, slope):
     def mod(s, b, h, i, j): return jnp.where(j <= i + 9, s - slope[h] * abs(i - j), -jnp.inf)
     return f(q, k, v, score_mod=mod)
 
+# %% ../nbs/02_testing.ipynb #or-refused
 def _or_refused(check: Callable) -> None:
     """Run a check of derivatives; it does not apply if JAX refuses them for this kernel."""
     try: check()
     except (TypeError, ValueError) as e:
-        refusal = "forward-mode differentiation|Reverse-mode differentiation does not work"
+        refusal = "forward-mode (autodiff|differentiation)|Reverse-mode differentiation does not"
         if not re.search(refusal, str(e)): raise
         raise _Skip("JAX knows one derivative of it, the gradient") from e
 
+# %% ../nbs/02_testing.ipynb #checks-forward-mode
 def _check_forward_mode(fn):
     """9 transforms: `jax.jvp`, and its gradient, are right or refused"""
     def call(f, *arrays):
@@ -501,6 +539,7 @@ def _check_forward_mode(fn):
     args = _sample(2, 2, 1, 6, 18, 8, 8)
     _or_refused(lambda: _agrees(fn, args, call, extra=_LEARNED, results=["the jvp"]))
 
+# %% ../nbs/02_testing.ipynb #checks-second-order
 def _check_second_order(fn):
     """9 transforms: the gradient of a gradient is right or refused"""
     def call(f, *arrays):
@@ -519,7 +558,9 @@ def _check_sharded(fn):
     run = jax.jit(_with_gradients(lambda *a: fn(*a, score_mod=_sloped)))
     sharded = [jax.device_put(x, lie) for x in args]
     compiled = run.lower(*sharded).compile()
-    gathers = compiled.as_text().count(" all-gather(")
+    text = compiled.as_text()
+    if text is None: raise _Skip("this device does not show its programs")
+    gathers = text.count(" all-gather(")
     if gathers: raise AssertionError(f"the program gathers {gathers} arrays on every device")
     names = "output", "gradient of query", "gradient of key", "gradient of value"
     for name, x, y in zip(names, compiled(*sharded), run(*args)):
@@ -527,6 +568,7 @@ def _check_sharded(fn):
             raise AssertionError(f"{name} must lie as the queries do, got {x.sharding}")
         assert_close(np.asarray(x), np.asarray(y), atol=max(1e-5, _noise()))
 
+# %% ../nbs/02_testing.ipynb #checks-export
 def _check_export(fn):
     """9 transforms: `jax.export` of a batch without a number is right or refused"""
     b, = jax.export.symbolic_shape("b")
@@ -546,6 +588,7 @@ def _check_masks(fn):
         mask = jax.device_put(np.random.default_rng(len(shape)).random(shape) < 0.6)
         _agrees(fn, _sample(2, 4, 2, 7, 20, 8, 8), mask=mask, what=f"mask {shape}: ")
 
+# %% ../nbs/02_testing.ipynb #checks-padding
 def _check_padding(fn):
     """12 masks: what a padding mask hides may hold NaN or inf, and leaves no trace in output or
     gradients"""
@@ -569,6 +612,7 @@ _CHECKS = {
     "sharded": _check_sharded, "export": _check_export, "compile": _check_compile,
     "memory": _check_memory, "mask": _check_masks, "padding": _check_padding}
 
+# %% ../nbs/02_testing.ipynb #contract-names
 def contract_names() -> frozenset[str]: # Names for `supports`
     """The names of all checks: `supports=contract_names() - {"memory"}` is every check but one."""
     return frozenset(_CHECKS)
@@ -603,7 +647,7 @@ _RAISED = (AssertionError, ArithmeticError, AttributeError, ImportError, LookupE
 
 def _result(name: str, fn: AttentionFn, named: bool) -> CheckResult:
     """Run one check."""
-    line = " ".join(_CHECKS[name].__doc__.split())
+    line = " ".join((_CHECKS[name].__doc__ or "").split())
     if name == "dropout_hash" and not named and kernel_attr(fn, "kernel_kind") != "softmax":
         return CheckResult(name, line, "", "a kernel of its own may draw its own mask")
     try: _CHECKS[name](fn)

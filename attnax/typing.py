@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable
 from importlib import metadata, resources
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -83,15 +83,17 @@ def kernel_attr(
     default: Any = None # What to return where no layer of wrapping has it
 ) -> Any:               # The attribute of the innermost function that has it
     """Read what a kernel says of itself, looking through `functools.partial` and `__wrapped__`."""
-    while fn is not None:
-        if hasattr(fn, name): return getattr(fn, name)
-        fn = fn.func if isinstance(fn, functools.partial) else getattr(fn, "__wrapped__", None)
+    inner: Callable | None = fn
+    while inner is not None:
+        if hasattr(inner, name): return getattr(inner, name)
+        partial = isinstance(inner, functools.partial)
+        inner = inner.func if partial else getattr(inner, "__wrapped__", None)
     return default
 
-# %% ../nbs/01_typing.ipynb #bound-kernel
+# %% ../nbs/01_typing.ipynb #exactly
 def exactly(
-    x # A plain value, or a tuple or dict of such
-):    # Equal for the same value and type: 1, True, 1.0 differ, 0.0 and -0.0 too; NaN is itself
+    x: object # A plain value, or a tuple or dict of such
+) -> object:  # Equal for the same value and type: 1, True, 1.0 differ, 0.0, -0.0 too; NaN is itself
     """What to compare and hash a value by, where it stands for a program."""
     if isinstance(x, tuple): return (type(x), *map(exactly, x))
     if isinstance(x, dict):
@@ -99,6 +101,7 @@ def exactly(
     if isinstance(x, np.generic): return type(x), x.tobytes()
     return (type(x), x.hex()) if isinstance(x, float) else (type(x), x)
 
+# %% ../nbs/01_typing.ipynb #bound-kernel
 class BoundKernel(functools.partial):
     """A kernel with arguments bound to it, equal to any other with the same ones.
 
@@ -109,6 +112,7 @@ class BoundKernel(functools.partial):
         return type(other) is BoundKernel and self._made() == other._made()
     def __hash__(self) -> int: return hash(self._made())
 
+# %% ../nbs/01_typing.ipynb #as-value
 def as_value(
     fn: Callable # A kernel, partially applied or not
 ) -> Callable:   # The same; a value, unless an array is bound to it
@@ -121,7 +125,7 @@ def as_value(
     return bound
 
 # %% ../nbs/01_typing.ipynb #words
-_MEANT = {  # What other libraries say, and what to write here: the first whose keyword the function has
+_MEANT = {  # What other libraries say, and what to write here, best first
     "causal is_causal use_causal_mask": ("causal", "score_mod=causal_mod()"),
     "bias attn_bias attention_bias position_bias": ("score_mod=additive_bias_mod(bias)",),
     "window window_size local_window_size sliding_window": (
@@ -131,13 +135,14 @@ _MEANT = {  # What other libraries say, and what to write here: the first whose 
     "alibi_slopes": ("score_mod=alibi_mod(num_heads)",),
     "mask_mod block_sparse_mask": ("score_mod=mask_mod_to_score_mod(rule)",),
     "mask attn_mask attention_mask key_padding_mask padding_mask": (
-        "mask: boolean, True = may attend; for padding see `make_padding_mask`", "self_mask", "padding_mask"),
-    "softmax_scale sm_scale": ("scale",),
+        "mask: boolean, True = may attend; for padding see `make_padding_mask`",
+        "self_mask", "padding_mask"),
+    "softmax_scale sm_scale": ("scale",), "dropout_key": ("dropout_rng",),
     "dropout dropout_p attention_dropout": ("dropout_rate",),
     "training train is_training": ("deterministic: True = no dropout",),
-    "dropout_key": ("dropout_rng",),
     "enable_gqa": ("key: fewer heads than the query are taken as they are",),
-    "d_model embed_dim hidden_size features dim in_features": ("in_features", "d_model", "num_features"),
+    "d_model embed_dim hidden_size features dim in_features": (
+        "in_features", "d_model", "num_features"),
     "heads n_heads nhead num_attention_heads": ("num_heads",),
     "n_layers num_hidden_layers": ("num_layers",), "num_key_value_heads": ("num_kv_heads",),
     "dim_feedforward intermediate_size ffn_dim hidden_dim": ("d_ff",),
@@ -145,40 +150,37 @@ _MEANT = {  # What other libraries say, and what to write here: the first whose 
     "max_len": ("num_positions",), "vocab n_vocab": ("vocab_size",),
     "rng key seed": ("rngs: an nnx.Rngs, first",)}
 
+# %% ../nbs/01_typing.ipynb #unknown-word
 def _unknown_word(name: str, word: str, known: list[str]) -> str:
     """Why a keyword is refused, and what may have been meant."""
     import difflib
-    meant = sum((meant for words, meant in _MEANT.items() if word in words.split()), ())
-    fits = [x for x in meant if re.match(r"\w+", x)[0] in known]
+    meant = [x for words, found in _MEANT.items() if word in words.split() for x in found]
+    fits = [x for x in meant if re.split(r"\W", x)[0] in known]
     near = difflib.get_close_matches(word, known, 1, 0.75)
     if fits:
         what, _, note = fits[0].partition(": ")
         hint = f"write `{what if '=' in what else what + '='}`" + (f" ({note})" if note else "")
     elif near: hint = f"did you mean `{near[0]}`?"
-    elif any(x.startswith("score_mod=") for x in meant): hint = "it has no scores to act on; use a softmax kernel"
+    elif any(x.startswith("score_mod=") for x in meant):
+        hint = "it has no scores to act on; use a softmax kernel"
     else: hint = f"it takes {', '.join(known)}"
     return f"{name}() got an unexpected keyword argument '{word}': {hint}"
 
-# %% ../nbs/01_typing.ipynb #explain-words
-_Fn = TypeVar("_Fn", bound=Callable)
+# %% ../nbs/01_typing.ipynb #called-name
+def _called(fn: Callable, args: tuple) -> str:
+    """What the caller wrote: the name of the class, where `fn` makes an object."""
+    if fn.__name__ == "__init__": return type(args[0]).__name__
+    return fn.__qualname__.removesuffix(".__call__")
 
-def explain_words(
-    fn: _Fn,                      # A function or method with keywords of its own, or a class: its `__init__`
-    refuses: tuple[str, ...] = () # Keywords that it has for a common signature alone
-) -> _Fn:                         # The same, to all who look at it
-    """Decorator that says what may have been meant, where arguments do not fit or `rngs` does not come first.
-
-    Signature, attributes and pickling are those of `fn`. The `TypeError` is Python's, with a hint.
-    """
-    if isinstance(fn, type):
-        fn.__init__ = explain_words(fn.__init__)
-        return fn
-    words = [p for p in inspect.signature(fn).parameters.values() if p.name != "self"]
-    kinds = {p.kind for p in words}
+# %% ../nbs/01_typing.ipynb #explaining
+def _explaining(fn: Callable, refuses: tuple[str, ...]) -> Callable:
+    """A function that says what may have been meant, where arguments do not fit."""
+    signature = inspect.signature(fn).parameters
+    words = [p for p in signature.values() if p.name != "self"]
+    kinds, skip = {p.kind for p in words}, int("self" in signature)
     first = [p.name for p in words if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     named = [p.name for p in words if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    known = [name for name in named if name not in refuses]
-    fitting, skip = frozenset(named), int("self" in inspect.signature(fn).parameters)
+    known, fitting = [name for name in named if name not in refuses], frozenset(named)
     any_word, needs_rngs = inspect.Parameter.VAR_KEYWORD in kinds, first[:1] == ["rngs"]
     most = sys.maxsize if inspect.Parameter.VAR_POSITIONAL in kinds else len(first) + skip
     @functools.wraps(fn)
@@ -187,21 +189,34 @@ def explain_words(
             wrong = next(n for n in kwargs if n not in fitting)
             raise TypeError(_unknown_word(_called(fn, args), wrong, known))
         if needs_rngs and "rngs" in kwargs and len(args) > skip:
-            raise TypeError(f"{_called(fn, args)}() takes `rngs` first, or every argument by keyword: got "
-                            f"{type(args[skip]).__name__} in the place of `rngs`, and `rngs` by keyword")
+            raise TypeError(
+                f"{_called(fn, args)}() takes `rngs` first, or every argument by keyword: got "
+                f"{type(args[skip]).__name__} in the place of `rngs`, and `rngs` by keyword")
         if len(args) > most:
-            raise TypeError(f"{_called(fn, args)}() takes {', '.join(first) or 'nothing'} by position and "
-                            f"the rest by keyword, got {len(args) - skip} by position")
+            raise TypeError(
+                f"{_called(fn, args)}() takes {', '.join(first) or 'nothing'} by position and "
+                f"the rest by keyword, got {len(args) - skip} by position")
         return fn(*args, **kwargs)
     return explained
 
-def _called(fn: Callable, args: tuple) -> str:
-    """What the caller wrote: the name of the class, where `fn` makes an object."""
-    return type(args[0]).__name__ if fn.__name__ == "__init__" else fn.__qualname__.removesuffix(".__call__")
+# %% ../nbs/01_typing.ipynb #explain-words
+_Fn = TypeVar("_Fn", bound=Callable)
+
+def explain_words(
+    fn: _Fn,                      # A function or method with keywords of its own, or a class
+    refuses: tuple[str, ...] = () # Keywords that it has for a common signature alone
+) -> _Fn:                         # The same, to all who look at it
+    """Decorator that says what may have been meant, where arguments do not fit.
+
+    Signature, attributes and pickling are those of `fn`. The `TypeError` is Python's, with a hint.
+    Of a class it wraps `__init__`, which wants `rngs` first or every argument by keyword.
+    """
+    if inspect.isclass(fn): fn.__init__ = _explaining(fn.__init__, ())
+    return cast(_Fn, fn if inspect.isclass(fn) else _explaining(fn, refuses))
 
 # %% ../nbs/01_typing.ipynb #check-arrays
 def check_arrays(
-    **arrays # Arguments that must be arrays, by name
+    **arrays: object # Arguments that must be arrays, by name
 ) -> None:
     """Raises: `ValueError` for a list, a number or None where an array is due."""
     for name, x in arrays.items():
@@ -209,9 +224,10 @@ def check_arrays(
         hint = ": jnp.asarray makes one of it" if isinstance(x, list | tuple | int | float) else ""
         raise ValueError(f"`{name}` must be an array, got {type(x).__name__}{hint}")
 
-# %% ../nbs/01_typing.ipynb #declare-kernel
+# %% ../nbs/01_typing.ipynb #kernel-kinds
 KERNEL_KINDS = ("softmax", "linear", "lite", "paged") # Of the kernels of the library
 
+# %% ../nbs/01_typing.ipynb #declare-kernel
 def declare_kernel(
     kind: str | None = None,                 # How a layer calls it; None for a kernel of yours
     *,
@@ -220,11 +236,11 @@ def declare_kernel(
     supports_gqa: bool | None = None,        # Whether it takes `g` key/value heads as they are
     supports_sinks: bool | None = None,      # Whether it takes `sinks`, one more logit per head
     supports_scale: bool | None = None       # Whether it takes a keyword `scale`
-) -> Callable:                               # A decorator that gives a kernel these attributes, in place
-    """Decorator that marks a kernel with what a layer must know of it; a word left out says nothing.
+) -> Callable:                               # A decorator that gives a kernel these attributes
+    """Decorator that marks a kernel with what a layer must know of it.
 
-    Kernels with a `kind` support everything, unless told otherwise. A word that they do not have is
-    refused with what may have been meant.
+    A word left out says nothing. Kernels with a `kind` support everything, unless told otherwise,
+    and refuse a word that they do not have with what may have been meant.
 
     Raises: `ValueError` for an unknown kind.
     """
@@ -272,9 +288,10 @@ def optional_import(
 
 # %% ../nbs/01_typing.ipynb #made-with
 class _MadeWith:
-    """The `__signature__` of a class whose metaclass hides it, and of its subclasses: that of `__init__`."""
+    """The `__signature__` of a class whose metaclass hides it, and of its subclasses."""
     def __get__(self, instance, cls: type) -> inspect.Signature:
-        if instance is not None: raise AttributeError("__signature__")  # an object is called by `__call__`
+        # an object is called by `__call__`
+        if instance is not None: raise AttributeError("__signature__")
         made, *base = [vars(c)["__init__"] for c in cls.__mro__ if "__init__" in vars(c)]
         own, *words = inspect.signature(made).parameters.values()
         if cls.__module__.startswith("attnax") and words[-1].kind is words[-1].VAR_KEYWORD:
@@ -283,21 +300,14 @@ class _MadeWith:
             words = [p.replace(default=ours.get(p.name, p.default)) for p in words]
         return inspect.Signature(words)
 
-# %% ../nbs/01_typing.ipynb #add-help
+# %% ../nbs/01_typing.ipynb #help-texts
 @functools.cache
 def _help_texts() -> dict[str, dict[str, str]]:
     """For each module, docstrings by qualified name."""
     file = resources.files("attnax") / "data" / "help.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
-def add_help(
-    package: str # A package or module of attnax; modules of it that were not imported are left alone
-) -> None:
-    """Give public functions, classes and methods the docstrings that say what their arguments mean."""
-    for name, texts in _help_texts().items():
-        if name in sys.modules and f"{name}.".startswith(f"{package}."):
-            for path, text in texts.items(): _explain(sys.modules[name], path.split("."), text)
-
+# %% ../nbs/01_typing.ipynb #explain
 def _explain(owner, path: list[str], text: str) -> None:
     """Set one docstring; a name that is no more is passed over."""
     for name in path[:-1]: owner = getattr(owner, name, None)
@@ -307,5 +317,14 @@ def _explain(owner, path: list[str], text: str) -> None:
     thing.__doc__ = text
     hides = isinstance(thing, type) and type(thing).__call__ is not type.__call__
     if hides and thing.__init__.__module__.startswith("attnax"): thing.__signature__ = _MadeWith()
+
+# %% ../nbs/01_typing.ipynb #add-help
+def add_help(
+    package: str # A package or module of attnax; modules of it not yet imported are left alone
+) -> None:
+    """Give public functions, classes and methods the docstrings that say what arguments mean."""
+    for name, texts in _help_texts().items():
+        if name in sys.modules and f"{name}.".startswith(f"{package}."):
+            for path, text in texts.items(): _explain(sys.modules[name], path.split("."), text)
 
 add_help("attnax.typing")

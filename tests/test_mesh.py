@@ -152,7 +152,7 @@ def laid_out(model, mesh):
 LM = dict(vocab_size=64, d_model=32, num_heads=4, num_layers=2, d_ff=64, max_len=64)
 VIT = ax.VisionTransformerConfig(image_size=16, patch_size=4, d_model=32, num_heads=4, num_layers=2, d_ff=64, num_classes=5,
                                  num_register_tokens=2)
-MODELS = {"sinusoidal": ax.TransformerConfig(**LM), 
+MODELS = {"sinusoidal": ax.TransformerConfig(**LM),
           "rope, blockwise": ax.TransformerConfig(**LM, pos_emb_type="rope", attention_type="memory_efficient"),
           "scanned": ax.TransformerConfig(**LM, scan_layers=True), "pictures": VIT}
 

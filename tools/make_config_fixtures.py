@@ -222,15 +222,16 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
         mlp_bias=[True, False], decoder_bias=[True, False], classifier_bias=[True, False], classifier_activation=["relu", "silu"],
         local_attention=[4, 5, 7, 9, 1, 2, 100], global_attn_every_n_layers=[1, 2, 3, 4, 9, 0],
         layer_types=[[k + "_attention" for k in kinds.split()] for kinds in (
-            "full full full full", "sliding sliding sliding sliding", "sliding full sliding full", "full", "full full full nonsense",
-            "full sliding sliding full full")] + ["full_attention"],
+            "full full full full", "sliding sliding sliding sliding", "sliding full sliding full", "full",
+            "full full full nonsense", "full sliding sliding full full")] + ["full_attention"],
         global_rope_theta=[1000.0, 50], local_rope_theta=[30.0, 50], rope_theta=[50.0], rope_scaling=OLD_ROPES,
         rope_parameters=[
             {"full_attention": {"rope_theta": 50.0}}, {"sliding_attention": {"rope_theta": 50.0}},
             {"full_attention": {"rope_type": "default", "rope_theta": 50.0}, "sliding_attention": None}, {}, None,
             {"full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 100.0}},
             {"full_attention": LLAMA3 | {"rope_theta": 100.0}}, {"full_attention": YARN | {"rope_theta": 100.0}},
-            {"rope_type": "default", "rope_theta": 50.0}, {"full_attention": {"rope_theta": 50.0, "swizzle": 3}}, [], 3, "linear"]),
+            {"rope_type": "default", "rope_theta": 50.0}, {"full_attention": {"rope_theta": 50.0, "swizzle": 3}}, [], 3,
+            "linear"]),
     "vit": CLASSIC | dict(
         image_size=[8, 20, 18, [8, 16], [16, 16], [16], 32], patch_size=[8, 2, 5, [4, 8], [4, 4]], num_channels=[1, 4],
         qkv_bias=[True, False], id2label=[{"0": "A", "1": "B", "2": "C"}, {"0": "A"}, {}, None], num_labels=[3, 2, None],

@@ -164,7 +164,8 @@ FAMILIES = {
     "distilbert": Family(
         "DistilBertForMaskedLM", "DistilBertConfig",
         dict(vocab_size=97, dim=32, n_heads=4, n_layers=3, hidden_dim=48, max_position_embeddings=64), "encoder",
-        idle=("k_lin.bias",), matters=(dict(activation="relu"),), old_drop=("tie_word_embeddings", "bos_token_id", "eos_token_id"),
+        idle=("k_lin.bias",), matters=(dict(activation="relu"),),
+        old_drop=("tie_word_embeddings", "bos_token_id", "eos_token_id"),
         old_add=dict(tie_weights_=True)),
     "modernbert": Family(
         "ModernBertForMaskedLM", "ModernBertConfig",
@@ -182,8 +183,9 @@ FAMILIES = {
         # Every bias that there may be, a pattern of its own, and longer frequencies on one kind of layer
         "ModernBertModel", "ModernBertConfig",
         dict(tiny, hidden_size=24, num_attention_heads=2, num_hidden_layers=3, max_position_embeddings=128, norm_eps=1e-3,
-             local_attention=7, attention_bias=True, mlp_bias=True, norm_bias=True, bos_token_id=2, cls_token_id=2, eos_token_id=3,
-             sep_token_id=3, pad_token_id=1, layer_types=["sliding_attention", "full_attention", "full_attention"],
+             local_attention=7, attention_bias=True, mlp_bias=True, norm_bias=True, bos_token_id=2, cls_token_id=2,
+             eos_token_id=3, sep_token_id=3, pad_token_id=1,
+             layer_types=["sliding_attention", "full_attention", "full_attention"],
              rope_parameters=dict(full_attention=rope(100.0, rope_type="linear", factor=2.0), sliding_attention=rope(10.0))),
         "encoder", matters=(dict(local_attention=10),),
         old_add=dict(rope_parameters=dict(  # which older words cannot say

@@ -55,8 +55,8 @@ def exports(nb: dict) -> dict[str, str]:
     return {i: s for i, s in sources.items() if s.startswith("#| export")}
 
 
-def wrapped(head: str, items: list[str], tail: str) -> str:
-    body = textwrap.fill(", ".join(items), 100, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+def wrapped(head: str, items: list[str], tail: str, indent: str = "    ") -> str:
+    body = textwrap.fill(", ".join(items), 100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
     return f"{head}\n{body}{tail}"
 
 
@@ -68,7 +68,7 @@ def package_pages() -> dict[Path, tuple[dict, dict[str, str]]]:
         cells, want = exports(nb), {}
         home = path.stem.split("_", 1)[1].removesuffix("_init").removesuffix("init")
         if not home:
-            lines = [wrapped(f"    from attnax.{p} import (", names[p], ")").replace("\n    ", "\n        ") for p in offered]
+            lines = [wrapped(f"    from attnax.{p} import (", names[p], ")", indent=" " * 8) for p in offered]
             want["names"] = cells["names"] = "#| export\nif TYPE_CHECKING:\n" + "\n".join(lines)
         names[home] = imported([s for i, s in cells.items() if i != "all"])
         want["all"] = "#| export\n" + wrapped("_all_ = [", [f'"{n}"' for n in names[home]], "]")

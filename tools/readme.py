@@ -2,7 +2,8 @@
 
 (`nbdev_readme` does this by way of Quarto, which is in no package registry.) Prose stays as it is; links to other pages
 lead to the site that settings.ini names, other links are made relative to the top of the repository; code cells become
-code blocks with the text they printed; pictures that cells drew are written beside the notebooks. Cells with `#| hide`
+code blocks with the text they printed, folded where the page folds them (`#| code-fold: true`); pictures that cells drew
+are written beside the notebooks. Cells with `#| hide`
 or `#| export` are left out.
 """
 import base64
@@ -53,7 +54,10 @@ def generate() -> dict[str, bytes]:
         if c["cell_type"] == "markdown": parts.append(relink(src))
         elif c["cell_type"] == "code" and not marks.keys() & {"hide", "export", "exports", "exporti", "default_exp"}:
             src = re.sub(r"^#\|.*\n?", "", src, flags=re.M).strip()
-            if src and marks.get("echo") != "false": parts.append(f"```python\n{src}\n```")
+            if src and marks.get("echo") != "false":
+                block = f"```python\n{src}\n```"
+                folded = marks.get("code-fold") == "true"
+                parts.append(f"<details><summary>Code of the picture</summary>\n\n{block}\n\n</details>" if folded else block)
             alt = next(iter(re.findall(r"^#\| *fig-alt: *(.+)$", "".join(c["source"]), re.M)), "")
             if marks.get("output") != "false": parts += filter(None, (output(o, c["id"], alt, files) for o in c["outputs"]))
     return {"README.md": ("\n\n".join(p.strip("\n") for p in parts) + "\n").encode(), **files}

@@ -12,8 +12,9 @@ import os
 import re
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import nan
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -22,12 +23,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .attention import CASES, _captured, _document_ids
-from ..kernels.flash import pallas_flash_attention
-from ..kernels.score_mods import alibi_slopes
 from .measure import (
-    Column, Program, Row, check_chart, check_mib, check_sizes,
+    Column, Program, Row, _program_mib, _too_large, check_chart, check_mib, check_sizes,
     check_words, draw_lines, finish, machine, markdown_table, notes_of, number,
     pass_of, print_rows, ratio_of, time_columns, time_programs)
+from ..kernels.flash import pallas_flash_attention
+from ..kernels.score_mods import alibi_slopes
 from ..typing import optional_import
 
 # %% ../../nbs/91_bench.accelerator.ipynb #setting
@@ -48,7 +49,10 @@ class AcceleratorSetting(NamedTuple):
 def seen_pairs(
     setting: AcceleratorSetting # Its case, length, window and documents
 ) -> int:                       # Pairs of query and key that the mask of one head leaves
-    """Count by arithmetic what a case leaves. Raises: `ValueError` for a case that is not counted."""
+    """Count by arithmetic what a case leaves.
+
+    Raises: `ValueError` for a case that is not counted.
+    """
     s = setting
     check_words("case", [s.case], ACCELERATOR_CASES)
     if s.case == "documents":  # each document sees itself
@@ -57,17 +61,19 @@ def seen_pairs(
     wide = min(s.window, s.seq) if s.case == "window" else s.seq
     return wide * (wide + 1) // 2 + (s.seq - wide) * wide  # a triangle, then full rows
 
+# %% ../../nbs/91_bench.accelerator.ipynb #flops
 def useful_flops(
     setting: AcceleratorSetting # What is computed
 ) -> int:                       # Floating-point operations that the result needs
-    """Work of a setting, all sequences and heads: 4 per pair and width forward, 3.5 times that with the backward pass."""
+    """Work of a setting: 4 per pair and width forward, 3.5 times that with the backward pass."""
     forward = 4 * setting.batch * setting.heads * setting.head_dim * seen_pairs(setting)
     return forward * 7 // 2 if setting.backward else forward
 
 # %% ../../nbs/91_bench.accelerator.ipynb #peak
-# Dense bfloat16 TFLOP/s by device kind. Source: NVIDIA's data sheets of each product; half of the figure "with sparsity" where
-# the sheet gives that one
-_PEAKS = {r"NVIDIA A100-(SXM4|PCIE)-\d+GB|NVIDIA A100 80GB PCIe": 312.0, "NVIDIA H100 80GB HBM3": 989.0, "NVIDIA H200": 989.0,
+# Dense bfloat16 TFLOP/s by device kind. Source: NVIDIA's data sheets of each product; half of the
+# figure "with sparsity" where the sheet gives that one
+_PEAKS = {r"NVIDIA A100-(SXM4|PCIE)-\d+GB|NVIDIA A100 80GB PCIe": 312.0,
+          "NVIDIA H100 80GB HBM3": 989.0, "NVIDIA H200": 989.0,
           "NVIDIA L4": 121.0, "NVIDIA L40S": 362.0, "NVIDIA GeForce RTX 4090": 165.0}
 
 def peak_tflops(
@@ -76,33 +82,37 @@ def peak_tflops(
     """Peak of a chip by its data sheet."""
     return next((peak for kind, peak in _PEAKS.items() if re.fullmatch(kind, device_kind)), nan)
 
-# %% ../../nbs/91_bench.accelerator.ipynb #words
+# %% ../../nbs/91_bench.accelerator.ipynb #later
 class _Later:
     """An array that is built when it is first needed; its shape is known before."""
-    def __init__(self, build: Callable[[], Array]): self.shape, self._build = jax.eval_shape(build), build
+    def __init__(self, build: Callable[[], Array]):
+        self.shape, self._build = jax.eval_shape(build), build
     @functools.cached_property
     def array(self) -> Array: return self._build()
 
+# %% ../../nbs/91_bench.accelerator.ipynb #words
 def _words(s: AcceleratorSetting) -> tuple[dict[str, Any], dict[str, _Later]]:
     """What `jax.nn` is told: plain words and dense arrays."""
+    if s.case == "causal": return {"is_causal": True}, {}
     if s.case == "window": return {"is_causal": True, "local_window_size": (s.window - 1, 0)}, {}
     if s.case == "documents":
         same = jax.jit(lambda ids: (ids[:, None] == ids)[None, None])
-        return {}, {"mask": _Later(lambda: same(jnp.asarray(_document_ids(s))))}
-    if s.case == "causal": return {"is_causal": True}, {}
+        return {}, {"mask": _Later(lambda: same(jnp.asarray(_document_ids(s.seq, s.documents))))}
     def bias(slopes):
         i = jnp.arange(s.seq)
-        return (slopes[:, None, None] * -abs(i[:, None] - i).astype(jnp.float32)).astype(jnp.bfloat16)[None]
+        far = abs(i[:, None] - i).astype(jnp.float32)
+        return (slopes[:, None, None] * -far).astype(jnp.bfloat16)[None]
     return {"is_causal": True}, {"bias": _Later(lambda: jax.jit(bias)(alibi_slopes(s.heads)))}
 
 def _inputs(s: AcceleratorSetting) -> list[Float[Array, "b h s d"]]:
     """Queries, keys, values and the cotangent of the output, bfloat16."""
-    shape = s.batch, s.heads, s.seq, s.head_dim
-    return [jax.random.normal(key, shape, jnp.bfloat16) for key in jax.random.split(jax.random.key(0), 4)]
+    shape, keys = (s.batch, s.heads, s.seq, s.head_dim), jax.random.split(jax.random.key(0), 4)
+    return [jax.random.normal(key, shape, jnp.bfloat16) for key in keys]
 
-# %% ../../nbs/91_bench.accelerator.ipynb #program
-# A rule that is not kept, an argument that is refused, an error of XLA, Triton, cuDNN or the device (`NotImplementedError` and
-# `JaxRuntimeError` are `RuntimeError`s). Anything else is a mistake of a program, and its trace is worth more than the other rows
+# %% ../../nbs/91_bench.accelerator.ipynb #reason
+# A rule that is not kept, an argument that is refused, an error of XLA, Triton, cuDNN or the device
+# (`NotImplementedError` and `JaxRuntimeError` are `RuntimeError`s). Anything else is a mistake of a
+# program, and its trace is worth more than the other rows
 _REFUSALS = (RuntimeError, ValueError, TypeError)
 
 def _reason(error: Exception) -> str:
@@ -111,168 +121,215 @@ def _reason(error: Exception) -> str:
     told = [textwrap.shorten(line, 160) for line in dict.fromkeys((lines[0], lines[-1]))]
     return f"{type(error).__name__}: {' ... '.join(told)}"
 
+# %% ../../nbs/91_bench.accelerator.ipynb #calls
 def _calls(call: Callable, at_least: float) -> Callable[[], float]:
     """Seconds per call, of as many calls in a row as take `at_least` seconds."""
     def seconds(count):
         start = time.perf_counter()
-        for _ in range(count): out = call()
-        jax.block_until_ready(out)
+        for _ in range(count - 1): call()
+        jax.block_until_ready(call())
         return time.perf_counter() - start
     count = 1
     while seconds(count) < at_least: count *= 2
     return lambda: seconds(count) / count
 
+# %% ../../nbs/91_bench.accelerator.ipynb #allowed
+def _allowed_mib() -> float:
+    """Nine tenths of the memory that JAX may use on the device; 7 GiB where it does not say."""
+    stats = jax.devices()[0].memory_stats() or {}
+    return 0.9 * stats["bytes_limit"] / 2**20 if "bytes_limit" in stats else 7168.0
+
+# %% ../../nbs/91_bench.accelerator.ipynb #ready
 def _ready(
-    fn: Callable, args: Sequence[Array], s: AcceleratorSetting, max_mib: float, *, seq_axis: int = 2, run_s: float = 0.02,
-    **dense: _Later
+    fn: Callable, args: Sequence[Array], s: AcceleratorSetting, max_mib: float, *,
+    seq_axis: int = 2, run_s: float = 0.02, dense: Mapping[str, _Later] = MappingProxyType({})
 ) -> Program:
-    """Compile a function of (q, k, v, **dense), with its gradients where the setting says so, and run it once."""
+    """Compile a function of (q, k, v, **dense), with gradients where asked for, and run it once."""
     def program(q, k, v, d_out, dense):
         if not s.backward: return (fn(q, k, v, **dense),)
         out, pull = jax.vjp(lambda q, k, v: fn(q, k, v, **dense), q, k, v)
         return out, *pull(d_out)
-    shapes, start = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), list(args)), time.perf_counter()
-    try: compiled = jax.jit(program).lower(*shapes, {name: x.shape for name, x in dense.items()}).compile()
+    shapes, start = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args], time.perf_counter()
+    dense_shapes = {name: x.shape for name, x in dense.items()}
+    try: compiled = jax.jit(program).lower(*shapes, dense_shapes).compile()
     except _REFUSALS as e: return Program(note=_reason(e))
-    compile_s, memory = time.perf_counter() - start, compiled.memory_analysis()
-    temp = memory.temp_size_in_bytes / 2**20
-    need = temp + (memory.argument_size_in_bytes + memory.output_size_in_bytes) / 2**20
-    if need > max_mib: return Program(None, [], temp, compile_s, f"not run: needs {need:,.0f} MiB, {max_mib:,.0f} allowed")
+    compile_s, (inputs, temp, outputs) = time.perf_counter() - start, _program_mib(compiled)
+    if note := _too_large(inputs + temp + outputs, max_mib):
+        return Program(None, [], temp, compile_s, note)
     try:
         call = functools.partial(compiled, *args, {name: x.array for name, x in dense.items()})
         results = [x.swapaxes(seq_axis, 2) for x in jax.block_until_ready(call())]
         return Program(_calls(call, run_s), results, temp, compile_s)
-    except _REFUSALS as e: return Program(None, [], temp, compile_s, _reason(e))  # out of memory, a launch that fails
-
-def _allowed_mib() -> float:
-    """Nine tenths of the memory that JAX may use on the device; 7 GiB where the device does not say."""
-    stats = jax.devices()[0].memory_stats() or {}
-    return 0.9 * stats["bytes_limit"] / 2**20 if "bytes_limit" in stats else 7168.0
+    except _REFUSALS as e:  # out of memory, a launch that fails
+        return Program(None, [], temp, compile_s, _reason(e))
 
 # %% ../../nbs/91_bench.accelerator.ipynb #agree
 @jax.jit
-def _largest(x: Float[Array, "b h s d"], y: Float[Array, "b h s d"]) -> tuple[Float[Array, " s"], Float[Array, " s"]]:
+def _largest(
+    x: Float[Array, "b h s d"], y: Float[Array, "b h s d"]
+) -> tuple[Float[Array, " s"], Float[Array, " s"]]:
     """At each position: the largest value, and the largest difference."""
     x, y = x.astype(jnp.float32), y.astype(jnp.float32)
     return abs(x).max((0, 1, 3)), abs(x - y).max((0, 1, 3))
 
 def _apart(x: Float[Array, "b h s d"], y: Float[Array, "b h s d"]) -> float:
-    """Largest difference in a band of positions over the largest value there, of the band where it is worst; NaN if any is."""
+    """Largest difference in a band of positions over the largest value there, of the worst band.
+
+    NaN if any is.
+    """
     starts = np.unique(np.arange(16) * x.shape[2] // 16)
     large, off = (np.maximum.reduceat(np.asarray(a), starts) for a in _largest(x, y))
     return float((off / np.maximum(large, np.finfo(np.float32).tiny)).max())
 
+# %% ../../nbs/91_bench.accelerator.ipynb #same-as
 def _same_as(known: Program, other: Program) -> Program:
     """The other program, struck out where it computes something else."""
-    off = [_apart(x, y) for x, y in zip(known.sample, other.sample, strict=True)]
+    off = [_apart(jnp.asarray(x), jnp.asarray(y))
+           for x, y in zip(known.sample, other.sample, strict=True)]
     if all(x <= 2e-2 for x in off): return other  # false for NaN
     names = ("the output", "d query", "d key", "d value")
     told = ", ".join(f"{name} by {x:.1e}" for name, x in zip(names, off) if not x <= 2e-2)
-    return other._replace(run=None, note=f"not timed: results differ, of the largest value {told}")
+    note = f"not timed: results differ, of the largest value {told}"
+    return other._replace(run=None, note=note)
 
 # %% ../../nbs/91_bench.accelerator.ipynb #measure
-OURS, ACCELERATOR_PEERS = "pallas_flash_attention", {"cudnn": "jax.nn cudnn", "xla": "jax.nn xla"}
+OURS = "pallas_flash_attention"
+ACCELERATOR_PEERS = {"cudnn": "jax.nn cudnn", "xla": "jax.nn xla"}
 
 def measure_accelerator(
-    setting: AcceleratorSetting,               # What to compute
+    setting: AcceleratorSetting,   # What to compute
     *,
     peers: Sequence[str] = tuple(ACCELERATOR_PEERS), # Beside whom, keys of `ACCELERATOR_PEERS`
-    repeats: int = 5,                          # Interleaved runs
-    run_s: float = 0.02,                       # Seconds that a run takes, at least
-    max_mib: float | None = None,              # Programs that need more are not run; None: nine tenths of the device's
-    interpret: bool = False                    # True: interpret our kernel, on any machine; its times mean nothing
-) -> list[Row]:                                # One row per function, ours first
-    """Prepare every function, compare its results with ours, then time them in turns, on the default device.
-
-    Where ours cannot run, its row says why, and the peers are compared with the first of them that can.
-    """
-    s, args, words = setting, _inputs(setting), _words(setting)
-    ready = functools.partial(_ready, s=s, max_mib=_allowed_mib() if max_mib is None else max_mib, run_s=run_s)
-    captured = {name: _Later(functools.partial(jnp.asarray, x)) for name, x in _captured(s).items()}
+    repeats: int = 5,              # Interleaved runs
+    run_s: float = 0.02,           # Seconds that a run takes, at least
+    max_mib: float | None = None,  # Programs that need more are not run; None: 9/10 of the device's
+    interpret: bool = False        # True: interpret our kernel, anywhere; its times mean nothing
+) -> list[Row]:                    # One row per function, ours first
+    """Prepare every function, compare its results with ours, then time them in turns."""
+    s, args, (words, dense) = setting, _inputs(setting), _words(setting)
+    max_mib = _allowed_mib() if max_mib is None else max_mib
     def ours(q, k, v, **a):
-        return pallas_flash_attention(q, k, v, score_mod=CASES[s.case](s, a), on_fallback="error", interpret=interpret)
-    programs = {OURS: ready(ours, args, **captured)}
+        return pallas_flash_attention(q, k, v, score_mod=CASES[s.case](s, a), on_fallback="error",
+                                      interpret=interpret)
+    captured = {name: _Later(functools.partial(jnp.asarray, x))
+                for name, x in _captured(s.case, s.seq, s.documents).items()}
+    programs = {OURS: _ready(ours, args, s, max_mib, run_s=run_s, dense=captured)}
     args = [x.swapaxes(1, 2) for x in args] if peers else []  # (batch, positions, heads, width)
     for peer in peers:
-        theirs = functools.partial(jax.nn.dot_product_attention, implementation=peer, **words[0])
-        found, known = ready(theirs, args, seq_axis=1, **words[1]), next((p for p in programs.values() if p.run), None)
+        theirs = functools.partial(jax.nn.dot_product_attention, implementation=peer, **words)
+        found = _ready(theirs, args, s, max_mib, seq_axis=1, run_s=run_s, dense=dense)
+        known = next((p for p in programs.values() if p.run), None)
         programs[ACCELERATOR_PEERS[peer]] = _same_as(known, found) if known and found.run else found
-    programs = {name: p._replace(sample=[]) for name, p in programs.items()}  # the device needs the room
+    programs = {name: p._replace(sample=()) for name, p in programs.items()}  # the room is needed
     peak, work = peak_tflops(jax.devices()[0].device_kind), useful_flops(s) / 1e12
     rates = [(r, 1e3 * work / r.median_ms) for r in time_programs(programs, s, repeats, 0.0)]
     return [r._replace(tflops=rate, of_peak=rate / peak) for r, rate in rates]
 
-# %% ../../nbs/91_bench.accelerator.ipynb #table
+# %% ../../nbs/91_bench.accelerator.ipynb #columns
 _TIMES = time_columns(24, digits=3)
 _COLUMNS = (Column("S", 6, lambda r: r.setting.seq), Column("D", 4, lambda r: r.setting.head_dim),
-            Column("case", -9, lambda r: r.setting.case), *(_TIMES[n] for n in ("pass", "function", "median ms", "best ms")),
-            Column("TFLOP/s", 8, lambda r: number(r.tflops, 1)), Column("of peak", 8, lambda r: number(r.of_peak, 2)),
+            Column("case", -9, lambda r: r.setting.case),
+            *(_TIMES[n] for n in ("pass", "function", "median ms", "best ms")),
+            Column("TFLOP/s", 8, lambda r: number(r.tflops, 1)),
+            Column("of peak", 8, lambda r: number(r.of_peak, 2)),
             *(_TIMES[n] for n in ("ratio", "temp MiB", "compile s")))
 
-def accelerator_summary(
-    rows: Sequence[Row] # Of one benchmark
-) -> str:               # Markdown
-    """A table per case and head width: TFLOP/s, our share of the peak, ratios; then who was not timed, and why."""
-    groups = dict.fromkeys((r.setting.case, r.setting.head_dim) for r in rows)
-    tables = [_group_table(*g, [r for r in rows if (r.setting.case, r.setting.head_dim) == g]) for g in groups]
-    def where(settings): return "; ".join(f"{s.case}, D = {s.head_dim}, S = {s.seq}" for s in settings)
-    return "\n\n".join(tables + notes_of(rows, where))
-
+# %% ../../nbs/91_bench.accelerator.ipynb #group-table
 def _group_table(case: str, head_dim: int, rows: Sequence[Row]) -> str:
     """The table of one case and head width: one line per length and pass."""
     ours, *others = dict.fromkeys(r.name for r in rows)
-    heads = [f"{case}, D = {head_dim}", "pass", "ours, ms", "ours, TFLOP/s", "of peak",
-             *(x for n in others for x in (f"`{n}`, TFLOP/s", "ratio"))]
+    heads = [f"{case}, D = {head_dim}", "pass", "ours, ms", "ours, TFLOP/s", "of peak"]
+    for n in others: heads += [f"`{n}`, TFLOP/s", "ratio"]
     lines = []
     for s in dict.fromkeys(r.setting for r in rows):
         at = {r.name: r for r in rows if r.setting == s}
         mine = at[ours]
-        lines.append([str(s.seq), pass_of(s), number(mine.median_ms, 3), number(mine.tflops, 1), number(mine.of_peak, 2),
-                      *(x for n in others for x in (number(at[n].tflops, 1), ratio_of(at[n])))])
+        line = [str(s.seq), pass_of(s), number(mine.median_ms, 3), number(mine.tflops, 1),
+                number(mine.of_peak, 2)]
+        for n in others: line += [number(at[n].tflops, 1), ratio_of(at[n])]
+        lines.append(line)
     return markdown_table(heads, lines)
 
-# %% ../../nbs/91_bench.accelerator.ipynb #chart
+# %% ../../nbs/91_bench.accelerator.ipynb #table
+def accelerator_summary(
+    rows: Sequence[Row] # Of one benchmark
+) -> str:               # Markdown
+    """A table per case and head width: TFLOP/s, our share of the peak, ratios; then the notes."""
+    def group(r): return r.setting.case, r.setting.head_dim
+    tables = [_group_table(*g, [r for r in rows if group(r) == g])
+              for g in dict.fromkeys(map(group, rows))]
+    def where(settings):
+        return "; ".join(f"{s.case}, D = {s.head_dim}, S = {s.seq}" for s in settings)
+    return "\n\n".join(tables + notes_of(rows, where))
+
+# %% ../../nbs/91_bench.accelerator.ipynb #chart-row
 _COLORS = {"jax.nn cudnn": "#E69F00", "jax.nn xla": "#009E73"}
 
+def _draw_row(
+    axes: Sequence[Any], panels: dict[str, list[Row]], names: list[str], peak: float
+) -> dict[str, Any]:
+    """Fill one row of the chart: a panel per title. Returns the lines by name."""
+    lines = {}
+    for ax, (title, rows) in zip(axes, panels.items()):
+        lines |= draw_lines(ax, rows, names, lambda r: r.tflops, _COLORS)
+        lengths = sorted({r.setting.seq for r in rows})
+        ax.margins(x=0.08, y=0.1); ax.tick_params(labelsize=7); ax.set_title(title, fontsize=8)
+        ax.set_xticks(lengths, [f"{n // 1024}k" if n % 1024 == 0 else str(n) for n in lengths])
+        ax.minorticks_off()
+    axes[0].set_ylim(bottom=0)
+    axes[0].set_ylabel("useful TFLOP/s", fontsize=8)
+    if peak > 0:
+        both_ways = (lambda t: t / peak, lambda f: f * peak)
+        share = axes[-1].secondary_yaxis("right", functions=both_ways)
+        share.set_ylabel(f"of {peak:,.0f} TFLOP/s", fontsize=8); share.tick_params(labelsize=7)
+    return lines
+
+# %% ../../nbs/91_bench.accelerator.ipynb #chart
 def accelerator_chart(
     rows: Sequence[Row], # Of one benchmark
-    title: str = ""                 # The machine, best
-) -> Any:                           # A `matplotlib.figure.Figure`
-    """TFLOP/s against length: cases side by side, a row of panels per pass and head width, ours thick.
+    title: str = ""      # The machine, best
+) -> Any:                # A `matplotlib.figure.Figure`
+    """TFLOP/s against length: cases abreast, a row of panels per pass and head width, ours thick.
 
     Raises: `ImportError` where matplotlib is missing.
     """
     def kind(r): return r.setting.head_dim, pass_of(r.setting)
-    cases, kinds = list(dict.fromkeys(r.setting.case for r in rows)), sorted({kind(r) for r in rows})
-    names, lengths, lines = list(dict.fromkeys(r.name for r in rows)), sorted({r.setting.seq for r in rows}), {}
+    cases = list(dict.fromkeys(r.setting.case for r in rows))
+    kinds = sorted({kind(r) for r in rows})
+    names, lines = list(dict.fromkeys(r.name for r in rows)), {}
     peak = next((r.tflops / r.of_peak for r in rows if r.of_peak > 0), nan)
     figure = optional_import("matplotlib.figure", extra="demo").Figure(
         figsize=(1.2 + 2.7 * len(cases), 1 + 2.3 * len(kinds)), dpi=130, layout="constrained")
     grid = figure.subplots(len(kinds), len(cases), squeeze=False, sharey="row")
     for axes, (head_dim, work) in zip(grid, kinds):
-        for ax, case in zip(axes, cases):
-            there = [r for r in rows if (r.setting.case, *kind(r)) == (case, head_dim, work)]
-            lines |= draw_lines(ax, there, names, lambda r: r.tflops, _COLORS)
-            ax.margins(x=0.08, y=0.1); ax.tick_params(labelsize=7)
-            ax.set_xticks(lengths, [f"{n // 1024}k" if n % 1024 == 0 else str(n) for n in lengths]); ax.minorticks_off()
-            ax.set_title(f"{case}, D = {head_dim}, {work}", fontsize=8)
-        axes[0].set_ylim(bottom=0); axes[0].set_ylabel("useful TFLOP/s", fontsize=8)
-        if peak > 0:
-            share = axes[-1].secondary_yaxis("right", functions=(lambda t: t / peak, lambda f: f * peak))
-            share.set_ylabel(f"of {peak:,.0f} TFLOP/s", fontsize=8); share.tick_params(labelsize=7)
+        panels = {f"{c}, D = {head_dim}, {work}": [
+            r for r in rows if (r.setting.case, *kind(r)) == (c, head_dim, work)] for c in cases}
+        lines |= _draw_row(axes, panels, names, peak)
     for ax in grid[-1]: ax.set_xlabel("positions", fontsize=8)
     figure.suptitle("\n".join(textwrap.wrap(title, 45 * len(cases))), fontsize=9, color="#444444")
     shown = [n for n in names if n in lines]
-    if shown: figure.legend([lines[n] for n in shown], shown, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    if shown: figure.legend([lines[n] for n in shown], shown, loc="outside lower center", ncols=3,
+                            frameon=False, fontsize=8)
     return figure
 
-# %% ../../nbs/91_bench.accelerator.ipynb #bench-accelerator
+# %% ../../nbs/91_bench.accelerator.ipynb #check-device
 def _check_device(interpret: bool) -> None:
     """Raises: `ValueError` where there is nothing to measure."""
     platform = jax.devices()[0].platform
     if platform not in ("gpu", "tpu") and not interpret:
-        raise ValueError(f"`bench_accelerator` needs an accelerator, found {platform}; `attnax bench attention` measures the CPU")
+        raise ValueError(f"`bench_accelerator` needs an accelerator, found {platform}; "
+                         "`attnax bench attention` measures the CPU")
 
+def _settings(
+    cases: Sequence[str], head_dims: Sequence[int], lengths: Sequence[int], tokens: int,
+    forward_only: bool, **sizes: int
+) -> list[AcceleratorSetting]:
+    """Every case at every head width and length, in the order in which they are measured."""
+    return [AcceleratorSetting(c, n, d, b, batch=max(1, tokens // n), **sizes)
+            for c in cases for d in head_dims for n in lengths
+            for b in ((False,) if forward_only else (False, True))]
+
+# %% ../../nbs/91_bench.accelerator.ipynb #bench-accelerator
 def bench_accelerator(
     lengths: Sequence[int] = (1024, 2048, 4096, 8192, 16384, 32768), # Sequence lengths
     *,
@@ -286,31 +343,30 @@ def bench_accelerator(
     documents: int = 16,           # Of the case `documents`
     repeats: int = 5,              # Interleaved runs of each
     run_s: float = 0.02,           # Seconds that a run takes, at least: as many calls as that needs
-    max_mib: float | None = None,  # Programs that need more are not run; None: nine tenths of the device's memory
+    max_mib: float | None = None,  # Programs that need more are not run; None: 9/10 of the device's
     chart: str | os.PathLike | None = None, # A PNG file to write
-    interpret: bool = False        # True: interpret our kernel, on any machine; for tests, its times mean nothing
+    interpret: bool = False        # True: interpret our kernel, for tests; its times mean nothing
 ) -> list[Row]:                    # Every row of the table
-    """Print the table of attention on an accelerator, row by row as it is measured, then the summary; write the chart.
+    """Print the table of attention on an accelerator, row by row, and a summary; write the chart.
 
-    bfloat16, as many keys as queries, as many kv heads as heads.
-
-    Raises: `ValueError` where there is no accelerator, for a case or a peer that there is not, sizes below 1, or a chart
-    that cannot be written.
+    bfloat16, as many keys as queries, as many kv heads as heads. Raises: `ValueError` where there
+    is no accelerator, for an unknown case or peer, sizes below 1, or a chart that cannot be
+    written.
     """
-    check_words("cases", cases, ACCELERATOR_CASES); check_words("peers", peers, list(ACCELERATOR_PEERS))
-    check_sizes(lengths=lengths, head_dims=head_dims, heads=[heads], tokens=[tokens], window=[window], documents=[documents],
-                repeats=[repeats])
+    check_words("cases", cases, ACCELERATOR_CASES)
+    check_words("peers", peers, list(ACCELERATOR_PEERS))
+    check_sizes(lengths=lengths, head_dims=head_dims, heads=[heads], tokens=[tokens],
+                window=[window], documents=[documents], repeats=[repeats])
     check_mib(max_mib); _check_device(interpret); check_chart(chart)
-    peak = peak_tflops(jax.devices()[0].device_kind)
-    print(f"{machine()}\nbfloat16, {heads} heads, about {tokens:,} tokens; medians of {repeats} interleaved runs; "
-          f"ratio = time / time of {OURS}; peak {number(peak, 0)} TFLOP/s\n")
+    peak = number(peak_tflops(jax.devices()[0].device_kind), 0)
+    print(f"{machine()}\nbfloat16, {heads} heads, about {tokens:,} tokens; medians of {repeats} "
+          f"interleaved runs; ratio = time / time of {OURS}; peak {peak} TFLOP/s\n")
     if interpret: print("interpreted: the times mean nothing\n")
     print_rows(_COLUMNS)
-    rows = []
-    for case, head_dim, seq in ((c, d, n) for c in cases for d in head_dims for n in lengths):
-        for backward in (False,) if forward_only else (False, True):
-            s = AcceleratorSetting(case, seq, head_dim, backward, max(1, tokens // seq), heads, window, documents)
-            rows += (fresh := measure_accelerator(
-                s, peers=peers, repeats=repeats, run_s=run_s, max_mib=max_mib, interpret=interpret))
-            print_rows(_COLUMNS, fresh)
-    return finish(rows, accelerator_summary(rows), lambda: accelerator_chart(rows, machine()), chart)
+    rows, sizes = [], dict(heads=heads, window=window, documents=documents)
+    for s in _settings(cases, head_dims, lengths, tokens, forward_only, **sizes):
+        rows += (fresh := measure_accelerator(s, peers=peers, repeats=repeats, run_s=run_s,
+                                              max_mib=max_mib, interpret=interpret))
+        print_rows(_COLUMNS, fresh)
+    def draw(): return accelerator_chart(rows, machine())
+    return finish(rows, accelerator_summary(rows), draw, chart)

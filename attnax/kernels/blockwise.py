@@ -45,16 +45,18 @@ class Shared(NamedTuple):
     starts: tuple | None # Position of the first sequence, query head, query and key; None: all 0
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #pad
-def _pad(x: Array, axis: int, size: int, fill=0) -> Array:
+def _pad(x: Array, axis: int, size: int, fill: float = 0) -> Array:
     """Pad an axis to whole blocks."""
     rest = -x.shape[axis] % size
     widths = [(0, rest if a == axis else 0) for a in range(x.ndim)]
     return jnp.pad(x, widths, constant_values=fill) if rest else x
 
+# %% ../../nbs/21_kernels.blockwise.ipynb #by-group
 def _by_group(x: Array, g: int, r: int) -> Array:
     """A value on the axes `(#b, #h, #q, #k)` with its heads in groups: `(#b, #g, #r, #q, #k)`."""
     return x.reshape(x.shape[0], *((g, r) if x.shape[1] > 1 else (1, 1)), *x.shape[2:])
 
+# %% ../../nbs/21_kernels.blockwise.ipynb #filled
 def _filled(x: Array, blocks: Blocks) -> Array:
     """A value on the axes (b, g, r, q, k), padded to whole blocks."""
     for axis, size in ((3, blocks.q), (4, blocks.k)):
@@ -134,6 +136,7 @@ def _cut(x: Array, starts: Sequence, sizes: Sequence[int]) -> Array:
     starts = [jnp.asarray(0 if o else s, jnp.int32) for o, s in zip(one, starts)]
     return lax.dynamic_slice(x, starts, [1 if o else n for o, n in zip(one, sizes)])
 
+# %% ../../nbs/21_kernels.blockwise.ipynb #put
 def _put(x: Array, part: Array, starts: Sequence) -> Array:
     """Write a block into an array, in place where XLA can."""
     return lax.dynamic_update_slice(x, part, [jnp.asarray(s, jnp.int32) for s in starts])
@@ -258,10 +261,12 @@ def _make_grid(program: BlockProgram, dims: Dims, lists: BlockLists, outer: int,
     units, own_lists = _units(program, dims, lists), lists.clear_count.shape[0] > 1
     return _Grid(dims, units, outer, step, step * program.blocks.span, padded // outer, own_lists)
 
+# %% ../../nbs/21_kernels.blockwise.ipynb #of-keys
 def _of_keys(grid: _Grid, x: Array, b0, g0, k0, n: int) -> Array:
     """A block of `n` keys or values, `(b, g, n, d)`."""
     return _cut(x, (b0, g0, k0, 0), (*grid.units, n, x.shape[3]))
 
+# %% ../../nbs/21_kernels.blockwise.ipynb #of-queries
 def _of_queries(grid: _Grid, x: Array, b0, g0, q0, n: int) -> Array:
     """A block of `n` rows of what runs along queries, `(b, g, r n, ...)`."""
     (ub, ug), r, width = grid.units, grid.dims.h // grid.dims.g, x.shape[3:]
@@ -279,6 +284,7 @@ def _fori(count: int | Array, body: Callable, start):
     """`lax.fori_loop` from 0, counting in int32 also where integers are 64 bits wide."""
     return lax.fori_loop(np.int32(0), jnp.asarray(count, jnp.int32), body, start)
 
+# %% ../../nbs/21_kernels.blockwise.ipynb #fast-loops
 class _Fast:
     """Loops that are not differentiated."""
     outer = staticmethod(_fori)
@@ -307,6 +313,8 @@ class _Plain:
         turn = lambda carry, n: (take(carry, n, again(n)), None)
         return lax.scan(turn, start, _turns(most))[0]
 
+_Loops = type[_Fast] | type[_Plain]
+
 # %% ../../nbs/21_kernels.blockwise.ipynb #two-runs
 def _both_runs(program: BlockProgram, lists: BlockLists, run: Callable, state):
     """Along the clear tiles of a block, then along those to be masked."""
@@ -322,11 +330,13 @@ def _fit(weights: Array, x: Array, q_t: Array) -> Array:
     """Weights, or their gradient, as `x` multiplies them: in 16 bits where queries are too."""
     return weights.astype(x.dtype) if x.dtype == q_t.dtype else weights
 
+# %% ../../nbs/21_kernels.blockwise.ipynb #left-scale
 def _left_scale(rules: CallRules, dtype, acc) -> float:
     """What scores are still to be multiplied by: nothing where queries took the scale exactly."""
     exact = dtype == acc or (dtype == jnp.bfloat16 and math.frexp(rules.scale)[0] == 0.5)
     return 1.0 if exact else rules.scale
 
+# %% ../../nbs/21_kernels.blockwise.ipynb #early-scale
 def _early_scale(x: Array, rules: CallRules, acc) -> Array:
     """Queries times the scale, where they take it."""
     return x * jnp.asarray(rules.scale, x.dtype) if _left_scale(rules, x.dtype, acc) == 1 else x
@@ -479,8 +489,8 @@ def _transposed(k_t: Float[Array, "b g k d"]) -> Float[Array, "b g d k"]:
 # %% ../../nbs/21_kernels.blockwise.ipynb #blockwise-backward
 def blockwise_backward(
     program: BlockProgram, query, key, value, shared: Shared, lists: BlockLists,
-    lse, delta, d_out, wanted: list[bool], loops=_Fast
-):
+    lse, delta, d_out, wanted: list[bool], loops: _Loops = _Fast
+) -> tuple[Array, Array, Array, list[Array]]:
     """Gradients of queries, keys, values, and of the wanted parts and tables, by column blocks.
 
     In the accumulator's dtype: a ring adds several of them up.
@@ -563,7 +573,7 @@ def _row_push(push: _Push, lists: BlockLists, place: tuple, state: list, loops, 
 # %% ../../nbs/21_kernels.blockwise.ipynb #push
 def blockwise_push(
     program: BlockProgram, query, key, value, shared: Shared, lists: BlockLists, lse,
-    moved: Sequence[Array], moved_given: list[Array], wanted: list[bool], loops=_Fast
+    moved: Sequence[Array], moved_given: list[Array], wanted: list[bool], loops: _Loops = _Fast
 ) -> tuple[Float[Array, "b h q e"], Float[Array, "b h q"]]:
     """How output and lse move, as `(a, r)`, with queries, keys, values, wanted parts and tables.
 
@@ -582,7 +592,7 @@ def blockwise_push(
         push = _Push(program, grid, shared, rows, keys, (b0, g0, i * bq), moved_given, wanted)
         state = [jnp.zeros((*rows[0].shape[:3], n), acc) for n in (dims.e, 1)]
         state = _row_push(push, lists, (i, row), vary_like(state, *refs), loops, refs)
-        return _put_rows(grid, done, state, at)
+        return _put_rows(grid, done, tuple(state), at)
 
     empty = vary_like((jnp.zeros((*q.shape[:3], dims.e), acc), jnp.zeros(q.shape[:3], acc)), *refs)
     a, moved_lse = loops.outer(grid.turns, row_block, empty)
@@ -744,16 +754,16 @@ def forward_from_parts(call: PartCall, query, key, value) -> tuple[Array, Array]
 def backward_from_parts(
     call: PartCall, query, key, value, lse, delta, d_out, wanted: list[bool], *,
     plain: bool = False
-):
+) -> tuple[Array, Array, Array, list[Array]]:
     """Gradients of queries, keys, values, wanted parts. `plain`: by loops JAX differentiates."""
     program, shared, block_mask = call.share(query, key, value)
-    *grads, d_parts = blockwise_backward(
+    dq, dk, dv, d_parts = blockwise_backward(
         program, query, key, value, shared, block_mask.columns, lse, delta, d_out, wanted,
         _Plain if plain else _Fast)
     def unpadded(g, x):
         return g.reshape(g.shape[0], -1, *g.shape[3:])[:, :, :x.shape[2], :x.shape[3]]
     chosen = [x for x, w in zip(call.parts, wanted) if w]
-    return *grads, [unpadded(g, x).astype(x.dtype) for g, x in zip(d_parts, chosen)]
+    return dq, dk, dv, [unpadded(g, x).astype(x.dtype) for g, x in zip(d_parts, chosen)]
 
 # %% ../../nbs/21_kernels.blockwise.ipynb #push-from-parts
 def push_from_parts(

@@ -10,11 +10,12 @@ import functools
 import re
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from .blockwise import (
@@ -58,6 +59,7 @@ def _platform(device) -> tuple[str, tuple[int, ...]]:
     if "cuda" not in device.client.platform_version.lower(): return "rocm", ()
     return "cuda", tuple(int(n) for n in device.compute_capability.split("."))
 
+# %% ../../nbs/24_kernels.flash.ipynb #described
 def _described(device) -> tuple[str, tuple[int, ...]]:
     """The same for an abstract device."""
     if device.platform != "gpu": return device.platform, ()
@@ -68,11 +70,11 @@ def _described(device) -> tuple[str, tuple[int, ...]]:
 def _machine(*arrays) -> tuple[str, tuple[int, ...]]:
     """Platform that a call will run on, and a CUDA device's compute capability."""
     for x in arrays:
-        if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer):
+        if isinstance(x, jax.Array) and not isinstance(x, Tracer):
             return _platform(min(x.devices(), key=lambda d: d.id))
     abstract = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
     if abstract is not None: return _described(abstract)
-    chosen = jax.config.jax_default_device
+    chosen = getattr(jax.config, "jax_default_device", None)
     by_name = chosen is None or isinstance(chosen, str)
     return _platform(jax.devices(chosen)[0] if by_name else chosen)
 
@@ -88,9 +90,11 @@ def _causal_plan(dims: Dims, dtype) -> ScoreModPlan:
     return plan_score_mod(causal_mod(), batch=dims.b, num_heads=dims.h,
                           seq_q=dims.q, seq_kv=dims.k, dtype=dtype)[0]
 
+# %% ../../nbs/24_kernels.flash.ipynb #written-out
 def _written_out(plan: ScoreModPlan | None) -> int:
     """Numbers in the look-ups of a plan, for all queries and keys."""
-    heads = [plan.values[i].shapes[0][:2] for i in plan.looked_up] if plan is not None else []
+    if plan is None or not plan.looked_up: return 0
+    heads = [plan.values[i].shapes[0][:2] for i in plan.looked_up]
     return sum(b * h * plan.dims[2] * plan.dims[3] for b, h in heads)
 
 # %% ../../nbs/24_kernels.flash.ipynb #gather
@@ -99,11 +103,12 @@ def _lacks(plan: ScoreModPlan | None, platform: str) -> frozenset[str]:
     if platform == "tpu": return tpu_lacks(plan)
     return frozenset() if plan is None else plan.operations() & GPU_MISSING
 
+# %% ../../nbs/24_kernels.flash.ipynb #gather-facts
 def _facts(call: AttentionCall, return_lse: bool, platform: str | None = None) -> _Facts:
     """The facts of a call; `platform` pretends a machine that is new enough for everything."""
     dims, plan, arrays = call.dims, call.rules.plan, (call.query, call.key, call.value)
-    pretended = platform, (99,) if platform == "cuda" else ()
-    machine = _machine(*arrays) if platform is None else pretended
+    if platform is None: machine = _machine(*arrays)
+    else: machine = platform, (99,) if platform == "cuda" else ()
     axes = tuple(sorted(map(str, jax.sharding.get_abstract_mesh().manual_axes)))
     return _Facts(
         *machine, dims, tuple(str(x.dtype) for x in arrays), call.mask is not None,
@@ -118,6 +123,7 @@ class _Rule(NamedTuple):
     holds: Callable[[_Facts], bool]  # Whether a call keeps it
     found: Callable[[_Facts], str]   # What the call has instead
 
+# %% ../../nbs/24_kernels.flash.ipynb #words
 def _machine_of(c: _Facts) -> str:
     return " ".join([c.platform, ".".join(map(str, c.capability))]).strip()
 
@@ -216,6 +222,7 @@ def _broken(rules: tuple[_Rule, ...], call: _Facts) -> tuple[str, ...]:
     return tuple(f"{r.about}: needs {r.needs}; got {r.found(call)}"
                  for r in rules if not r.holds(call))
 
+# %% ../../nbs/24_kernels.flash.ipynb #choose-first
 def _choose(call: _Facts, without: tuple[str, ...] = ()) -> AttentionChoice:
     """The first kernel whose rules a call keeps."""
     broken = {name: _broken(rules, call)
@@ -269,7 +276,7 @@ def _tell_once(message: str, stacklevel: int = 4) -> None:
 
 # %% ../../nbs/24_kernels.flash.ipynb #through-jax
 def _through_jax(query, key, value, scale: float | None, causal: bool,
-                 implementation: str) -> Float[Array, "b h q e"]:
+                 implementation: Literal["xla", "cudnn"]) -> Float[Array, "b h q e"]:
     """JAX's own attention, on arrays in our layout."""
     q, k, v = (x.swapaxes(1, 2) for x in (query, key, value))
     return jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal,
@@ -374,6 +381,7 @@ def _read(what: _FlashPass, args, place: Place | None):
         data = data._replace(place=jnp.stack([jnp.asarray(x, jnp.int32) for x in place]))
     return (*qkv, data), [i in what.wanted for i in what.places[3].parts]
 
+# %% ../../nbs/24_kernels.flash.ipynb #pulled
 def _pulled(what: _FlashPass, args) -> tuple[Array, Array, Array]:
     """The lse, delta, and the gradient of the output."""
     lse, d_out, moved = args[what.tree.num_leaves:]
@@ -384,6 +392,7 @@ def _part_call(what: _FlashPass, data: TileData, place: Place | None) -> PartCal
     rules = what.program.rules
     return PartCall(rules, choose_blocks(*rules.size), data.parts, data.mask, data.seed, place)
 
+# %% ../../nbs/24_kernels.flash.ipynb #in-jax-pass
 def _in_jax(what: _FlashPass, args, place: Place | None, *, plain: bool) -> list[Array]:
     """A push or a pull by the loops."""
     (q, k, v, data), flags = _read(what, args, place)
@@ -406,8 +415,9 @@ def _in_kernels(what: _FlashPass, args, place: Place | None) -> list[Array]:
     cut = _pulled(what, args) if back else ()
     def cpu(q, k, v, data, *cut):
         call = _part_call(what, data, place)
-        if back: return backward_from_parts(call, q, k, v, *cut, flags)
-        return forward_from_parts(call, q, k, v)
+        if not back: return forward_from_parts(call, q, k, v)
+        lse, delta, d_out = cut
+        return backward_from_parts(call, q, k, v, lse, delta, d_out, flags)
     # gradients leave a kernel in the dtype of what they belong to, where it can round them itself
     def typed(fn):
         def run(*a, **kw): return what.typed(args, *fn(*a, **kw)) if back else list(fn(*a, **kw))
@@ -422,6 +432,7 @@ def _prepare_and_run(program: _FlashProgram, query, key, value, mask, seed, capt
     data = prepare_tiles(program.rules.plan, captures, mask, seed)
     return attention_pass(_FlashPass, program, (query, key, value, data), lambda at: at[3].parts)
 
+# %% ../../nbs/24_kernels.flash.ipynb #run-flash-call
 def _run_flash(
     call: AttentionCall, capability: tuple[int, ...] = (),
     asked: tuple[int | None, int | None] = (None, None), interpret: str = ""
@@ -440,6 +451,7 @@ def _check_pallas(block_q: int, block_kv: int, on_fallback: str) -> None:
         raise ValueError(
             f"`block_q` and `block_kv` must be at least 1, got {block_q} and {block_kv}")
 
+# %% ../../nbs/24_kernels.flash.ipynb #fall-back-words
 def _fall_back(name: str, reasons: str, on_fallback: str) -> None:
     """Say, as the caller wants it, that another kernel runs."""
     if on_fallback == "error":

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from .passes import lay_out, on_each_share
 from .tiles import (
-    Dims, accumulator_dtype, check_lengths, check_mask, check_qkv, dropout_seed)
+    Dims, accumulator_dtype, alone_or_pair, check_lengths, check_mask, check_qkv, dropout_seed)
 from .jaxprs import unvary_like, vary_like
 from ..typing import ScoreMod, declare_kernel, explain_words
 
@@ -27,6 +27,7 @@ def linear_features(
     """The feature map `elu(x) + 1`. Source: Katharopoulos et al. 2020, Transformers are RNNs."""
     return jnp.where(x > 0, x + 1, jnp.exp(jnp.where(x > 0, 0, x)))
 
+# %% ../../nbs/25_kernels.linear.ipynb #feature-slope
 def _feature_slope(features: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
     """Derivative of `linear_features`, from its value."""
     return jnp.minimum(features, 1)
@@ -55,11 +56,13 @@ def _remember(state: LinearState, b: Float[Array, "b g s d"], v: Float[Array, "b
     values = state.values + jnp.einsum("bgsd,bgse->bgde", b, v)     # S + phi(k) v^T
     return LinearState(values, state.weights + b.sum(2))            # z + phi(k)
 
+# %% ../../nbs/25_kernels.linear.ipynb #recall
 def _recall(state: LinearState, a: Float[Array, "b g r s d"]) -> tuple[Array, Array]:
     """What queries' features read from a state: numerator `(b, g, r, s, e)` and denominator."""
     return (jnp.einsum("bgrsd,bgde->bgrse", a, state.values),       # phi(q)^T S
             jnp.einsum("bgrsd,bgd->bgrs", a, state.weights))        # phi(q)^T z
 
+# %% ../../nbs/25_kernels.linear.ipynb #inverse
 def _inverse(x: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
     """`1/x`, and 0 for 0: a query that has seen no key gives 0."""
     return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
@@ -69,6 +72,7 @@ def _chunk(x: Array, c, size: int, acc) -> Array:
     """Chunk number `c` along the next to last axis, in the accumulator's dtype."""
     return lax.dynamic_slice_in_dim(x, c * size, size, x.ndim - 2).astype(acc)
 
+# %% ../../nbs/25_kernels.linear.ipynb #join
 def _join(chunks: Float[Array, "chunks *heads size e"]) -> Float[Array, "*heads s e"]:
     """Put the chunks of a scan one behind the other."""
     x = jnp.moveaxis(chunks, 0, -3)
@@ -141,7 +145,7 @@ def _causal_chunks(rows: Float[Array, "b g r s d"], key, value, state, chunk_siz
     """Causal attention in chunks that are long enough: output `(b, g, r, s, e)`, last state."""
     s, width = key.shape[2], max(key.shape[-1], value.shape[-1], 1)
     size = min(-(-width // chunk_size) * chunk_size, s)
-    def pad(x, hidden=0):
+    def pad(x, hidden: float = 0):
         widths = [(0, 0)] * (x.ndim - 2) + [(0, -s % size), (0, 0)]
         return jnp.pad(x, widths, constant_values=hidden)
     if s % size: rows, key, value = pad(rows), pad(key, -jnp.inf), pad(value)
@@ -174,7 +178,8 @@ def key_padding_mask(
             f"`mask` of `{kernel}` must be a key-padding mask of shape (batch, 1, 1, k) = "
             f"({dims.b}, 1, 1, {dims.k}) or (1, 1, 1, {dims.k}), got {shape}{hint}; "
             "for others use a softmax kernel")
-    return check_mask(mask, dims)[:, 0, 0]
+    checked = check_mask(mask, dims)
+    return None if checked is None else checked[:, 0, 0]
 
 # %% ../../nbs/25_kernels.linear.ipynb #refuse
 def _refuse_linear(score_mod, dropout_rng, dropout_rate: float, deterministic: bool) -> None:
@@ -263,7 +268,7 @@ def linear_attention(
     out, last = on_each_share(run, rows, key, value, first)
     out = out.reshape(dims.b, dims.h, dims.q, dims.e).astype(query.dtype)
     if state is not None: last = _cast(last, state.values.dtype)
-    return (out, last) if return_state else out
+    return alone_or_pair(out, last, return_state)
 
 # %% ../../nbs/25_kernels.linear.ipynb #linear-step
 @explain_words

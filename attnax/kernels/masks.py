@@ -20,11 +20,6 @@ def _check_ids(name: str, ids) -> Int[Array, "b s"]:
         raise ValueError(f"`{name}` must be integers, got {ids.dtype}")
     return ids
 
-def _check_length(name: str, n: int) -> None:
-    """Raises: `ValueError` unless a length is an integer that is not negative."""
-    check_number(name, n, integer=True)
-    if n < 0: raise ValueError(f"`{name}` must not be negative, got {n}")
-
 # %% ../../nbs/11_kernels.masks.ipynb #padding-mask
 def make_padding_mask(
     ids: Int[Array, "b s"],    # Token ids
@@ -37,6 +32,12 @@ def make_padding_mask(
     ids = _check_ids("ids", ids)
     check_number("pad_token_id", pad_token_id, integer=True)
     return (ids != pad_token_id)[:, None, None, :]
+
+# %% ../../nbs/11_kernels.masks.ipynb #check-length
+def _check_length(name: str, n: int) -> None:
+    """Raises: `ValueError` unless a length is an integer that is not negative."""
+    check_number(name, n, integer=True)
+    if n < 0: raise ValueError(f"`{name}` must not be negative, got {n}")
 
 # %% ../../nbs/11_kernels.masks.ipynb #causal-mask
 def make_causal_mask(
@@ -95,7 +96,8 @@ def combine_masks(
         if m.ndim != 4 or m.dtype != bool:
             raise ValueError(f"mask {i} must be boolean of rank 4 (batch, heads, q, k), "
                              f"got {m.dtype} of shape {m.shape}")
-        try: out = m if out is None else out & m
+        if out is None: out = m; continue
+        try: out = out & m
         except (TypeError, ValueError) as e:
             raise ValueError(
                 f"mask {i} of shape {m.shape} does not broadcast with {out.shape}") from e

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from .tiles import (
-    CallRules, Dims, SoftmaxState, accumulator_dtype,
+    CallRules, Dims, SoftmaxState, accumulator_dtype, alone_or_pair,
     check_mask, check_qkv, drop_weights, make_rules,
     softmax_finish, softmax_step, tile_scores, tile_values)
 from .score_mods import CallSizes, check_call
@@ -77,12 +78,14 @@ def _accumulator(query: Array, cache: TiledMemory) -> jnp.dtype:
     """Dtype of scores, softmax and lse."""
     return accumulator_dtype(query, *cache.tokens(1))
 
-def _open_plan(score_mod: ScoreMod, query: Array, cache: TiledMemory) -> tuple[ScoreModPlan, list]:
+# %% ../../nbs/28_kernels.paged.ipynb #open-plan
+def _open_plan(score_mod: ScoreMod, query: Array,
+               cache: TiledMemory) -> tuple[ScoreModPlan | None, list]:
     """A mod's plan for tiles of any size, and what it captured."""
     check_call(score_mod, CallSizes(cache.seq_lengths.shape[0], query.shape[1], None, None))
     mod, captures = open_score_mod(score_mod, batch=1, num_heads=query.shape[1],
                                    dtype=_accumulator(query, cache))
-    return mod.plan, captures
+    return None if mod is None else mod.plan, captures
 
 # %% ../../nbs/28_kernels.paged.ipynb #mask-tile
 def _mask_tile(
@@ -152,14 +155,19 @@ def _visit_own(
 def _rows_in_turn(call, cache, each, mask):
     """Row after row; each stops at its own length."""
     pick = lambda i: None if mask is None else mask[i if mask.shape[0] > 1 else 0]
-    def one(x): return _attend_row(call, cache, *x[1], pick(x[0]))
+    def one(x):
+        n, (row, first, query, own) = x
+        return _attend_row(call, cache, row, first, query, own, pick(n))
     return lax.map(one, (jnp.arange(each[0].shape[0]), each))
 
+# %% ../../nbs/28_kernels.paged.ipynb #rows-together
 def _rows_together(call, cache, each, mask):
     """All rows at once, until the longest is done."""
     shared = mask is None or mask.shape[0] == 1
     mask = mask[0] if shared and mask is not None else mask
-    def one(each, mask): return _attend_row(call, cache, *each, mask)
+    def one(each, mask):
+        row, first, query, own = each
+        return _attend_row(call, cache, row, first, query, own, mask)
     return jax.vmap(one, (0, None if shared else 0))(each, mask)
 
 # %% ../../nbs/28_kernels.paged.ipynb #attend-rows-attend-rows
@@ -169,8 +177,9 @@ def _attend_rows(call, cache, each, mask):
     if each[0].shape[0] > 1:
         return lax.platform_dependent(
             call, cache, each, mask, cpu=_rows_in_turn, default=_rows_together)
-    each, mask = jax.tree.map(lambda x: x[0], (each, mask))
-    return jax.tree.map(lambda x: x[None], _attend_row(call, cache, *each, mask))
+    (row, first, query, own), mask = jax.tree.map(lambda x: x[0], (each, mask))
+    return jax.tree.map(lambda x: x[None],
+                        _attend_row(call, cache, row, first, query, own, mask))
 
 # %% ../../nbs/28_kernels.paged.ipynb #check-rows
 def _check_sequences(
@@ -188,7 +197,7 @@ def _check_sequences(
     if shape != batch or not jnp.issubdtype(dtype, jnp.integer):
         raise ValueError(f"`sequence_idx` must be integers of shape {batch} for a query of shape "
                          f"{query_shape}, got shape {shape} of {dtype}")
-    if not isinstance(sequence_idx, jax.core.Tracer):
+    if not isinstance(sequence_idx, Tracer):
         ids = np.asarray(sequence_idx)
         if ((ids < 0) | (ids >= have)).any():
             raise ValueError(
@@ -210,11 +219,12 @@ def _check_cached_mask(
         return check_mask(mask, dims)
     width, lengths = min(jnp.shape(mask)[-1], dims.k), cache.seq_lengths
     mask = check_mask(mask, dims._replace(k=width))
-    if not isinstance(lengths, jax.core.Tracer) and not isinstance(rows, jax.core.Tracer):
+    if not isinstance(lengths, Tracer) and not isinstance(rows, Tracer):
         longest = int(np.asarray(lengths)[np.asarray(rows)].max(initial=0))
         if longest > width:
             raise ValueError(
                 f"`mask` must cover {longest} tokens of a sequence, and its last axis is {width}")
+    if mask is None: return None
     tile = cache.tile
     return jnp.pad(mask, ((0, 0),) * 3 + ((0, -(-dims.k // tile) * tile - width),))
 
@@ -242,7 +252,8 @@ def _check_own(
     return (key, value), dims
 
 # %% ../../nbs/28_kernels.paged.ipynb #as-called
-def _as_called(key, value, cache, sequence_idx) -> tuple:
+def _as_called(key, value, cache, sequence_idx) -> tuple[
+        TiledMemory, int | Array | None, Array | None, Array | None]:
     """Cache, sequence, own keys and values, however they were given."""
     if isinstance(key, TiledMemory):
         for name, place, word in (("cache", key, cache), ("sequence_idx", value, sequence_idx)):
@@ -294,4 +305,4 @@ def paged_attention(
     if first is not None: first = jnp.broadcast_to(jnp.asarray(first, jnp.int32), rows.shape)
     out, lse = _attend_rows(_Call(*rules), cache, (rows, first, batched, own), mask)
     out, lse = (x if query.ndim == 4 else x[0] for x in (out.astype(query.dtype), lse))
-    return (out, lse) if return_lse else out
+    return alone_or_pair(out, lse, return_lse)

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.experimental import checkify
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #tiled-memory
@@ -22,6 +24,17 @@ class TiledMemory:
     A kind of its own is a pytree with `seq_lengths` `(b,)`, `max_len`, `tile` (tokens per tile),
     `read_tile`, and `tokens`: shapes and dtype of the keys and values of so many tokens.
     """
+    seq_lengths: Int[Array, " b"]
+    max_len: int
+    tile: int
+
+    def tokens(self, n: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+        """What the keys `(g, n, d)` and the values `(g, n, e)` of `n` tokens are."""
+        raise NotImplementedError
+
+    def read_tile(self, row: Int[Array, ""], step: int | Int[Array, ""]) -> tuple:
+        """Keys and values of a tile of a sequence, and which of them are there."""
+        raise NotImplementedError
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #pool-sizes
 class _PoolSizes:
@@ -74,8 +87,9 @@ class PagedKVCache(_PoolSizes, TiledMemory):
 
     def tokens(self, n: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
         """What the keys `(g, n, d)` and the values `(g, n, e)` of `n` tokens are."""
-        return tuple(jax.ShapeDtypeStruct((x.shape[1], n, x.shape[3]), x.dtype)
-                     for x in (self.key_pool, self.value_pool))
+        key, value = (jax.ShapeDtypeStruct((x.shape[1], n, x.shape[3]), x.dtype)
+                      for x in (self.key_pool, self.value_pool))
+        return key, value
 
     def read_tile(
         self,
@@ -138,9 +152,9 @@ def init_paged_kv_cache(
                         jnp.zeros(batch_size, jnp.int32))
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #traced
-def _traced(*arrays: Array) -> bool:
+def _traced(*arrays: ArrayLike) -> bool:
     """Whether a value that a decision would need is unknown, inside a transformation."""
-    return any(isinstance(x, jax.core.Tracer) for x in arrays)
+    return any(isinstance(x, Tracer) for x in arrays)
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #check-sequence
 def _check_sequence(
@@ -171,6 +185,26 @@ def _check_free(
         raise ValueError(f"`free_block_ids` must be free blocks of a pool of {cache.num_blocks}: "
                          f"{ids[bad].tolist()} {fault}")
 
+# %% ../../nbs/27_kernels.paged_cache.ipynb #blocks-to-take
+def _blocks_to_take(
+    cache: PagedKVCache, sequence_idx: int, num_new_tokens: int, free: int
+) -> tuple[int, int]:
+    """Blocks that a sequence has, and blocks to take of those that are free.
+
+    Raises: `ValueError` where there is no room for so many tokens.
+    """
+    length, room = int(cache.seq_lengths[sequence_idx]), cache.block_table.shape[1]
+    have = int((np.asarray(cache.block_table)[sequence_idx] >= 0).sum())
+    need = -(-(length + int(num_new_tokens)) // cache.block_size)
+    used = max(0, need - have)
+    who = f"sequence {sequence_idx} of {length} + {num_new_tokens} tokens"
+    if need > room:
+        raise ValueError(
+            f"{who} needs {need} blocks, and its row of the block table has room for {room}")
+    if used > free:
+        raise ValueError(f"{who} needs {used} more blocks, and `free_block_ids` has {free}")
+    return have, used
+
 # %% ../../nbs/27_kernels.paged_cache.ipynb #allocate-blocks
 def allocate_blocks(
     cache: PagedKVCache,            # The pool
@@ -194,16 +228,7 @@ def allocate_blocks(
     if num_new_tokens < 0:
         raise ValueError(f"`num_new_tokens` must not be negative, got {num_new_tokens}")
     table, free = np.array(cache.block_table), np.asarray(free_block_ids)
-    length = int(cache.seq_lengths[sequence_idx])
-    have = int((table[sequence_idx] >= 0).sum())
-    need = -(-(length + int(num_new_tokens)) // cache.block_size)
-    used = max(0, need - have)
-    who, room = f"sequence {sequence_idx} of {length} + {num_new_tokens} tokens", table.shape[1]
-    if need > room:
-        raise ValueError(
-            f"{who} needs {need} blocks, and its row of the block table has room for {room}")
-    if used > free.size:
-        raise ValueError(f"{who} needs {used} more blocks, and `free_block_ids` has {free.size}")
+    have, used = _blocks_to_take(cache, sequence_idx, num_new_tokens, free.size)
     _check_free(cache, free[:used])
     table[sequence_idx, have:have + used] = free[:used]
     return replace(cache, block_table=jnp.asarray(table)), used
@@ -255,15 +280,13 @@ def _write_pages(
                    seq_lengths=cache.seq_lengths.at[rows].add(counts))
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #check-append
-def _check_append(
-    cache: PagedKVCache,      # The pool
-    rows: Int[Array, " r"],   # Sequences to append to
-    keys_new: Array,          # New keys, of any number of leading axes
-    values_new: Array,        # New values
-    counts: Int[Array, " r"], # New tokens of each sequence
-    lead: str                 # Names of the axes before the heads
+def _check_new(
+    cache: PagedKVCache, # The pool
+    keys_new: Array,     # New keys, of any number of leading axes
+    values_new: Array,   # New values
+    lead: str            # Names of the axes before the heads
 ) -> None:
-    """Raises: `ValueError` if shapes do not fit, or a token has no block, where that is known."""
+    """Raises: `ValueError` if shapes do not fit."""
     n = jnp.shape(keys_new)[:-2]
     for name, new, pool in (("keys_new", keys_new, cache.key_pool),
                             ("values_new", values_new, cache.value_pool)):
@@ -272,6 +295,14 @@ def _check_append(
             rule = f"({lead}, kv_heads, head_dim) with kv_heads={want[-2]}, head_dim={want[-1]}"
             raise ValueError(
                 f"`{name}` must have shape {rule}, and both the same {lead}, got {jnp.shape(new)}")
+
+# %% ../../nbs/27_kernels.paged_cache.ipynb #check-room
+def _check_room(
+    cache: PagedKVCache,                   # The pool
+    rows: Int[Array, " r"] | np.ndarray,   # Sequences to append to
+    counts: Int[Array, " r"] | np.ndarray  # New tokens of each sequence
+) -> None:
+    """Raises: `ValueError` if a token has no block, where that is known."""
     if _traced(cache.block_table, cache.seq_lengths, rows, counts): return
     table, rows, counts = (np.asarray(x) for x in (cache.block_table, rows, counts))
     need = np.asarray(cache.seq_lengths)[rows] + counts
@@ -300,7 +331,8 @@ def append_kv(
     _check_sequence(cache, sequence_idx)
     rows = jnp.asarray(sequence_idx, jnp.int32)[None]
     counts = np.array(jnp.shape(keys_new)[:1], np.int32)
-    _check_append(cache, rows, keys_new, values_new, counts, "n")
+    _check_new(cache, keys_new, values_new, "n")
+    _check_room(cache, rows, counts)
     return _write_pages(cache, rows, keys_new[None], values_new[None], counts)
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #gather-kv
@@ -354,5 +386,6 @@ def append_kv_batched(
     if not _traced(counts) and ((counts < 0) | (counts > n)).any():
         raise ValueError(f"`num_new_tokens` must lie between 0 and n={n}, got {counts}")
     counts = counts if active is None else jnp.where(jnp.asarray(active, bool), counts, 0)
-    _check_append(cache, rows, keys_new, values_new, counts, "batch, n")
+    _check_new(cache, keys_new, values_new, "batch, n")
+    _check_room(cache, rows, counts)
     return _write_pages(cache, rows, keys_new, values_new, counts)

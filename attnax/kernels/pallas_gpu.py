@@ -34,13 +34,14 @@ def _ex2_less(x: Array, m: Array, factor: float = 1.0) -> Array:
     two more for results below 1e-38.
     """
     from jax.experimental.pallas import triton as plt
-    factor = struct.pack(">f", factor * math.log2(math.e)).hex()
-    words = f"{{ .reg .f32 t; fma.rn.f32 t, $1, 0f{factor}, $2; ex2.approx.ftz.f32 $0, t; }}"
+    log2 = struct.pack(">f", factor * math.log2(math.e)).hex()
+    words = f"{{ .reg .f32 t; fma.rn.f32 t, $1, 0f{log2}, $2; ex2.approx.ftz.f32 $0, t; }}"
     low = jnp.broadcast_to(m * -math.log2(math.e), x.shape)
     like = jax.ShapeDtypeStruct(x.shape, x.dtype)
     return plt.elementwise_inline_asm(words, args=[x, low], constraints="=f,f,f",
                                       pack=1, result_shape_dtypes=[like])[0]
 
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #on-gpu-choice
 def _on_gpu(interpret: bool) -> tuple:
     """How tiles multiply float32, and how they compute `exp(factor x - m)`."""
     return lax.DotAlgorithmPreset.BF16_BF16_F32_X6, exp_less if interpret else _ex2_less
@@ -112,7 +113,8 @@ _SIZES = {"Hopper": {64: ((64, 128, 4, 2), (64, 64, 4, 2)), 128: ((128, 128, 8, 
 # Bytes of shared memory that a block may have, by compute capability; else the least of all.
 # Source: NVIDIA, CUDA C++ Programming Guide, table "Technical Specifications per Compute
 # Capability", less 1 KiB of the system
-_SHARED = {(8, 0): 166912, (8, 7): 166912, (9, 0): 232448, (10, 0): 232448, (10, 3): 232448}
+_SHARED: dict[tuple[int, ...], int] = {
+    (8, 0): 166912, (8, 7): 166912, (9, 0): 232448, (10, 0): 232448, (10, 3): 232448}
 _LEAST_SHARED = 101376
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #shared-memory
@@ -155,8 +157,8 @@ def gpu_sizes(
     table = _SIZES["float32" if size == 4 else "Hopper" if capability == (9, 0) else "16 bits"]
     q, k, warps, stages = table[min(max(d, e, 64), 256)][backward]
     room = _SHARED.get(capability, _LEAST_SHARED)
-    def fit(size, asked, n):
-        return min([size, _power(n), *([] if asked is None else [_power(asked)])])
+    def fit(size: int, asked: int | None, n: int) -> int:
+        return min(size, _power(n), size if asked is None else _power(asked))
     sizes = GpuSizes(Blocks(fit(q, block_q, dims.q), fit(k, block_k, dims.k)), warps, stages)
     while _shared_bytes(sizes, d, e, size, parts, backward) > room:
         (q, k, _), stages = sizes.blocks, min(sizes.stages, 2)
@@ -168,7 +170,9 @@ def gpu_sizes(
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #launch
 def _reversed(spec: pl.BlockSpec, blocks: int) -> pl.BlockSpec:
     """The same blocks, the last one first."""
-    return pl.BlockSpec(spec.block_shape, lambda i, h, b: spec.index_map(blocks - 1 - i, h, b))
+    at = spec.index_map
+    if at is None: return spec  # the same for all programs
+    return pl.BlockSpec(spec.block_shape, lambda i, h, b: at(blocks - 1 - i, h, b))
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #gpu-launch
 def _gpu_launch(
@@ -211,6 +215,7 @@ def _list_inputs(lists: BlockLists) -> list[tuple]:
               lists.masked_count[..., None], lists.masked_index)
     return [(jnp.asarray(x), pl.BlockSpec((None, None, x.shape[2]), row)) for x in arrays]
 
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #walk-lists
 def _walk(refs: Sequence, visit: Callable, state):
     """Visit the clear blocks of a list, then those to be masked."""
     clear_count, clear_index, masked_count, masked_index = refs
@@ -256,7 +261,7 @@ class _GpuCall(NamedTuple):
         return given[:len(self.parts)], None if self.mask is None else given[-1]
 
 # %% ../../nbs/22_kernels.pallas_gpu.ipynb #block-specs
-def _rows(x: Array, n: int) -> pl.BlockSpec:
+def _rows(x: Array | jax.ShapeDtypeStruct, n: int) -> pl.BlockSpec:
     """Block of `n` rows of what runs along queries, for a program that owns them."""
     return pl.BlockSpec((None, None, n, x.shape[3]), lambda i, h, b: (b, h, i, 0))
 
@@ -264,6 +269,7 @@ def _whole(x: Array, r: int) -> pl.BlockSpec:
     """All keys or values of the head that a query head reads."""
     return pl.BlockSpec((None, None, *x.shape[2:]), lambda i, h, b: (b, h // r, 0, 0))
 
+# %% ../../nbs/22_kernels.pallas_gpu.ipynb #widen
 def _widen(x: Array, width: int) -> Array:
     """Pad the head width to a power of two, which blocks need."""
     return jnp.pad(x, ((0, 0),) * 3 + ((0, width - x.shape[3]),)) if width > x.shape[3] else x
@@ -445,7 +451,7 @@ def gpu_backward(
 ) -> tuple[Array, Array, Array, list[Array]]: # Queries, keys, values in their dtypes; wanted parts
     """FlashAttention, backward: two kernels. Source: Dao 2023, FlashAttention-2."""
     dims, (bq, bk, _) = check_qkv(query, key, value), sizes.blocks
-    def rows(x, fill=0):
+    def rows(x, fill: float = 0):
         widths = [(0, 0), (0, 0), (0, -dims.q % bq)] + [(0, 0)] * (x.ndim - 3)
         return jnp.pad(x, widths, constant_values=fill)
     q, do, delta = rows(query), rows(d_out.astype(query.dtype)), rows(delta[..., None])

@@ -69,7 +69,7 @@ class Tile(NamedTuple):
     h: Array            # Which query head
     i: Array            # Which block of queries
     j: Array            # Which block of keys
-    exact: object = lax.Precision.HIGHEST # How to multiply float32
+    exact: lax.Precision = lax.Precision.HIGHEST # How to multiply float32
     exp_less: Callable = exp_less         # How to compute `exp(factor x - m)`
 
     def positions(self) -> tuple[Array, Array, Array, Array]:
@@ -96,7 +96,7 @@ class Tile(NamedTuple):
         """Product of two matrices over one axis of each, in float32."""
         return matmul(a, b, contract, self.exact)
 
-    def drop(self, weights: Array, seed: Array | None) -> Array:
+    def drop(self, weights: Array, seed: tuple[Array, ...] | None) -> Array:
         """Dropout on the weights of the tile."""
         where, rules = self.positions(), self.rules
         return drop_weights(weights, where, seed, rules.rate, broadcast=rules.broadcast_dropout)
@@ -135,6 +135,14 @@ def pallas_tile_backward(tile: Tile, rows: Sequence, k_t, v_t, given: Sequence, 
     draw, d_chosen = pull(ds if clear else jnp.where(p > 0, ds, 0))
     return tile.drop(p, seed), draw if clear else jnp.where(p > 0, draw, 0), d_chosen
 
+# %% ../../nbs/15_kernels.pallas_tiles.ipynb #fit-part
+def _fit_part(grad: Array, part: Array) -> Array:
+    """A gradient collected per sequence, head and block, summed over the axes its part lacks."""
+    for axis, n in enumerate(part.shape):
+        if n == 1: grad = grad.sum(axis, keepdims=True)
+        else: grad = lax.slice_in_dim(grad, 0, n, axis=axis)
+    return grad.astype(part.dtype)
+
 # %% ../../nbs/15_kernels.pallas_tiles.ipynb #collect
 def collect_gradients(
     data: TileData,         # From `prepare_tiles`
@@ -152,10 +160,3 @@ def collect_gradients(
     dk, dv, d_keys = keys(by_keys)
     found = dict(zip((*by_queries, *dense, *by_keys), (*d_queries, *d_dense, *d_keys)))
     return dq, dk, dv, [_fit_part(found[n], data.parts[n]) for n in chosen]
-
-def _fit_part(grad: Array, part: Array) -> Array:
-    """A gradient collected per sequence, head and block, summed over the axes its part lacks."""
-    for axis, n in enumerate(part.shape):
-        if n == 1: grad = grad.sum(axis, keepdims=True)
-        else: grad = lax.slice_in_dim(grad, 0, n, axis=axis)
-    return grad.astype(part.dtype)

@@ -54,12 +54,12 @@ def make_agenda(
     n, rows = count.shape
     last = xp.maximum(count[..., None] - 1, 0)
     place = xp.broadcast_to(xp.minimum(xp.arange(most), last), (n, rows, most))
-    take = lambda x, at: xp.take_along_axis(x, xp.clip(at, 0, x.shape[2] - 1), axis=2)
+    take = lambda x, at: xp.take_along_axis(x, at.clip(0, x.shape[2] - 1), axis=2)
     clear = lists.clear_count[..., None]
     index = xp.where(place < clear, take(lists.clear_index, place),
                      take(lists.masked_index, place - clear))
-    flat = [jnp.asarray(x, jnp.int32).reshape(-1) for x in (lists.clear_count, count, index)]
-    return Agenda(*flat, rows, n > 1, most)
+    flat = lambda x: jnp.asarray(x, jnp.int32).reshape(-1)
+    return Agenda(flat(lists.clear_count), flat(count), flat(index), rows, n > 1, most)
 
 # %% ../../nbs/23_kernels.pallas_tpu.ipynb #sizes
 class TpuSizes(NamedTuple):
@@ -299,6 +299,7 @@ def _backward_inputs(call: _TpuCall, at: Callable, columns: Callable) -> list[tu
     return [row(q), row(do), (lse, flat), (delta, flat), (k, columns(k)), (v, columns(v)),
             *(p.input(at) for p in call.parts)]
 
+# %% ../../nbs/23_kernels.pallas_tpu.ipynb #read-rows
 def _read_rows(refs: Sequence) -> list[Array]:
     """Queries, gradient of the output, and lse and delta as columns."""
     return [*(ref[...] for ref in refs[:2]), *(_column(ref[...]) for ref in refs[2:])]
@@ -413,7 +414,7 @@ def tpu_backward(
 ) -> tuple[Array, Array, Array, list[Array]]: # Of queries, keys, values in float32; wanted parts
     """FlashAttention, backward: two kernels. Source: Dao 2023, FlashAttention-2."""
     dims, (bq, bk, _) = check_qkv(query, key, value), sizes.blocks
-    def rows(x, axis, fill=0):
+    def rows(x, axis, fill: float = 0):
         widths = [(0, -dims.q % bq if a == axis else 0) for a in range(4)]
         return jnp.pad(x, widths, constant_values=fill)
     lse = rows(jnp.where(jnp.isneginf(lse), jnp.inf, lse)[:, :, None], 3, jnp.inf)

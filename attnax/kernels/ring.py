@@ -7,7 +7,7 @@ __all__ = ['ring_attention_reference', 'ring_position', 'ring_attention']
 
 # %% ../../nbs/26_kernels.ring.ipynb #imports
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from .blockwise import (
 from .score_mods import CallSizes, check_call, score_indices
 from .sparsity import BlockMask, Blocks, choose_blocks
 from .tiles import (
-    AttentionCall, CallRules, Dims, SoftmaxState, accumulator_dtype, check_mask,
+    AttentionCall, CallRules, Dims, SoftmaxState, accumulator_dtype, alone_or_pair, check_mask,
     check_qkv, default_scale, drop_weights, dropout_seed,
     hide_padding, merge_attention, prepare_call,
     softmax_finish, softmax_step, tile_scores, tile_values)
@@ -35,6 +35,7 @@ def _nothing_seen(query: Float[Array, "b h q d"], value_dim: int, acc) -> Softma
     return SoftmaxState(jnp.full((*rows, 1), -jnp.inf, acc), jnp.zeros((*rows, 1), acc),
                         jnp.zeros((*rows, value_dim), acc))
 
+# %% ../../nbs/26_kernels.ring.ipynb #visit-piece
 def _visit_piece(state, q, key, value, where, mask, score_mod, scale, drop) -> SoftmaxState:
     """Take the keys of one device into the softmax of the queries of another."""
     s = tile_scores(q, key, default_scale(scale, q.shape[3])).astype(state.total.dtype)
@@ -84,7 +85,7 @@ def ring_attention_reference(
                 state, q, keys[owner], values[owner], where, mask, score_mod, scale, drop)
         parts.append(softmax_finish(state))
     out, lse = (jnp.concatenate(x, 2) for x in zip(*parts))
-    return (out.astype(query.dtype), lse[..., 0]) if return_lse else out.astype(query.dtype)
+    return alone_or_pair(out.astype(query.dtype), lse[..., 0], return_lse)
 
 # %% ../../nbs/26_kernels.ring.ipynb #ring-record
 class _Ring(NamedTuple):
@@ -94,6 +95,7 @@ class _Ring(NamedTuple):
     rules: CallRules    # Of the call
     blocks: Blocks      # Their sizes
 
+# %% ../../nbs/26_kernels.ring.ipynb #pass-on
 def _pass_on(blocks, ring: _Ring):
     """Hand arrays to the next device, and take those of the one before."""
     return lax.ppermute(blocks, ring.axis, [(i, (i + 1) % ring.size) for i in range(ring.size)])
@@ -106,6 +108,7 @@ class _RingVisit(NamedTuple):
     block_mask: BlockMask
     seen: Array | None  # The part of the mask that is about the keys that are visited
 
+# %% ../../nbs/26_kernels.ring.ipynb #ring-prepare
 def _prepare(ring: _Ring, dims: Dims, owner, mask, seed, captures) -> _RingVisit:
     """Positions, hoisted values and blocks of a visit to the keys of one device."""
     starts, seen = (lax.axis_index(ring.axis) * dims.q, owner * dims.k), mask
@@ -123,8 +126,8 @@ def _ring_forward(ring: _Ring, query, key, value, mask, seed, captures) -> tuple
         *before, blocks = carry
         arriving, owner = _pass_on(blocks, ring), (me - t) % ring.size
         visit = _prepare(ring, dims, owner, mask, seed, captures)
-        held, lists = hide_padding(visit.seen, *blocks), visit.block_mask.rows
-        part = blockwise_forward(visit.program, query, *held, visit.shared, lists, acc)
+        (k, v), lists = hide_padding(visit.seen, *blocks), visit.block_mask.rows
+        part = blockwise_forward(visit.program, query, k, v, visit.shared, lists, acc)
         return *merge_attention([tuple(before), part]), arriving
     rows = dims.b, dims.h, dims.q
     nothing = jnp.zeros((*rows, dims.e), acc), jnp.full(rows, -jnp.inf, acc)
@@ -156,9 +159,9 @@ def _ring_backward(ring: _Ring, residuals, d_out, d_lse, wanted: list[bool]):
         arriving, owner = _pass_on(blocks, ring), (me - t) % ring.size
         visit = _prepare(ring, dims, owner, mask, seed, captures)
         needs = [_is_float(x) for x in (*visit.shared.parts, *visit.shared.tables)]
-        held, lists = hide_padding(visit.seen, *blocks), visit.block_mask.columns
+        (k, v), lists = hide_padding(visit.seen, *blocks), visit.block_mask.columns
         dq_t, dk_t, dv_t, d_given = blockwise_backward(
-            visit.program, query, *held, visit.shared, lists, lse, delta, d_out, needs)
+            visit.program, query, k, v, visit.shared, lists, lse, delta, d_out, needs)
         back = _pull_hoisted(ring, dims, owner, mask, seed, captures, wanted, d_given)
         d_blocks = [x + y for x, y in zip(d_blocks, (dk_t, dv_t))]
         d_chosen = [x + y for x, y in zip(d_chosen, back)]
@@ -177,6 +180,7 @@ def _ring_backward(ring: _Ring, residuals, d_out, d_lse, wanted: list[bool]):
 def _ring(ring: _Ring, query, key, value, mask, seed, captures):
     return _ring_forward(ring, query, key, value, mask, seed, captures)
 
+# %% ../../nbs/26_kernels.ring.ipynb #ring-rules
 def _ring_fwd(ring, *args):
     out, lse = _ring_forward(ring, *args)
     return (out, lse), (*args, out, lse)
@@ -184,7 +188,8 @@ def _ring_fwd(ring, *args):
 def _ring_bwd(ring, residuals, cotangents):
     # ids and other integers take no gradient; one that nobody asks for is removed by the compiler
     wanted = [jnp.issubdtype(c.dtype, jnp.floating) for c in residuals[5]]
-    *grads, d_chosen = _ring_backward(ring, residuals, *cotangents, wanted)
+    d_out, d_lse = cotangents
+    *grads, d_chosen = _ring_backward(ring, residuals, d_out, d_lse, wanted)
     rest = iter(d_chosen)
     return *grads, None, None, [next(rest) if w else None for w in wanted]
 
@@ -222,7 +227,8 @@ def ring_position(
     return lax.axis_index(axis_name) * length if _ring_size(axis_name) else 0
 
 # %% ../../nbs/26_kernels.ring.ipynb #send-round
-def _send_round(call: AttentionCall, axis_name: str, size: int, block_size: int) -> tuple:
+def _send_round(call: AttentionCall, axis_name: str, size: int,
+                block_size: int) -> tuple[Array, Array]:
     """Output and lse of a prepared call on a ring."""
     if call.empty: return call.nothing()
     args = call.query, call.key, call.value, call.mask, call.seed, call.captures
@@ -257,10 +263,11 @@ def ring_attention(
     Raises: `ValueError` for arguments that do not fit, or an axis that the mesh does not have;
     `NotImplementedError` for a mod that is not pointwise. Source: Liu et al. 2023, Ring Attention.
     """
-    size, words = _ring_size(axis_name), dict(
+    size = _ring_size(axis_name)
+    words: dict[str, Any] = dict(
         mask=mask, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
         deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale, sinks=sinks)
-    if not size:
+    if axis_name is None or not size:
         return memory_efficient_attention(
             query, key, value, **words, return_lse=return_lse, block_size=block_size)
     dims = check_qkv(query, key, value)

@@ -15,13 +15,14 @@ import inspect
 import math
 import types
 from collections.abc import Callable
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from ..typing import MaskMod, ScoreMod, exactly
@@ -38,7 +39,7 @@ def score_indices(
 ) -> tuple[Int[Array, "b 1 1 1"], Int[Array, "1 h 1 1"],
            Int[Array, "1 1 q 1"], Int[Array, "1 1 1 k"]]:
     """Index arrays of a block of scores, as a score mod expects them: int32, one axis each."""
-    def along(axis: int, n: int, start=0):
+    def along(axis: int, n: int, start: int | Array = 0):
         shape = [-1 if i == axis else 1 for i in range(4)]
         return (start + jnp.arange(n, dtype=jnp.int32)).reshape(shape)
     heads, queries = along(1, num_heads), along(2, seq_q, q_start)
@@ -54,8 +55,8 @@ class CallSizes(NamedTuple):
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #check-call
 def check_call(
-    score_mod: ScoreMod | None,  # A mod, or a rule for one
-    sizes: CallSizes             # Of the call
+    score_mod: ScoreMod | MaskMod | None, # A mod, or a rule for one
+    sizes: CallSizes                      # Of the call
 ) -> None:
     """Let a mod with tables refuse a call that they do not cover; other mods have nothing to say.
 
@@ -64,15 +65,24 @@ def check_call(
     check = getattr(score_mod, "check_call", None)
     if check is not None: check(sizes)
 
-def _checked(mod: ScoreMod, check: Callable[[CallSizes], object]) -> ScoreMod:
-    """A mod that carries a check of its own."""
+# %% ../../nbs/10_kernels.score_mods.ipynb #checked
+_Function = TypeVar("_Function", bound=Callable)
+
+def _checked(mod: _Function, check: Callable[[CallSizes], object]) -> _Function:
+    """A mod, or a rule, that carries a check of its own."""
     mod.check_call = check
     return mod
 
+# %% ../../nbs/10_kernels.score_mods.ipynb #fits
 def _fits(name: str, have: int, need: int | None, what: str, *, exactly: bool = False) -> None:
     """Raises: `ValueError` unless a table of `have` entries (1 serves all) covers the `need`."""
     if need is None or have == need or have > need and not exactly: return
     raise ValueError(f"`{name}` has {have} {what}, and attention has {need}")
+
+# %% ../../nbs/10_kernels.score_mods.ipynb #hide
+def _hide(mask_mod: MaskMod, scores, *where):
+    """Scores, with `-inf` where the rule says no."""
+    return jnp.where(mask_mod(*where), scores, -jnp.inf)
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #learning-mods
 def _learns(x) -> bool:
@@ -81,16 +91,26 @@ def _learns(x) -> bool:
     is_variable = lambda leaf: isinstance(leaf, nnx.Variable)
     return any(map(is_variable, jax.tree.leaves(x, is_leaf=is_variable)))
 
-def _kept(x):
+# %% ../../nbs/10_kernels.score_mods.ipynb #kept
+_Part = TypeVar("_Part")
+
+def _kept(x: _Part) -> _Part:
     """A part of a module, marked as data where it holds parameters."""
     return nnx.data(x) if _learns(x) and not isinstance(x, nnx.Module) else x
 
+# %% ../../nbs/10_kernels.score_mods.ipynb #learning-mask-mod
 class _MaskMod(nnx.Module):
     """A yes-or-no rule that learns, as a score mod."""
     def __init__(self, mask_mod: MaskMod): self.mask_mod = _kept(mask_mod)
     def __call__(self, scores, b_idx, h_idx, q_idx, kv_idx):
         return _hide(self.mask_mod, scores, b_idx, h_idx, q_idx, kv_idx)
     def check_call(self, sizes: CallSizes): check_call(self.mask_mod, sizes)
+
+# %% ../../nbs/10_kernels.score_mods.ipynb #of
+def _of(x) -> str:
+    """What something is, for messages."""
+    if isinstance(x, (jax.Array, np.ndarray)): return f"an array of shape {x.shape}"
+    return f"{type(x).__name__} {x!r:.60}"
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #mask-mod-to-score-mod
 def mask_mod_to_score_mod(
@@ -106,15 +126,6 @@ def mask_mod_to_score_mod(
     if _learns(mask_mod): return _MaskMod(mask_mod)
     def mod(*args): return _hide(mask_mod, *args)
     return _checked(mod, functools.partial(check_call, mask_mod))
-
-def _hide(mask_mod: MaskMod, scores, *where):
-    """Scores, with `-inf` where the rule says no."""
-    return jnp.where(mask_mod(*where), scores, -jnp.inf)
-
-def _of(x) -> str:
-    """What something is, for messages."""
-    if isinstance(x, (jax.Array, np.ndarray)): return f"an array of shape {x.shape}"
-    return f"{type(x).__name__} {x!r:.60}"
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #mask-mod-to-boolean-mask
 def mask_mod_to_boolean_mask(
@@ -134,6 +145,10 @@ def mask_mod_to_boolean_mask(
     if seen.dtype != bool:
         raise ValueError(f"`mask_mod` must return booleans, True = may look, got {seen.dtype}")
     return jnp.broadcast_to(seen, (batch, num_heads, seq_q, seq_kv))
+
+# %% ../../nbs/10_kernels.score_mods.ipynb #make-again
+def _make_again(make: Callable, args: tuple, kwargs: tuple) -> ScoreMod:
+    return make(*args, **dict(kwargs))
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #values
 class ValueMod:
@@ -160,26 +175,23 @@ class ValueMod:
         words = [*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs)]
         return f"{make.__name__}({', '.join(words)})"
 
-def _make_again(make: Callable, args: tuple, kwargs: tuple) -> ScoreMod:
-    return make(*args, **dict(kwargs))
-
 # %% ../../nbs/10_kernels.score_mods.ipynb #value-decorator
 _Args = ParamSpec("_Args")
-_Mod = TypeVar("_Mod")
+_Mod = TypeVar("_Mod", bound=ScoreMod | None)
 
 def _value(make: Callable[_Args, _Mod]) -> Callable[_Args, _Mod]:
     """Decorator of a factory: what it makes of plain values is a value."""
     words = inspect.signature(make)
     plain = (bool, int, float, np.generic, types.NoneType, types.FunctionType, ValueMod)
     @functools.wraps(make)
-    def factory(*args, **kwargs):
+    def factory(*args: _Args.args, **kwargs: _Args.kwargs) -> _Mod:
         mod = make(*args, **kwargs)
         if not isinstance(mod, types.FunctionType) or any(mod is x for x in args): return mod
         # The same call in other words is the same value
         bound = words.bind(*args, **kwargs)
         bound.apply_defaults()
         if not all(isinstance(x, plain) for x in (*bound.args, *bound.kwargs.values())): return mod
-        return ValueMod(mod, factory, bound.args, bound.kwargs)
+        return cast(_Mod, ValueMod(mod, factory, bound.args, bound.kwargs))
     return factory
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #causal-mod
@@ -206,9 +218,8 @@ def check_number(
 ) -> None:
     """Raises: `ValueError` if `x` is not one number, or one integer; a boolean is neither."""
     scalar = isinstance(x, (int, float, np.generic, np.ndarray, jax.Array)) and jnp.ndim(x) == 0
-    kind = jnp.result_type(x) if scalar else None
     wanted = (jnp.integer,) if integer else (jnp.integer, jnp.floating)
-    if scalar and any(jnp.issubdtype(kind, w) for w in wanted): return
+    if scalar and any(jnp.issubdtype(jnp.result_type(x), w) for w in wanted): return
     raise ValueError(f"`{name}` must be one {'integer' if integer else 'number'}, got {_of(x)}")
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #check-window
@@ -217,7 +228,7 @@ def check_window(
 ) -> None:
     """Raises: `ValueError` if `window_size` is no integer, or is below 1 where it is concrete."""
     check_number("window_size", window_size, integer=True)
-    if not isinstance(window_size, jax.core.Tracer) and window_size < 1:
+    if not isinstance(window_size, Tracer) and window_size < 1:
         raise ValueError(
             f"`window_size` must be at least 1 (a query sees itself), got {window_size}")
 
@@ -268,6 +279,7 @@ def _row(table: Array, b_idx: Int[Array, "b 1 1 1"], name: str) -> Int[Array, "b
                          "give one row per sequence, or one for all")
     return b_idx
 
+# %% ../../nbs/10_kernels.score_mods.ipynb #check-rows
 def _check_rows(table: Array, sizes: CallSizes, name: str) -> None:
     """Raises: `ValueError` unless a table has one row per sequence, or one for all."""
     if table.shape[0] != 1: _fits(name, table.shape[0], sizes.batch, "rows", exactly=True)
@@ -290,6 +302,24 @@ def prefix_lm_mod(
     def check(sizes): _check_rows(lengths, sizes, "prefix_lengths")
     return mask_mod_to_score_mod(_checked(seen, check))
 
+# %% ../../nbs/10_kernels.score_mods.ipynb #fits-positions
+def _fits_positions(name: str, have: int, need: int | None, what: str) -> None:
+    """Raises: `ValueError` if a table ends before the last position of a call."""
+    if need is not None and need > have:
+        raise ValueError(f"`{name}` covers {have} {what}, and attention has {need}")
+
+# %% ../../nbs/10_kernels.score_mods.ipynb #document-ids
+def _document_table(document_ids) -> Int[Array, "b s"]:
+    """Ids as a table of one row per sequence, or one for all.
+
+    Raises: `ValueError` unless they are integers of rank 1 or 2.
+    """
+    ids = jnp.asarray(document_ids)
+    if ids.ndim not in (1, 2) or not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise ValueError("`document_ids` must be integers of shape (batch, seq) or (seq,), "
+                         f"got {ids.dtype} {ids.shape}")
+    return jnp.atleast_2d(ids)
+
 # %% ../../nbs/10_kernels.score_mods.ipynb #document-mask-mod
 def document_mask_mod(
     document_ids: Int[Array, "b s"]  # Document of each position; `(s,)` or one row serves all
@@ -301,11 +331,7 @@ def document_mask_mod(
     Raises: `ValueError` if `document_ids` is not an integer array of rank 1 or 2, or does not
     cover the call. Source: Krell et al. 2021, packing.
     """
-    ids = jnp.asarray(document_ids)
-    if ids.ndim not in (1, 2) or not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise ValueError("`document_ids` must be integers of shape (batch, seq) or (seq,), "
-                         f"got {ids.dtype} {ids.shape}")
-    ids = jnp.atleast_2d(ids)
+    ids = _document_table(document_ids)
     def same(b, h, q, k):
         row = _row(ids, b, "document_ids")
         return ids[row, q] == ids[row, k]
@@ -314,11 +340,6 @@ def document_mask_mod(
         _fits_positions("document_ids", ids.shape[1], sizes.seq_q, "queries")
         _fits_positions("document_ids", ids.shape[1], sizes.seq_kv, "keys")
     return mask_mod_to_score_mod(_checked(same, check))
-
-def _fits_positions(name: str, have: int, need: int | None, what: str) -> None:
-    """Raises: `ValueError` if a table ends before the last position of a call."""
-    if need is not None and need > have:
-        raise ValueError(f"`{name}` covers {have} {what}, and attention has {need}")
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #alibi-slopes
 def alibi_slopes(
@@ -357,6 +378,27 @@ def alibi_mod(
         if sizes.num_heads not in (None, num_heads): raise refused(sizes.num_heads)
     return _checked(mod, check)
 
+# %% ../../nbs/10_kernels.score_mods.ipynb #bias-table
+def _bias_table(bias: Array) -> Float[Array, "#b #h #q #k"]:
+    """A bias on the four axes of the scores.
+
+    Raises: `ValueError` unless it is floating point, of four axes or fewer.
+    """
+    if not jnp.issubdtype(bias.dtype, jnp.floating):
+        raise ValueError(
+            f"`bias` must be floating point, got {bias.dtype}; a boolean array is a `mask`")
+    if bias.ndim > 4:
+        raise ValueError(f"`bias` must broadcast to (batch, heads, q, k), got shape {bias.shape}")
+    return bias.reshape((1,) * (4 - bias.ndim) + bias.shape)
+
+# %% ../../nbs/10_kernels.score_mods.ipynb #bias-covers
+def _check_bias(shape: tuple[int, ...], table: Array, sizes: CallSizes) -> None:
+    """Raises: `ValueError` unless a bias, given in this shape, covers a call."""
+    for n, need, what in zip(table.shape, sizes, ("sequences", "heads", "queries", "keys")):
+        if n == 1 or need is None: continue
+        if n != need if what in ("sequences", "heads") else n < need:
+            raise ValueError(f"`bias` of shape {shape} does not cover {need} {what}")
+
 # %% ../../nbs/10_kernels.score_mods.ipynb #additive-bias-mod
 def additive_bias_mod(
     bias: Float[Array, "#b #h #q #k"]  # Added to scores; an axis of 1, or a missing one, serves all
@@ -369,25 +411,14 @@ def additive_bias_mod(
     the call.
     """
     bias = jnp.asarray(bias)
-    if not jnp.issubdtype(bias.dtype, jnp.floating):
-        raise ValueError(
-            f"`bias` must be floating point, got {bias.dtype}; a boolean array is a `mask`")
-    if bias.ndim > 4:
-        raise ValueError(f"`bias` must broadcast to (batch, heads, q, k), got shape {bias.shape}")
-    table = bias.reshape((1,) * (4 - bias.ndim) + bias.shape)
-    def refused(need, what):
-        return ValueError(f"`bias` of shape {bias.shape} does not cover {need} {what}")
+    table, shape = _bias_table(bias), bias.shape
     def mod(scores, *where):
-        for axis, what in enumerate(("sequences", "heads")):
-            need = where[axis].size
-            if 1 < table.shape[axis] < need: raise refused(need, what)
+        for n, i, what in zip(table.shape, where, ("sequences", "heads")):
+            if 1 < n < i.size:
+                raise ValueError(f"`bias` of shape {shape} does not cover {i.size} {what}")
         at = [jnp.zeros_like(i) if n == 1 else i for n, i in zip(table.shape, where)]
         return scores + table[tuple(at)]
-    def check(sizes):
-        for n, need, what in zip(table.shape, sizes, ("sequences", "heads", "queries", "keys")):
-            if n == 1 or need is None: continue
-            if n != need if what in ("sequences", "heads") else n < need: raise refused(need, what)
-    return _checked(mod, check)
+    return _checked(mod, functools.partial(_check_bias, shape, table))
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #check-buckets
 def check_buckets(
@@ -435,6 +466,17 @@ def relative_position_bucket(
     wide = exact + (ratio * (num_buckets - exact)).astype(jnp.int32)
     return after + jnp.where(gap < exact, gap, jnp.minimum(wide, num_buckets - 1))
 
+# %% ../../nbs/10_kernels.score_mods.ipynb #t5-table
+def _check_bucket_table(table: Array, max_distance: int, bidirectional: bool) -> None:
+    """Raises: `ValueError` unless a table holds floats of shape `(num_buckets, num_heads)`."""
+    least = 4 if bidirectional else 2
+    if table.ndim != 2 or table.shape[0] < least:
+        raise ValueError(
+            f"`table` must have shape (num_buckets >= {least}, num_heads), got {table.shape}")
+    if not jnp.issubdtype(table.dtype, jnp.floating):
+        raise ValueError(f"`table` must be floating point, got {table.dtype}")
+    check_buckets("table.shape[0]", table.shape[0], max_distance, bidirectional)
+
 # %% ../../nbs/10_kernels.score_mods.ipynb #t5-mod
 def relative_position_bias_mod(
     table: Float[Array, "buckets h"],  # Learned bias of each bucket and head
@@ -448,20 +490,16 @@ def relative_position_bias_mod(
     the heads of the call, or for buckets that `relative_position_bucket` does not take.
     Source: Raffel et al. 2020, T5, section 2.1.
     """
-    table, least = jnp.asarray(table), 4 if bidirectional else 2
-    if table.ndim != 2 or table.shape[0] < least:
-        raise ValueError(
-            f"`table` must have shape (num_buckets >= {least}, num_heads), got {table.shape}")
-    if not jnp.issubdtype(table.dtype, jnp.floating):
-        raise ValueError(f"`table` must be floating point, got {table.dtype}")
+    table = jnp.asarray(table)
+    _check_bucket_table(table, max_distance, bidirectional)
     buckets, heads = table.shape
-    check_buckets("table.shape[0]", buckets, max_distance, bidirectional)
-    how = dict(num_buckets=buckets, max_distance=max_distance, bidirectional=bidirectional)
+    bucket = functools.partial(relative_position_bucket, num_buckets=buckets,
+                               max_distance=max_distance, bidirectional=bidirectional)
     def refused(need):
         return ValueError(f"`table` has biases for {heads} heads, and attention has {need}")
     def mod(scores, b_idx, h_idx, q_idx, kv_idx):
         if h_idx.size > heads: raise refused(h_idx.size)
-        return scores + table[relative_position_bucket(kv_idx - q_idx, **how), h_idx]
+        return scores + table[bucket(kv_idx - q_idx), h_idx]
     def check(sizes):
         if sizes.num_heads not in (None, heads): raise refused(sizes.num_heads)
     return _checked(mod, check)
@@ -477,9 +515,27 @@ def softcap_mod(
     Source: Gemma Team 2024, Gemma 2.
     """
     check_number("cap", cap)
-    if not isinstance(cap, jax.core.Tracer) and not 0 < cap < math.inf:
+    if not isinstance(cap, Tracer) and not 0 < cap < math.inf:
         raise ValueError(f"`cap` must be positive and finite, got {cap}")
     return lambda scores, b_idx, h_idx, q_idx, kv_idx: cap * jnp.tanh(scores / cap)
+
+# %% ../../nbs/10_kernels.score_mods.ipynb #in-turn
+def _in_turn(mods: list[ScoreMod], scores, *where):
+    """Each mod on what the one before made."""
+    for m in mods: scores = m(scores, *where)
+    return scores
+
+# %% ../../nbs/10_kernels.score_mods.ipynb #composed
+class _Composed(nnx.Module):
+    """Several mods, of which one or more learn."""
+    def __init__(self, mods: list[ScoreMod]):
+        self.count = len(mods)
+        for i, m in enumerate(mods): setattr(self, f"mod{i}", _kept(m))
+    def __call__(self, scores, b_idx, h_idx, q_idx, kv_idx):
+        return _in_turn(self.parts(), scores, b_idx, h_idx, q_idx, kv_idx)
+    def parts(self) -> list[ScoreMod]: return [getattr(self, f"mod{i}") for i in range(self.count)]
+    def check_call(self, sizes: CallSizes):
+        for m in self.parts(): check_call(m, sizes)
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #compose
 @_value
@@ -499,21 +555,33 @@ def compose_score_mods(
     def composed(scores, *where): return _in_turn(chain, scores, *where)
     return _checked(composed, lambda sizes: [check_call(m, sizes) for m in chain])
 
-def _in_turn(mods: list[ScoreMod], scores, *where):
-    """Each mod on what the one before made."""
-    for m in mods: scores = m(scores, *where)
-    return scores
+# %% ../../nbs/10_kernels.score_mods.ipynb #at-places
+def _at(mod: ScoreMod, q_offset, k_offset, k_positions, scores, b_idx, h_idx, q_idx, kv_idx):
+    """A mod at other positions."""
+    if jnp.ndim(q_offset): q_offset = q_offset[b_idx]
+    q_idx = q_idx + q_offset
+    if k_positions is None: return mod(scores, b_idx, h_idx, q_idx, kv_idx + k_offset)
+    there = k_positions[kv_idx] if jnp.ndim(k_positions) == 1 else k_positions[b_idx, kv_idx]
+    new = mod(scores, b_idx, h_idx, q_idx, jnp.maximum(there, 0))
+    return jnp.where(there < 0, -jnp.inf, new)
 
-class _Composed(nnx.Module):
-    """Several mods, of which one or more learn."""
-    def __init__(self, mods: list[ScoreMod]):
-        self.count = len(mods)
-        for i, m in enumerate(mods): setattr(self, f"mod{i}", _kept(m))
+# %% ../../nbs/10_kernels.score_mods.ipynb #moved
+def _moved(sizes: CallSizes, q_offset) -> CallSizes:
+    """Sizes of a call whose queries begin at an offset. Its keys may be a cache's, rarely full."""
+    unknown = isinstance(q_offset, Tracer) or jnp.ndim(q_offset) > 0
+    seq_q = None if unknown or sizes.seq_q is None else sizes.seq_q + int(q_offset)
+    return sizes._replace(seq_q=seq_q, seq_kv=None)
+
+# %% ../../nbs/10_kernels.score_mods.ipynb #shifted
+class _Shifted(nnx.Module):
+    """A mod that learns, at other positions."""
+    def __init__(self, mod: ScoreMod, q_offset, k_offset, k_positions=None):
+        self.mod, self.q_offset = _kept(mod), q_offset
+        self.k_offset, self.k_positions = k_offset, k_positions
     def __call__(self, scores, b_idx, h_idx, q_idx, kv_idx):
-        return _in_turn(self.parts(), scores, b_idx, h_idx, q_idx, kv_idx)
-    def parts(self) -> list[ScoreMod]: return [getattr(self, f"mod{i}") for i in range(self.count)]
-    def check_call(self, sizes: CallSizes):
-        for m in self.parts(): check_call(m, sizes)
+        return _at(self.mod, self.q_offset, self.k_offset, self.k_positions,
+                   scores, b_idx, h_idx, q_idx, kv_idx)
+    def check_call(self, sizes: CallSizes): check_call(self.mod, _moved(sizes, self.q_offset))
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #shift-mod
 def shift_mod(
@@ -530,30 +598,18 @@ def shift_mod(
         return _at(mod, q_offset, k_offset, k_positions, scores, *where)
     return _checked(shifted, lambda sizes: check_call(mod, _moved(sizes, q_offset)))
 
-def _moved(sizes: CallSizes, q_offset) -> CallSizes:
-    """Sizes of a call whose queries begin at an offset. Its keys may be a cache's, rarely full."""
-    traced = isinstance(q_offset, jax.core.Tracer)
-    known = sizes.seq_q is not None and not traced and jnp.ndim(q_offset) == 0
-    return sizes._replace(seq_q=sizes.seq_q + int(q_offset) if known else None, seq_kv=None)
+# %% ../../nbs/10_kernels.score_mods.ipynb #is-library
+_LIBRARIES = "jax", "jaxlib", "numpy", "flax", "builtins", "functools"
 
-def _at(mod: ScoreMod, q_offset, k_offset, k_positions, scores, b_idx, h_idx, q_idx, kv_idx):
-    """A mod at other positions."""
-    if jnp.ndim(q_offset): q_offset = q_offset[b_idx]
-    q_idx = q_idx + q_offset
-    if k_positions is None: return mod(scores, b_idx, h_idx, q_idx, kv_idx + k_offset)
-    there = k_positions[kv_idx] if jnp.ndim(k_positions) == 1 else k_positions[b_idx, kv_idx]
-    new = mod(scores, b_idx, h_idx, q_idx, jnp.maximum(there, 0))
-    return jnp.where(there < 0, -jnp.inf, new)
+def _is_library(x) -> bool:
+    """Whether a class or function is of JAX, numpy, Flax or Python itself."""
+    return (getattr(x, "__module__", None) or "").split(".")[0] in _LIBRARIES
 
-class _Shifted(nnx.Module):
-    """A mod that learns, at other positions."""
-    def __init__(self, mod: ScoreMod, q_offset, k_offset, k_positions=None):
-        self.mod, self.q_offset = _kept(mod), q_offset
-        self.k_offset, self.k_positions = k_offset, k_positions
-    def __call__(self, scores, b_idx, h_idx, q_idx, kv_idx):
-        return _at(self.mod, self.q_offset, self.k_offset, self.k_positions,
-                   scores, b_idx, h_idx, q_idx, kv_idx)
-    def check_call(self, sizes: CallSizes): check_call(self.mod, _moved(sizes, self.q_offset))
+# %% ../../nbs/10_kernels.score_mods.ipynb #names
+def _names(code: types.CodeType) -> set[str]:
+    """Names of the module that a function may read, in the functions within it too."""
+    inner = (_names(c) for c in code.co_consts if isinstance(c, types.CodeType))
+    return set(code.co_names).union(*inner)
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #numpy-captures
 _KEPT = (str, bytes, int, float, complex, np.generic, jax.Array, type, types.ModuleType,
@@ -573,7 +629,7 @@ def _with_jax_arrays(x, known: dict):
         new = functools.partial(change(x.func), *change(x.args), **change(x.keywords))
     elif isinstance(x, types.MethodType):
         new = types.MethodType(change(x.__func__), change(x.__self__))
-    elif callable(getattr(x, "__wrapped__", None)): new = change(x.__wrapped__)  # by `jax.jit`
+    elif callable(inner := getattr(x, "__wrapped__", None)): new = change(inner)  # by `jax.jit`
     else: new = _copied(x, known)
     known[id(x)] = new
     return new
@@ -602,12 +658,6 @@ def _copied(x, known: dict):
     return new
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #rebuilt
-_LIBRARIES = "jax", "jaxlib", "numpy", "flax", "builtins", "functools"
-
-def _is_library(x) -> bool:
-    """Whether a class or function is of JAX, numpy, Flax or Python itself."""
-    return (getattr(x, "__module__", None) or "").split(".")[0] in _LIBRARIES
-
 def _rebuilt(fn: types.FunctionType, known: dict) -> types.FunctionType:
     """A function with what it captured, its defaults and the variables of its module changed."""
     if _is_library(fn): return fn
@@ -621,11 +671,6 @@ def _rebuilt(fn: types.FunctionType, known: dict) -> types.FunctionType:
     for cell, old in zip(cells, fn.__closure__ or ()):
         cell.cell_contents = change(old.cell_contents)
     return new
-
-def _names(code: types.CodeType) -> set[str]:
-    """Names of the module that a function may read, in the functions within it too."""
-    inner = (_names(c) for c in code.co_consts if isinstance(c, types.CodeType))
-    return set(code.co_names).union(*inner)
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #five
 _FIVE = "(scores, b_idx, h_idx, q_idx, kv_idx)"
@@ -642,6 +687,7 @@ def _explained(e: Exception) -> str | None: # None for an error of the mod's own
             "`or` or `not`, or reads it as a number: use `jnp.where(condition, a, b)` instead, and "
             "`&`, `|` or `~`")
 
+# %% ../../nbs/10_kernels.score_mods.ipynb #check-arity
 def _check_arity(score_mod: ScoreMod) -> None:
     """Raises: `ValueError` unless a function takes five arguments, where that can be read."""
     try: signature = inspect.signature(score_mod)
@@ -667,6 +713,7 @@ def _run_mod(score_mod: ScoreMod, *args):
             "`score_mod` gives its indices or scores to numpy: use the functions of `jax.numpy`, "
             "and make arrays that it looks up arrays of JAX with `jnp.asarray`") from e
 
+# %% ../../nbs/10_kernels.score_mods.ipynb #check-scores
 def _check_scores(out, scores: Array) -> Array:
     """Raises: `ValueError` unless a mod returned floats that broadcast to the scores it got."""
     want = f"`score_mod` must return scores of shape {scores.shape}"
@@ -676,7 +723,7 @@ def _check_scores(out, scores: Array) -> Array:
     if not jnp.issubdtype(jnp.result_type(out), jnp.floating):
         raise ValueError(f"{want}, floating point, got {jnp.result_type(out)} {jnp.shape(out)}; a "
                          "rule that says yes or no becomes a mod with `mask_mod_to_score_mod`")
-    try: return jnp.broadcast_to(out, scores.shape).astype(scores.dtype)
+    try: return jnp.broadcast_to(jnp.asarray(out), scores.shape).astype(scores.dtype)
     except ValueError as e: raise ValueError(f"{want}, got {jnp.shape(out)}") from e
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #call-score-mod

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Int
 
 from .score_mods import score_indices
@@ -26,18 +27,18 @@ from ..typing import ScoreMod, optional_import
 # %% ../../nbs/13_kernels.sparsity.ipynb #interval
 class Interval(NamedTuple):
     """Bounds on a value, one pair per block; for booleans "certainly true" and "possibly true"."""
-    low: Array
-    high: Array
+    low: Array | np.ndarray
+    high: Array | np.ndarray
 
-# %% ../../nbs/13_kernels.sparsity.ipynb #interval-ends
-_SCORES = 1e30  # bound on the size of raw scores; attention over larger ones is not a number anyway
-
+# %% ../../nbs/13_kernels.sparsity.ipynb #kind
 def _kind(x) -> str: return np.dtype(x.dtype).kind if x.dtype != jnp.bfloat16 else "f"
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #library
 def _library(*bounds):
     """numpy where all bounds are numpy's, so that what is known while tracing stays known."""
     return np if all(isinstance(x, (np.ndarray, np.generic)) for x in bounds) else jnp
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #anything
 def _anything(dtype) -> Interval:
     """The interval that says nothing."""
     if np.dtype(dtype).kind == "b": ends = False, True
@@ -45,11 +46,15 @@ def _anything(dtype) -> Interval:
     else: return Interval(*(np.full((1,) * 4, x, np.float32) for x in (-np.inf, np.inf)))
     return Interval(*(np.full((1,) * 4, x, dtype) for x in ends))
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #point
 def _point(x) -> Interval:
     """One number."""
     x = np.asarray(x)
     x = x.astype(np.float32) if _kind(x) == "f" else x
     return Interval(*(np.full((1,) * 4, x, x.dtype),) * 2)
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #raw-scores
+_SCORES = 1e30  # bound on the size of raw scores; attention over larger ones is not a number anyway
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #rounding
 def _float(low, high, slack: float = 2.0**-21) -> Interval:
@@ -61,15 +66,23 @@ def _float(low, high, slack: float = 2.0**-21) -> Interval:
     return Interval(xp.where(xp.isnan(low), -np.inf, wider(low, -1)),
                     xp.where(xp.isnan(high), np.inf, wider(high, 1)))
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #ends-of
+def _ends(candidates: Sequence, xp) -> tuple:
+    """The least and the largest of candidates."""
+    return functools.reduce(xp.minimum, candidates), functools.reduce(xp.maximum, candidates)
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #wrap
 def _int(fn: Callable, dtype, *args) -> Interval:
     """Bounds of an integer, of which `fn` gives the candidates; anything if they may overflow."""
     xp, wide = _library(*args), [x.astype(np.float32) for x in args]
     safe = functools.reduce(lambda a, b: a & b, (xp.abs(x) < 2.0**30 for x in fn(*wide)))
-    low, high, top = *_ends(fn(*args), xp), _anything(dtype)
+    (low, high), top = _ends(fn(*args), xp), _anything(dtype)
     return Interval(xp.where(safe, low, top.low), xp.where(safe, high, top.high))
 
-def _ends(candidates: Sequence, xp) -> tuple:
-    return functools.reduce(xp.minimum, candidates), functools.reduce(xp.maximum, candidates)
+# %% ../../nbs/13_kernels.sparsity.ipynb #negative
+def _neg(a: Interval) -> Interval:
+    if _kind(a.low) != "f": return _int(lambda a, b: (-a, -b), a.low.dtype, *a)
+    return Interval(-a.high, -a.low)
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #rules-arithmetic
 def _add(a: Interval, b: Interval) -> Interval:
@@ -81,16 +94,7 @@ def _add(a: Interval, b: Interval) -> Interval:
     out = _float(*sums)
     return Interval(xp.where(hidden, -np.inf, out.low), xp.where(hidden, -np.inf, out.high))
 
-def _neg(a: Interval) -> Interval:
-    if _kind(a.low) != "f": return _int(lambda a, b: (-a, -b), a.low.dtype, *a)
-    return Interval(-a.high, -a.low)
-
-# %% ../../nbs/13_kernels.sparsity.ipynb #rules-products
-def _mul(a: Interval, b: Interval) -> Interval:
-    candidates = lambda a, b, c, d: (a * c, a * d, b * c, b * d)
-    if _kind(a.low) != "f": return _int(candidates, a.low.dtype, *a, *b)
-    return _products(candidates, a, b)
-
+# %% ../../nbs/13_kernels.sparsity.ipynb #corners
 def _products(candidates: Callable, a: Interval, b: Interval) -> Interval:
     """Bounds from the four corners; anything where one of them is not a number."""
     xp = _library(*a, *b)
@@ -98,6 +102,12 @@ def _products(candidates: Callable, a: Interval, b: Interval) -> Interval:
     bad = functools.reduce(lambda x, y: x | y, map(xp.isnan, corners))
     low, high = _ends(corners, xp)
     return _float(xp.where(bad, np.nan, low), xp.where(bad, np.nan, high))
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-products
+def _mul(a: Interval, b: Interval) -> Interval:
+    candidates = lambda a, b, c, d: (a * c, a * d, b * c, b * d)
+    if _kind(a.low) != "f": return _int(candidates, a.low.dtype, *a, *b)
+    return _products(candidates, a, b)
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #rules-division
 def _div(a: Interval, b: Interval) -> Interval:
@@ -111,17 +121,17 @@ def _div(a: Interval, b: Interval) -> Interval:
     away = positive | (b.high < 0)
     return Interval(xp.where(away, out.low, -np.inf), xp.where(away, out.high, np.inf))
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-remainder
 def _rem(a: Interval, b: Interval) -> Interval:
     """Remainder of a truncated division, by one positive integer."""
-    if _kind(a.low) != "f":
-        xp, top = _library(*a, *b), _anything(a.low.dtype)
-        by, known = xp.maximum(b.low, 1), (b.low > 0) & (b.low == b.high)
-        one_period = (a.low >= 0) & (a.low // by == a.high // by)
-        low = xp.where(one_period, a.low % by, xp.where(a.low >= 0, 0, 1 - by))
-        most = xp.where(a.low >= 0, xp.minimum(a.high, by - 1), by - 1)
-        high = xp.where(one_period, a.high % by, xp.where(a.high <= 0, 0, most))
-        return Interval(xp.where(known, low, top.low), xp.where(known, high, top.high))
-    return _anything(a.low.dtype)
+    if _kind(a.low) == "f": return _anything(a.low.dtype)
+    xp, top = _library(*a, *b), _anything(a.low.dtype)
+    by, known = xp.maximum(b.low, 1), (b.low > 0) & (b.low == b.high)
+    one_period = (a.low >= 0) & (a.low // by == a.high // by)
+    low = xp.where(one_period, a.low % by, xp.where(a.low >= 0, 0, 1 - by))
+    most = xp.where(a.low >= 0, xp.minimum(a.high, by - 1), by - 1)
+    high = xp.where(one_period, a.high % by, xp.where(a.high <= 0, 0, most))
+    return Interval(xp.where(known, low, top.low), xp.where(known, high, top.high))
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #rules-abs
 def _abs(a: Interval) -> Interval:
@@ -133,15 +143,21 @@ def _abs(a: Interval) -> Interval:
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #rules-compare
 def _less(a: Interval, b: Interval) -> Interval: return Interval(a.high < b.low, a.low < b.high)
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-at-most
 def _at_most(a: Interval, b: Interval) -> Interval:
     return Interval(a.high <= b.low, a.low <= b.high)
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-equal
 def _equal(a: Interval, b: Interval) -> Interval:
     return Interval((a.low == a.high) & (b.low == b.high) & (a.low == b.low),
                     (a.low <= b.high) & (b.low <= a.high))
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-not
 def _not(a: Interval) -> Interval:
     return Interval(~a.high, ~a.low) if _kind(a.low) == "b" else _anything(a.low.dtype)
 
-# %% ../../nbs/13_kernels.sparsity.ipynb #rules-choice
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-both
 def _both(rule: str) -> Callable:
     """Minimum or maximum, which for booleans are `and` and `or`."""
     def run(a: Interval, b: Interval) -> Interval:
@@ -152,6 +168,7 @@ def _both(rule: str) -> Callable:
         return Interval(pick(a.low, b.low), pick(a.high, b.high))
     return run
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-choice
 def _select(which: Interval, *cases: Interval) -> Interval:
     """The interval of the chosen case; of all of them where the choice is open."""
     xp = _library(*which, *(x for c in cases for x in c))
@@ -175,6 +192,7 @@ def _rising(name: str) -> Callable:
         return _float(*ends, slack=2.0**-16)
     return run
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #rules-power
 def _whole_power(a: Interval, y: int) -> Interval:
     if _kind(a.low) != "f" or y < 1: return _anything(a.low.dtype)
     base = a if y % 2 else _abs(a)
@@ -206,8 +224,7 @@ _RULES = {
     "select_n": _select, "clamp": lambda low, x, high: _both("min")(_both("max")(x, low), high),
     "square": lambda a: _whole_power(a, 2),
     "sign": lambda a: Interval(*(_library(x).sign(x) for x in a)),
-    "sin": lambda a: _float(*map(np.asarray, (np.full((1,) * 4, -1, np.float32),
-                                              np.full((1,) * 4, 1, np.float32)))),
+    "sin": lambda a: _float(np.full((1,) * 4, -1, np.float32), np.full((1,) * 4, 1, np.float32)),
     **{name: _rising(name)
        for name in "exp exp2 expm1 log log1p tanh sqrt cbrt floor ceil sinh".split()},
     **{name: lambda a: a for name in "broadcast_in_dim stop_gradient".split()},
@@ -215,20 +232,19 @@ _RULES = {
 _RULES["cos"] = _RULES["sin"]
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #block-bounds
-def _block_bounds(x: Array, block_q: int, block_k: int) -> Interval:
+def _block_bounds(x: Array | np.ndarray, block_q: int, block_k: int) -> Interval:
     """Least and largest element of each block of a hoisted value."""
     xp = _library(x)
     sizes = [size if x.shape[axis] > 1 else 1 for axis, size in ((2, block_q), (3, block_k))]
     rest = [-x.shape[axis] % size for axis, size in zip((2, 3), sizes)]
     if any(rest): x = xp.pad(x, [(0, 0), (0, 0), (0, rest[0]), (0, rest[1])], mode="edge")
     x = x.reshape(*x.shape[:2], x.shape[2] // sizes[0], sizes[0], x.shape[3] // sizes[1], sizes[1])
-    if x.dtype == bool: return Interval(x.all((3, 5)), x.any((3, 5)))
-    low, high = x.min((3, 5)), x.max((3, 5))
+    low, high = x.min((3, 5)), x.max((3, 5))  # of booleans: all, and any
     if _kind(x) == "f": return _float(low.astype(np.float32), high.astype(np.float32))
     return Interval(low, high)
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #block-positions
-def _positions_of_blocks(dims: tuple[int, int, int, int], block_q: int, block_k: int,
+def _positions_of_blocks(dims: Sequence, block_q: int, block_k: int,
                          starts: tuple) -> list[Interval]:
     """First and last position of each block along each axis; `starts` are those of block 0."""
     out = []
@@ -245,9 +261,25 @@ def _positions_of_blocks(dims: tuple[int, int, int, int], block_q: int, block_k:
 def _bound(plan: ScoreModPlan, step: Step, given: list[Interval]) -> Interval:
     """The interval of what a step makes."""
     made = plan.values[step.outputs[0]].dtype
-    if step.name == "convert_element_type": return _convert(*given, made)
-    if step.name == "integer_pow": return _whole_power(*given, step.params[0]["y"])
+    if step.name == "convert_element_type": return _convert(given[0], made)
+    if step.name == "integer_pow": return _whole_power(given[0], step.params[0]["y"])
     return _RULES[step.name](*given) if step.name in _RULES else _anything(made)
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #known-bounds
+def _known_bounds(plan: ScoreModPlan, hoisted: Sequence[Array], tables: Sequence[Array],
+                  positions: list[Interval], block_q: int, block_k: int) -> dict[int, Interval]:
+    """Intervals of all that a plan's steps start from, by the numbers of its values."""
+    known = {0: Interval(*(np.full((1,) * 4, x, np.float32) for x in (-_SCORES, _SCORES)))}
+    known |= dict(zip(range(1, 5), positions))
+    known |= {i: _block_bounds(x, block_q, block_k)
+              for i, x in zip((*plan.hoisted, *plan.looked_up), hoisted)}
+    in_table = dict(zip(plan.tables, tables))
+    for i in set(plan.looked_up) - set(known):
+        made, known[i] = plan.made_by[i], _anything(plan.values[i].dtype)
+        table = in_table.get(made.inputs[0]) if made.name == "gather" else None
+        if table is not None and table.size and table.dtype != jnp.bool_:
+            known[i] = _block_bounds(table.reshape(1, 1, 1, -1), 1, table.size)
+    return known
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #status
 def block_status(
@@ -258,24 +290,16 @@ def block_status(
     block_k: int,                       # Keys per block
     starts: tuple = (np.int32(0), np.int32(0)), # Positions of the first query and key
     share: tuple[tuple, tuple] | None = None    # A device's sequences and heads; the first of them
-) -> tuple[Bool[Array, "#b #h n m"], Bool[Array, "#b #h n m"]]: # Is a score seen; is none hidden
+) -> tuple[Bool[Array | np.ndarray, "#b #h n m"],
+           Bool[Array | np.ndarray, "#b #h n m"]]: # Is a score seen; is none hidden
     """Bound the scores of every block. numpy arrays where nothing was captured, else traced."""
-    known = {0: Interval(*(np.full((1,) * 4, x, np.float32) for x in (-_SCORES, _SCORES)))}
-    (at_hand, first) = share or (plan.dims[:2], (0, 0))
-    known |= dict(zip(range(1, 5), _positions_of_blocks(
-        (*at_hand, *plan.dims[2:]), block_q, block_k, (*first, *starts))))
-    known |= {i: _block_bounds(x, block_q, block_k)
-              for i, x in zip((*plan.hoisted, *plan.looked_up), hoisted)}
-    in_table = dict(zip(plan.tables, tables))
-    for i in set(plan.looked_up) - set(known):
-        made = plan.made_by[i]
-        table = in_table.get(made.inputs[0]) if made.name == "gather" else None
-        whole = table is not None and table.size and table.dtype != jnp.bool_
-        if whole: known[i] = _block_bounds(table.reshape(1, 1, 1, -1), 1, table.size)
-        else: known[i] = _anything(plan.values[i].dtype)
+    at_hand, first = share or (plan.dims[:2], (0, 0))
+    positions = _positions_of_blocks(
+        (*at_hand, *plan.dims[2:]), block_q, block_k, (*first, *starts))
+    known = _known_bounds(plan, hoisted, tables, positions, block_q, block_k)
     read = lambda i: known[i] if i in known else _point(
         np.asarray(plan.values[i].constant, plan.values[i].dtype))
-    clear = np.ones((1,) * 4, bool)
+    clear: Array | np.ndarray = np.ones((1,) * 4, bool)
     for s in plan.tile_steps:
         known.update(dict.fromkeys(s.outputs, _bound(plan, s, [read(i) for i in s.inputs])))
         kept = plan.masks(s)
@@ -284,7 +308,12 @@ def block_status(
             clear = clear & (which.low if kept else ~which.high)
     out, grid = read(plan.out), (-(-plan.dims[2] // block_q), -(-plan.dims[3] // block_k))
     live, clear = ~(out.high == -np.inf), clear & (out.low > -np.inf)
-    return tuple(_library(x).broadcast_to(x, (*x.shape[:2], *grid)) for x in (live, clear & live))
+    return _on_grid(live, grid), _on_grid(clear & live, grid)
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #on-grid
+def _on_grid(x, grid: tuple[int, int]):
+    """Booleans of blocks on the whole grid of them, per sequence and head as they were."""
+    return _library(x).broadcast_to(x, (*x.shape[:2], *grid))
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #sizes
 class Blocks(NamedTuple):
@@ -293,13 +322,14 @@ class Blocks(NamedTuple):
     k: int        # Keys per block
     span: int = 1 # Neighbouring blocks in a tile: of keys going forward, of queries going backward
 
-# %% ../../nbs/13_kernels.sparsity.ipynb #choose-blocks
+# %% ../../nbs/13_kernels.sparsity.ipynb #fit
 def _fit(length: int, most: int) -> int:
     """Size of equal blocks, as few as needed, of about `most` at most, in steps of 8."""
     blocks = max(math.ceil(length / most), 1)
     size = max(math.ceil(length / blocks), 1)
     return size if blocks == 1 and size < 8 else 8 * math.ceil(size / 8)
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #choose-blocks
 def choose_blocks(
     seq_q: int,           # Queries, `q`
     seq_kv: int,          # Keys, `k`
@@ -313,22 +343,33 @@ def choose_blocks(
 # %% ../../nbs/13_kernels.sparsity.ipynb #lists
 class BlockLists(NamedTuple):
     """For each block of one side, the other's to visit; for all sequences (`n` = 1) or for each."""
-    clear_count: Int[Array, "n blocks"]        # How many blocks where nothing is hidden
-    clear_index: Int[Array, "n blocks most"]   # Which; entries beyond the count are not read
-    masked_count: Int[Array, "n blocks"]       # How many blocks to run the whole mod in
-    masked_index: Int[Array, "n blocks most"]  # Which
+    clear_count: Int[Array | np.ndarray, "n blocks"]       # How many blocks with nothing hidden
+    clear_index: Int[Array | np.ndarray, "n blocks most"]  # Which; beyond the count not read
+    masked_count: Int[Array | np.ndarray, "n blocks"]      # How many to run the whole mod in
+    masked_index: Int[Array | np.ndarray, "n blocks most"] # Which
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #lists-pack
-def _pack(chosen: Bool[Array, "n blocks other"]) -> tuple[Array, Array]:
+def _pack(chosen) -> tuple[Array | np.ndarray, Array | np.ndarray]:
     """Count and numbers of the blocks chosen in each row, as short as they can be if known."""
     xp = _library(chosen)
     count = chosen.sum(-1).astype(np.int32)
     order = xp.argsort(~chosen, axis=-1, stable=True).astype(np.int32)
     return count, order[..., :max(int(count.max(initial=0)), 1)] if xp is np else order
 
-def _lists(live: Array, clear: Array, span: int) -> BlockLists:
-    if span == 1: return BlockLists(*_pack(clear), *_pack(live & ~clear))
-    return _spanned_lists(live, clear, span)
+# %% ../../nbs/13_kernels.sparsity.ipynb #cover
+def _cover(blocks: np.ndarray, n: int, span: int) -> list[int] | None:
+    """First blocks of disjoint tiles within `n` blocks that cover the given ones; else None."""
+    from_left, from_right, end, start = [], [], 0, n
+    for i in blocks:
+        if i >= end: from_left.append(int(i)); end = i + span
+    if end <= n: return from_left
+    for i in blocks[::-1]:
+        if i < start: from_right.append(int(i) - span + 1); start = i - span + 1
+    return from_right[::-1] if start >= 0 else None
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #no-cover
+class _NoCover(Exception):
+    """Tiles of this span cannot cover the blocks of a row within the grid and disjointly."""
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #lists-spanned
 def _spanned_lists(live: np.ndarray, clear: np.ndarray, span: int) -> BlockLists:
@@ -341,18 +382,21 @@ def _spanned_lists(live: np.ndarray, clear: np.ndarray, span: int) -> BlockLists
         for i in tiles: first[bool(clear[row][i:i + span].all())][(*row, i)] = True
     return BlockLists(*_pack(first[True]), *_pack(first[False]))
 
-class _NoCover(Exception):
-    """Tiles of this span cannot cover the blocks of a row within the grid and disjointly."""
+# %% ../../nbs/13_kernels.sparsity.ipynb #lists-of
+def _lists(live, clear, span: int) -> BlockLists:
+    """Lists of the blocks that are clear, and of those that are live and are not."""
+    if span == 1: return BlockLists(*_pack(clear), *_pack(live & ~clear))
+    return _spanned_lists(live, clear, span)
 
-def _cover(blocks: np.ndarray, n: int, span: int) -> list[int] | None:
-    """First blocks of disjoint tiles within `n` blocks that cover the given ones; else None."""
-    from_left, from_right, end, start = [], [], 0, n
-    for i in blocks:
-        if i >= end: from_left.append(int(i)); end = i + span
-    if end <= n: return from_left
-    for i in blocks[::-1]:
-        if i < start: from_right.append(int(i) - span + 1); start = i - span + 1
-    return from_right[::-1] if start >= 0 else None
+# %% ../../nbs/13_kernels.sparsity.ipynb #grid-of
+def _grid_of(rows: BlockLists, columns: int, span: int) -> Int[np.ndarray, "n rows columns"]:
+    """Lists as a grid: 0 left out, 1 masked, 2 not masked."""
+    grid = np.zeros((*rows.clear_count.shape, columns), int)
+    lists = [np.asarray(x) for x in rows]
+    for s, i in np.ndindex(grid.shape[:2]):
+        for value, count, index in ((2, *lists[:2]), (1, *lists[2:])):
+            for j in index[s, i, :count[s, i]]: grid[s, i, j:j + span] = value
+    return grid
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #block-mask
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["rows", "columns"],
@@ -368,17 +412,11 @@ class BlockMask:
 
     def status(self) -> Int[np.ndarray, "n rows columns"]: # 0 left out, 1 masked, 2 not masked
         """The lists as a grid, for looking at."""
-        n, rows, columns = *self.rows.clear_count.shape, self.columns.clear_count.shape[1]
-        grid = np.zeros((n, rows, columns), int)
-        lists = [np.asarray(x) for x in self.rows]
-        for (s, i) in np.ndindex(n, rows):
-            for value, count, index in ((2, *lists[:2]), (1, *lists[2:])):
-                for j in index[s, i, :count[s, i]]: grid[s, i, j:j + self.blocks.span] = value
-        return grid
+        return _grid_of(self.rows, self.columns.clear_count.shape[1], self.blocks.span)
 
     def __repr__(self) -> str:
         size = f"{self.seq_q} × {self.seq_kv} scores in blocks of {self.blocks.q} × {self.blocks.k}"
-        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(self)):
+        if any(isinstance(x, Tracer) for x in jax.tree.leaves(self)):
             return f"BlockMask({size}, traced)"
         grid = self.status()
         shares = [f"{(grid == value).mean():.1%} {what}"
@@ -391,10 +429,11 @@ def mask_status(
     grid: tuple[int, int],            # Blocks of queries and of keys
     block_q: int,                     # Queries per block
     block_k: int                      # Keys per block
-) -> tuple[Bool[Array, "#b #h n m"], Bool[Array, "#b #h n m"]]: # As `block_status`
+) -> tuple[Bool[Array | np.ndarray, "#b #h n m"],
+           Bool[Array | np.ndarray, "#b #h n m"]]: # As `block_status`
     """Per block of a mask: whether anything may be attended, and whether everything may."""
     every, some = _block_bounds(mask, block_q, block_k)
-    return tuple(_library(x).broadcast_to(x, (*x.shape[:2], *grid)) for x in (some, every))
+    return _on_grid(some, grid), _on_grid(every, grid)
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #find-blocks
 def find_blocks(
@@ -408,14 +447,18 @@ def find_blocks(
 ) -> BlockMask:                               # What to compute
     """The blocks that a mod and a mask leave; numpy if neither holds an array, traced otherwise."""
     grid = -(-size[0] // blocks.q), -(-size[1] // blocks.k)
-    live = clear = np.ones((1, 1, *grid), bool)
-    if size[1] % blocks.k: clear = clear & (np.arange(grid[1]) < grid[1] - 1)  # its end is padding
-    sides = [] if plan is None else [block_status(plan, *found, blocks.q, blocks.k, starts, share)]
-    if mask is not None: sides.append(mask_status(mask, grid, blocks.q, blocks.k))
-    for some, every in sides: live, clear = live & some, clear & every
+    whole = np.ones((1, 1, *grid), bool)
+    # the end of the last block of keys is padding
+    sides = [(whole, whole & (np.arange(grid[1]) < size[1] // blocks.k))]
+    if plan is not None:
+        hoisted, tables = found
+        sides += [block_status(plan, hoisted, tables, blocks.q, blocks.k, starts, share)]
+    if mask is not None: sides += [mask_status(mask, grid, blocks.q, blocks.k)]
+    live, clear = (functools.reduce(lambda a, b: a & b, side) for side in zip(*sides))
     live, clear = live.any(1), clear.all(1)  # heads of a tile share a list
-    turned = live.swapaxes(1, 2), clear.swapaxes(1, 2)
-    return BlockMask(_lists(live, clear, blocks.span), _lists(*turned, blocks.span), *size, blocks)
+    rows = _lists(live, clear, blocks.span)
+    columns = _lists(live.swapaxes(1, 2), clear.swapaxes(1, 2), blocks.span)
+    return BlockMask(rows, columns, *size, blocks)
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #fitting-blocks
 def fitting_blocks(
@@ -426,7 +469,8 @@ def fitting_blocks(
 ) -> Blocks:                                 # From the lengths, and from a mod known while tracing
     """Block sizes for a call: a finer grid where the mod leaves a narrow band of the usual one."""
     usual = choose_blocks(*size, block_size)
-    fine = Blocks(*(_fit(n, max(block_size // 2, 8)) for n in size), 2)
+    half = max(block_size // 2, 8)
+    fine = Blocks(_fit(size[0], half), _fit(size[1], half), 2)
     known = plan is not None and not plan.hoisted and not plan.looked_up and mask is None
     if not known or min(size) < 4 * block_size: return usual
     tiles = lambda m: int((m.rows.clear_count + m.rows.masked_count).sum())
@@ -436,6 +480,14 @@ def fitting_blocks(
     except _NoCover: return usual
     saves = tiles(masks[1]) * fine.q * fine.k * 2 < 0.85 * tiles(masks[0]) * usual.q * usual.k
     return fine if saves else usual
+
+# %% ../../nbs/13_kernels.sparsity.ipynb #find-in-captures
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _find_in_captures(plan: ScoreModPlan, captures: Sequence[Array], mask: Array | None,
+                      blocks: Blocks) -> BlockMask:
+    """The blocks of a mod that captured arrays, in one program."""
+    found = hoist(plan, captures, score_indices(*plan.dims))
+    return find_blocks(plan, found, mask, plan.dims[2:], blocks)
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #planned-block-mask
 def planned_block_mask(
@@ -450,13 +502,6 @@ def planned_block_mask(
     if plan is None or not (plan.hoisted or plan.looked_up):
         return find_blocks(plan, ([], []), mask, size, blocks)
     return _find_in_captures(plan, captures, mask, blocks)
-
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _find_in_captures(plan: ScoreModPlan, captures: Sequence[Array], mask: Array | None,
-                      blocks: Blocks) -> BlockMask:
-    """The blocks of a mod that captured arrays, in one program."""
-    found = hoist(plan, captures, score_indices(*plan.dims))
-    return find_blocks(plan, found, mask, plan.dims[2:], blocks)
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #make-block-mask
 def make_block_mask(
@@ -473,10 +518,11 @@ def make_block_mask(
 
     Raises: `ValueError` for sizes below 1; `NotImplementedError` for a mod that is not pointwise.
     """
-    dims = dict(batch=batch, num_heads=num_heads, seq_q=seq_q, seq_kv=seq_kv)
-    for name, n in (dims | dict(block_size=block_size)).items():
+    sizes = dict(batch=batch, num_heads=num_heads, seq_q=seq_q, seq_kv=seq_kv)
+    for name, n in (sizes | dict(block_size=block_size)).items():
         if n < 1: raise ValueError(f"`{name}` must be at least 1, got {n}")
-    plan, captures = (None, []) if score_mod is None else plan_score_mod(score_mod, **dims)
+    plan, captures = (None, []) if score_mod is None else plan_score_mod(
+        score_mod, batch=batch, num_heads=num_heads, seq_q=seq_q, seq_kv=seq_kv)
     if mask is not None:
         mask = jnp.asarray(mask)
         mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)

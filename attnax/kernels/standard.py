@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from .score_mods import CallSizes, check_call, score_indices
 from .tiles import (
-    Dims, _finite, accumulator_dtype, apply_sinks, check_mask, check_qkv,
+    Dims, _finite, accumulator_dtype, alone_or_pair, apply_sinks, check_mask, check_qkv,
     check_sinks, default_scale, drop_weights, dropout_seed,
     hide_padding, tile_scores, tile_values)
 from .tracing import apply_score_mod
@@ -63,8 +63,7 @@ def standard_attention(
     weights, lse = _softmax(scores)                                              # softmax
     weights = drop_weights(weights, where, seed, dropout_rate, broadcast=broadcast_dropout)
     out = tile_values(weights, value).astype(query.dtype)                        # P V
-    out, lse = apply_sinks(out, lse, check_sinks(sinks, dims))
-    return (out, lse) if return_lse else out
+    return alone_or_pair(*apply_sinks(out, lse, check_sinks(sinks, dims)), return_lse)
 
 # %% ../../nbs/20_kernels.standard.ipynb #sizes
 def _sizes(dims: Dims) -> tuple: return dims.b, dims.h, dims.q, dims.k

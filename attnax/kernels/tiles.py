@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['Dims', 'check_qkv', 'check_lengths', 'check_mask', 'accumulator_dtype', 'default_scale', 'tile_scores', 'tile_values',
            'SoftmaxState', 'exp_less', 'softmax_step', 'softmax_finish', 'merge_attention', 'check_sinks',
-           'apply_sinks', 'hide_padding', 'dropout_keep', 'dropout_seed', 'drop_weights', 'CallRules', 'AttentionCall',
-           'make_rules', 'prepare_call']
+           'apply_sinks', 'hide_padding', 'dropout_keep', 'dropout_seed', 'drop_weights', 'CallRules', 'alone_or_pair',
+           'AttentionCall', 'make_rules', 'prepare_call']
 
 # %% ../../nbs/14_kernels.tiles.ipynb #imports
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from .score_mods import check_number, compose_score_mods
@@ -36,10 +37,10 @@ class Dims(NamedTuple):
 
 # %% ../../nbs/14_kernels.tiles.ipynb #check-qkv
 def check_qkv(
-    query: Float[Array, "b h q d"], # Queries
-    key: Float[Array, "b g k d"],   # Keys
-    value: Float[Array, "b g k e"]  # Values
-) -> Dims:                          # Their dimensions
+    query: Float[Array, "b h q d"] | jax.ShapeDtypeStruct, # Queries, or their shape
+    key: Float[Array, "b g k d"] | jax.ShapeDtypeStruct,   # Keys, or their shape
+    value: Float[Array, "b g k e"] | jax.ShapeDtypeStruct  # Values, or their shape
+) -> Dims:                                                 # Their dimensions
     """Check the three arrays of an attention call.
 
     Raises: `ValueError` that names the argument, the rule and the shapes.
@@ -96,8 +97,8 @@ def check_mask(
 
 # %% ../../nbs/14_kernels.tiles.ipynb #accumulator-dtype
 def accumulator_dtype(
-    *arrays: Array # Inputs of a kernel
-) -> jnp.dtype:    # float64 when an input is, else float32
+    *arrays: Array | jax.ShapeDtypeStruct # Inputs of a kernel, or their shapes
+) -> jnp.dtype:                           # float64 when an input is, else float32
     """Dtype of scores, softmax statistics and accumulators."""
     return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
 
@@ -115,7 +116,7 @@ def default_scale(
 def tile_scores(
     query: Float[Array, "b h q d"], # Queries of the tile
     key: Float[Array, "b g k d"],   # Keys of the tile
-    scale: float                    # Factor on the scores
+    scale: float | Float[Array, ""] # Factor on the scores
 ) -> Float[Array, "b h q k"]:       # In the accumulator's dtype
     """Scaled scores of every query head with its group's keys; K is never repeated."""
     (b, h, q, d), (g, k), acc = query.shape, key.shape[1:3], accumulator_dtype(query, key)
@@ -213,7 +214,8 @@ def merge_attention(
     shares = jnp.exp(lses - top[None])
     total = shares.sum(0)
     safe = jnp.where(total > 0, total, 1)
-    out = sum((share / safe)[..., None] * o for share, (o, _) in zip(shares, parts))
+    weighed = ((share / safe)[..., None] * o for share, (o, _) in zip(shares, parts))
+    out = functools.reduce(jnp.add, weighed)
     return out.astype(parts[0][0].dtype), jnp.where(total > 0, top + jnp.log(safe), -jnp.inf)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #check-sinks
@@ -269,7 +271,7 @@ def _mix(x: UInt[Array, "*grid"]) -> UInt[Array, "*grid"]:
 
 # %% ../../nbs/14_kernels.tiles.ipynb #dropout-keep
 def dropout_keep(
-    seed: UInt[Array, " 2"],        # From `dropout_seed`
+    seed: UInt[Array, " 2"] | tuple[Array, ...], # From `dropout_seed`, or its two words
     b_idx: Int[Array, "b 1 1 1"],   # Which sequence
     h_idx: Int[Array, "1 h 1 1"],   # Which query head
     q_idx: Int[Array, "1 1 q 1"],   # Position of the query
@@ -294,7 +296,7 @@ def dropout_seed(
     dropout is on and `dropout_rng` is missing.
     """
     for name, x in (("dropout_rate", rate), ("deterministic", deterministic)):
-        if isinstance(x, jax.core.Tracer):
+        if isinstance(x, Tracer):
             raise ValueError(
                 f"`{name}` shapes the program and must be known while tracing, got a traced value: "
                 "close over it, or name it in `static_argnames` of `jax.jit`")
@@ -310,7 +312,7 @@ def dropout_seed(
 def drop_weights(
     weights: Float[Array, "b h q k"], # Weights, normalised or not
     indices: tuple[Array, ...],       # Where they stand, from `score_indices`
-    seed: UInt[Array, " 2"] | None,   # From `dropout_seed`; `None` changes nothing
+    seed: UInt[Array, " 2"] | tuple[Array, ...] | None, # From `dropout_seed`; `None`: no dropout
     rate: float,                      # Share of the weights to drop
     *,
     broadcast: bool = False           # True: all sequences and heads share one mask
@@ -337,6 +339,15 @@ class CallRules(NamedTuple):
     def plain(self, clear: bool) -> bool:
         """Whether a tile's scores stay as they are, so that `scale` may wait for the `exp`."""
         return clear and self.scale > 0 and (self.plan is None or self.plan.clear_out == 0)
+
+# %% ../../nbs/14_kernels.tiles.ipynb #alone-or-pair
+def alone_or_pair(
+    out: Array,  # Output of a kernel
+    more: Any,   # What goes with it: the lse, a state
+    wanted: bool # Whether the caller asked for that
+) -> Any:        # `(out, more)` or `out`
+    """The result of a kernel as it was asked for."""
+    return (out, more) if wanted else out
 
 # %% ../../nbs/14_kernels.tiles.ipynb #call
 class AttentionCall(NamedTuple):
@@ -366,10 +377,10 @@ class AttentionCall(NamedTuple):
         out = jnp.zeros((*rows, self.dims.e), self.query.dtype)
         return out, jnp.full(rows, -jnp.inf, acc)
 
-    def finish(self, out: Float[Array, "b h q e"], lse: Float[Array, "b h q"], return_lse: bool):
+    def finish(self, out: Float[Array, "b h q e"], lse: Float[Array, "b h q"],
+               return_lse: bool) -> Any:
         """What the caller gets: the output, with sinks, alone or in a pair with its lse."""
-        out, lse = apply_sinks(out, lse, self.sinks)
-        return (out, lse) if return_lse else out
+        return alone_or_pair(*apply_sinks(out, lse, self.sinks), return_lse)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #settle-scale
 def _settle_scale(scale, score_mod: ScoreMod | None,
@@ -434,4 +445,5 @@ def prepare_call(
         dims, planned, score_mod=score_mod, dropout_rng=dropout_rng, dropout_rate=dropout_rate,
         deterministic=deterministic, broadcast_dropout=broadcast_dropout, scale=scale)
     sinks = check_sinks(sinks, dims)
-    return AttentionCall(rules, dims, query, key, value, mask, seed, captures, sinks)
+    arrays = query, key, value  # shapes alone are asked about, and never run
+    return AttentionCall(rules, dims, *arrays, mask, seed, captures, sinks)  # pyright: ignore

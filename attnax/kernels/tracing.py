@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
-from jax.extend.core import Literal, Primitive, jaxpr_as_fun
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, Literal, Primitive, jaxpr_as_fun
 from jaxtyping import Array, Float, Int
 
 from .jaxprs import (
@@ -46,19 +47,20 @@ class Step(NamedTuple):
     @property
     def name(self) -> str: return self.primitive.name
 
-# %% ../../nbs/12_kernels.tracing.ipynb #sizes
-def _two_sizes(seq_q: int, seq_kv: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Queries and keys of the two traces: of the call, and others. One is one in both."""
-    first = seq_q or 11, seq_kv or 17
-    return first, tuple(n if n == 1 else n + step for n, step in zip(first, (5, 7)))
-
-# for tiles of any size: of another parity, and as many keys as queries
-_ANY_SIZE = (11, 17), (24, 24)
-
+# %% ../../nbs/12_kernels.tracing.ipynb #depends-on-shape
 def _depends_on_shape() -> NotImplementedError:
     return NotImplementedError(
         "`score_mod` depends on the shape of the scores: look arrays up with the indices it is "
         "given, as in `bias[h_idx, q_idx, kv_idx]`, or use `standard_attention` for this mod")
+
+# %% ../../nbs/12_kernels.tracing.ipynb #sizes
+def _two_sizes(seq_q: int, seq_kv: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Queries and keys of the two traces: of the call, and others. One is one in both."""
+    q, k = seq_q or 11, seq_kv or 17
+    return (q, k), (q if q == 1 else q + 5, k if k == 1 else k + 7)
+
+# for tiles of any size: of another parity, and as many keys as queries
+_ANY_SIZE = (11, 17), (24, 24)
 
 # %% ../../nbs/12_kernels.tracing.ipynb #sized
 def _sized(a, b, traced: tuple, seq_q: int, seq_kv: int):
@@ -72,6 +74,7 @@ def _sized(a, b, traced: tuple, seq_q: int, seq_kv: int):
         raise _depends_on_shape()
     return a
 
+# %% ../../nbs/12_kernels.tracing.ipynb #runs-along
 def _runs_along(shapes: tuple, traced: tuple) -> str:
     """Per dimension: "q" or "k" where it is a tile's side, "." where its size is fixed."""
     def side(a, b):
@@ -79,17 +82,26 @@ def _runs_along(shapes: tuple, traced: tuple) -> str:
                        if (a, b) == (traced[0][i], traced[1][i]) and a != b)
     return "".join(side(a, b) or "." for a, b in zip(*shapes))
 
-# %% ../../nbs/12_kernels.tracing.ipynb #allowed
+# %% ../../nbs/12_kernels.tracing.ipynb #refuse
 def _refuse(name: str, what: str) -> NotImplementedError:
     return NotImplementedError(
         f"`score_mod` is not pointwise: it applies `{name}` to {what}. Tiled kernels see one tile "
         "at a time; use `standard_attention` for this mod")
 
+# %% ../../nbs/12_kernels.tracing.ipynb #allowed
 def _pointwise(step: Step) -> bool:
     """Whether a step may run inside a tile: element-wise, or a broadcast that moves no axis."""
     if step.name != "broadcast_in_dim": return step.name in POINTWISE
     axes, rank = tuple(step.params[0]["broadcast_dimensions"]), len(step.params[0]["shape"])
     return axes == tuple(range(rank - len(axes), rank))
+
+# %% ../../nbs/12_kernels.tracing.ipynb #check-allowed
+def _check_allowed(step: Step, given: Sequence[Value]) -> None:
+    """Raises: `NotImplementedError` for what no tile could compute from these values."""
+    depends, name = frozenset().union(*(v.depends for v in given)), step.name
+    if "s" in depends and not _pointwise(step): raise _refuse(name, "scores")
+    if depends and name not in POINTWISE | ARRANGING: raise _refuse(name, "positions")
+    if name == "gather" and given[0].depends: raise _refuse(name, "positions")
 
 # %% ../../nbs/12_kernels.tracing.ipynb #reader-values
 class _Values:
@@ -100,7 +112,9 @@ class _Values:
 
     def _new(self, avals: tuple, **known) -> int:
         """Number of a new value."""
-        self.values.append(Value(tuple(tuple(a.shape) for a in avals), avals[0].dtype, **known))
+        first, second = avals
+        shapes = tuple(first.shape), tuple(second.shape)
+        self.values.append(Value(shapes, first.dtype, **known))
         return len(self.values) - 1
 
     def _capture(self, first: Sequence, second: Sequence) -> list[int]:
@@ -112,7 +126,7 @@ class _Values:
         self.capture_ids += numbers
         return numbers
 
-    def _literal(self, a: Literal, b: Literal) -> int:
+    def _literal(self, a, b) -> int:
         """Number of a value that is written in the mod."""
         if jnp.ndim(a.val): return self._capture([a.val], [b.val])[0]
         nan = np.issubdtype(a.aval.dtype, np.floating)
@@ -125,42 +139,38 @@ class _Taken(_Values):
     def _step(self, a, b, ins: list[int]) -> list[int]:
         """Take an operation down, or refuse it."""
         # how arrays lay on a mesh while they were traced says nothing about tiles
-        params = tuple({k: None if k == "sharding" else v for k, v in e.params.items()}
-                       for e in (a, b))
-        step = Step(a.primitive, params, tuple(ins), ())
+        params = lambda e: {k: None if k == "sharding" else v for k, v in e.params.items()}
+        step = Step(a.primitive, (params(a), params(b)), tuple(ins), ())
         given = [self.values[i] for i in ins]
+        _check_allowed(step, given)
         depends = frozenset().union(*(v.depends for v in given))
-        known = step.name in POINTWISE | ARRANGING
         # an array made in the mod is like one it captured
-        captured = any(v.captured for v in given) or not depends and not known
-        if "s" in depends and not _pointwise(step): raise _refuse(step.name, "scores")
-        if depends and not known: raise _refuse(step.name, "positions")
-        if step.name == "gather" and given[0].depends: raise _refuse(step.name, "positions")
+        made = not depends and step.name not in POINTWISE | ARRANGING
+        captured = made or any(v.captured for v in given)
         arranges = step.name in ("broadcast_in_dim", "convert_element_type")
         constant = given[0].constant if arranges and not depends and not captured else None
         outs = [self._new((v.aval, w.aval), depends=depends, captured=captured, constant=constant)
                 for v, w in zip(a.outvars, b.outvars)]
-        for i in outs: self._check_sizes(step, self.values[i])
+        for i in outs: self._check_sizes(made, self.values[i])
         self.steps.append(step._replace(outputs=tuple(outs)))
         return outs
 
-    def _check_sizes(self, step: Step, value: Value) -> None:
+    def _check_sizes(self, made: bool, value: Value) -> None:
         """Refuse what has another size in the two traces for no good reason."""
         along = _runs_along(value.shapes, self.traced)
         fixed = all(a == b or x != "." for a, b, x in zip(*value.shapes, along))
-        if not fixed: raise _depends_on_shape()
-        made = not value.depends and step.name not in POINTWISE | ARRANGING
-        if along.strip(".") and made: raise _depends_on_shape()
+        if not fixed or made and along.strip("."): raise _depends_on_shape()
 
 # %% ../../nbs/12_kernels.tracing.ipynb #reader
 class _Reader(_Taken):
     """Reads two traces of one mod into values and steps."""
-    def __init__(self, closed: tuple, traced: tuple):
+    def __init__(self, closed: tuple[ClosedJaxpr, ClosedJaxpr], traced: tuple):
         super().__init__(traced)
-        inputs = [self._new(tuple(v.aval for v in pair), depends=frozenset(name))
-                  for name, *pair in zip("sbhqk", *(c.jaxpr.invars for c in closed))]
-        captured = self._capture(*(c.consts for c in closed))
-        self.out, = self._read(*(c.jaxpr for c in closed), captured, inputs)
+        first, second = closed
+        inputs = [self._new((v.aval, w.aval), depends=frozenset(name))
+                  for name, v, w in zip("sbhqk", first.jaxpr.invars, second.jaxpr.invars)]
+        captured = self._capture(first.consts, second.consts)
+        self.out, = self._read(first.jaxpr, second.jaxpr, captured, inputs)
 
     def _read(self, first, second, constants: list[int], inputs: list[int]) -> list[int]:
         """Read a pair of jaxprs; the numbers of what they return."""
@@ -177,8 +187,15 @@ class _Reader(_Taken):
 
     def _call(self, a, b, ins: list[int]) -> list[int]:
         """Read through a call."""
-        inner, consts = zip(called(a), called(b))
-        return self._read(*inner, self._capture(*consts), ins)
+        (first, some), (second, others) = _inside(a), _inside(b)
+        return self._read(first, second, self._capture(some, others), ins)
+
+# %% ../../nbs/12_kernels.tracing.ipynb #inside
+def _inside(equation) -> tuple:
+    """The jaxpr that a call calls, and the values of its constants."""
+    found = called(equation)
+    if found is None: raise _refuse(equation.primitive.name, "scores")  # a call that says not what
+    return found
 
 # %% ../../nbs/12_kernels.tracing.ipynb #said
 def _plain(params) -> bool:
@@ -187,6 +204,7 @@ def _plain(params) -> bool:
     if isinstance(params, tuple): return all(map(_plain, params))
     return params is None or isinstance(params, (bool, int, float, str, np.dtype, Enum))
 
+# %% ../../nbs/12_kernels.tracing.ipynb #pushed
 def _pushed(step: Step):
     """A function with a derivative of its own, on values and tangents, traced at its shapes."""
     body = step.params[0]["call_jaxpr"]
@@ -198,10 +216,11 @@ def _pushed(step: Step):
 def _text(closed) -> tuple:
     """What a traced function does: its text without addresses, and the arrays in it."""
     def array(x):
-        if isinstance(x, jax.core.Tracer): return id(x)
+        if isinstance(x, Tracer): return id(x)
         return np.shape(x), str(jnp.result_type(x)), np.asarray(x).tobytes()
     return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)), tuple(map(array, closed.consts))
 
+# %% ../../nbs/12_kernels.tracing.ipynb #said-step
 def _said(step: Step) -> tuple:
     """All that shapes what a step does. A parameter not settled by its text equals only itself."""
     params = step.params[0]
@@ -211,6 +230,10 @@ def _said(step: Step) -> tuple:
 # %% ../../nbs/12_kernels.tracing.ipynb #steps
 class _Steps:
     """How the steps of a plan hang together: what leads to what, and what hides scores."""
+    values: list[Value]       # The numbered values
+    steps: list[Step]         # What makes them from each other, in order
+    made_by: dict[int, Step]  # The step that makes a value
+
     def _leading_to(self, wanted: Iterable[int], known: Iterable[int]) -> list[Step]:
         """The steps that make `wanted` from `known`, in order."""
         needed, known = set(), set(known)
@@ -233,11 +256,34 @@ class _Steps:
         """The value that takes the place of value `i` in a tile where nothing is hidden."""
         step = self.made_by.get(i)
         kept = None if step is None else self.masks(step)
-        return i if kept is None else self._unmasked(step.inputs[1 + kept])
+        return i if step is None or kept is None else self._unmasked(step.inputs[1 + kept])
+
+# %% ../../nbs/12_kernels.tracing.ipynb #direct
+class _Hoisting(_Steps):
+    """What of a plan is hoisted, and what is looked up in the tile; numbers of values."""
+    moved: bool                     # Whether positions do not begin at 0
+    dims: tuple[int, int, int, int] # Sequences, heads, queries and keys of the call
+    hoisted: list[int]              # Computed once per call
+    direct: dict[int, tuple]        # Of these, tables: the axis of each of their dimensions
+    looked_up: list[int]            # Looked up in the tile
+
+    def _direct(self, i: int) -> bool:
+        """Whether a value is a table read at the positions as they are; if so it is hoisted."""
+        step = self.made_by[i]
+        axes = _table_axes(self, step) if step.name == "gather" and not self.moved else None
+        if axes is None: return False
+        long_enough = dict(zip("bhqk", self.dims))
+        table = self.values[step.inputs[0]].shapes[0]
+        if any(a in long_enough and n < long_enough[a] for a, n in zip(axes, table)): return False
+        if i not in self.hoisted: self.hoisted.append(i)
+        self.direct[i] = axes
+        return True
 
 # %% ../../nbs/12_kernels.tracing.ipynb #in-tile
-class _InTile(_Steps):
+class _InTile(_Hoisting):
     """Which steps of a plan run in a tile, and what has to be hoisted or looked up before."""
+    out: int # The result
+
     def _tile_steps(self, clear: bool) -> list[Step]:
         """The steps that run in a tile, in order; finds what to hoist or look up on the way."""
         instead = self._unmasked if clear else lambda i: i
@@ -261,18 +307,6 @@ class _InTile(_Steps):
         places = self.looked_up if both else self.hoisted
         if i not in places: places.append(i)
         return False
-
-    def _direct(self, i: int) -> bool:
-        """Whether a value is a table read at the positions as they are; if so it is hoisted."""
-        step = self.made_by[i]
-        axes = _table_axes(self, step) if step.name == "gather" and not self.moved else None
-        if axes is None: return False
-        long_enough = dict(zip("bhqk", self.dims))
-        table = self.values[step.inputs[0]].shapes[0]
-        if any(a in long_enough and n < long_enough[a] for a, n in zip(axes, table)): return False
-        if i not in self.hoisted: self.hoisted.append(i)
-        self.direct[i] = axes
-        return True
 
 # %% ../../nbs/12_kernels.tracing.ipynb #plan
 class ScoreModPlan(_InTile):
@@ -312,10 +346,11 @@ class ScoreModPlan(_InTile):
         return self.dims, self.moved, self.out, steps, constants, arrays
 
 # %% ../../nbs/12_kernels.tracing.ipynb #table-position
-def _position(plan: ScoreModPlan, i: int) -> str | int | None:
+def _position(plan: _Steps, i: int) -> str | int | None:
     """Which position a value is, "b", "h", "q" or "k"; the number if it is one; else None."""
     if 1 <= i <= 4: return "bhqk"[i - 1]
-    if plan.values[i].constant is not None: return int(plan.values[i].constant)
+    constant = plan.values[i].constant
+    if constant is not None: return int(constant)
     step = plan.made_by.get(i)
     if step is None: return None
     inside = lambda n: _position(plan, step.inputs[n])
@@ -324,14 +359,14 @@ def _position(plan: ScoreModPlan, i: int) -> str | int | None:
     if step.name == "convert_element_type" and integer: return inside(0)
     if step.name == "select_n":  # index < 0 ? index + size : index
         test = plan.made_by.get(step.inputs[0])
-        below = test is not None and test.name == "lt"
-        if below and plan.values[test.inputs[1]].constant == 0:
+        if test is None or test.name != "lt": return None
+        if plan.values[test.inputs[1]].constant == 0:
             index = _position(plan, test.inputs[0])
             if isinstance(index, str) or index is not None and index >= 0: return inside(1)
     return None
 
 # %% ../../nbs/12_kernels.tracing.ipynb #table-axes
-def _table_axes(plan: ScoreModPlan, gather: Step) -> tuple | None:
+def _table_axes(plan: _Steps, gather: Step) -> tuple | None:
     """The position that each dimension of a table is read at; None if at anything else."""
     shape = plan.values[gather.inputs[0]].shapes[0]
     rank = len(shape)
@@ -340,36 +375,40 @@ def _table_axes(plan: ScoreModPlan, gather: Step) -> tuple | None:
     if not whole or how.offset_dims: return None
     made = plan.made_by.get(gather.inputs[1])
     parts = made.inputs if made is not None and made.name == "concatenate" else (gather.inputs[1],)
-    axes = [_position(plan, i) for i in parts]
+    axes = [a for a in (_position(plan, i) for i in parts) if a is not None]
     letters = [a for a in axes if isinstance(a, str)]
-    if len(axes) != rank or None in axes or len(set(letters)) < len(letters): return None
+    if not len(parts) == len(axes) == rank or len(set(letters)) < len(letters): return None
     inside = all(isinstance(a, str) or 0 <= a < n for a, n in zip(axes, shape))
     return tuple(axes) if inside else None
 
-# %% ../../nbs/12_kernels.tracing.ipynb #bind
-def _broadcast(args: Sequence[Array]) -> list[Array]:
+# %% ../../nbs/12_kernels.tracing.ipynb #broadcast
+def _broadcast(args: Sequence) -> list:
     """Arrays of one shape; numbers stay numbers where all are."""
     shape = jnp.broadcast_shapes(*(jnp.shape(x) for x in args))
     return [x if jnp.shape(x) == shape else jnp.broadcast_to(x, shape) for x in args]
 
-def _carry_out(step: Step, args: Sequence[Array], params: dict, resized: bool) -> list[Array]:
+# %% ../../nbs/12_kernels.tracing.ipynb #bind
+def _carry_out(step: Step, args: Sequence, params: dict, resized: bool) -> list:
     """Apply a step; `resized`: perhaps to arrays of another size than it was traced with."""
     if step.name in PASSING: return list(args)
     if step.name == "custom_jvp_call" and resized: return [_with_own_rule(step)(*args)]
     return bind_primitive(step.primitive, params, args)
 
-# %% ../../nbs/12_kernels.tracing.ipynb #own-rule
-def _elementwise(jaxpr, consts, args) -> list[Array]:
+# %% ../../nbs/12_kernels.tracing.ipynb #elementwise
+def _elementwise(jaxpr, consts, args) -> list:
     """Carry out a jaxpr of element-wise operations on arrays of other shapes than its own."""
     def visit(e, given):
         name = e.primitive.name
-        if name in CALLS | {"custom_jvp_call"}: return _elementwise(*called(e), given)
+        if name in CALLS | {"custom_jvp_call"}:
+            inner, inner_consts = _inside(e)
+            return _elementwise(inner, inner_consts, given)
         if name == "broadcast_in_dim": return given[:1]
         if name not in POINTWISE: raise _refuse(name, "scores")
         step = Step(e.primitive, (e.params, e.params), (), ())
         return _carry_out(step, _broadcast(given), e.params, True)
     return walk_jaxpr(jaxpr, consts, args, visit)
 
+# %% ../../nbs/12_kernels.tracing.ipynb #own-rule
 def _with_own_rule(step: Step) -> Callable:
     """A function with a derivative of its own, for arrays of any shape; it keeps its derivative."""
     body = step.params[0]["call_jaxpr"]
@@ -382,8 +421,8 @@ def _with_own_rule(step: Step) -> Callable:
     return fn
 
 # %% ../../nbs/12_kernels.tracing.ipynb #evaluate
-def _evaluate(plan: ScoreModPlan, wanted: Sequence[int], known: dict[int, Array],
-              seq_q: int, seq_kv: int) -> list[Array]:
+def _evaluate(plan: ScoreModPlan, wanted: Sequence[int], known: dict, seq_q: int,
+              seq_kv: int) -> list:
     """Values of a plan from others, outside of tiles, for `seq_q` queries and `seq_kv` keys."""
     known = dict(known)
     def read(i):
@@ -395,6 +434,7 @@ def _evaluate(plan: ScoreModPlan, wanted: Sequence[int], known: dict[int, Array]
         known.update(zip(s.outputs, _carry_out(s, [read(i) for i in s.inputs], params, resized)))
     return [read(i) for i in wanted]
 
+# %% ../../nbs/12_kernels.tracing.ipynb #canonical
 def _canonical(plan: ScoreModPlan, i: int, x: Array) -> Array:
     """A hoisted value on the four axes of the scores. Refuses one whose axes were moved."""
     if x.ndim not in (0, 4): raise _depends_on_shape()
@@ -403,6 +443,7 @@ def _canonical(plan: ScoreModPlan, i: int, x: Array) -> Array:
     if moved: raise _refuse("transpose", "positions")
     return x.reshape((1, 1, 1, 1)) if x.ndim == 0 else x
 
+# %% ../../nbs/12_kernels.tracing.ipynb #read-in-place
 def _read_in_place(plan: ScoreModPlan, i: int, table: Array) -> Array:
     """The part of a table that the positions of a call cover, on the four axes of the scores."""
     axes = plan.direct[i]
@@ -455,8 +496,8 @@ def apply_plan(
     clear: bool = False            # True: nothing is hidden in this tile, so what hides is left out
 ) -> Float[Array, "..."]:          # New scores
     """Run what is left of the mod on a tile."""
-    known = dict(enumerate((scores, *positions)))
-    known |= dict(zip((*plan.hoisted, *plan.looked_up), parts))
+    known: dict[int, Array | np.ndarray] = dict(enumerate((scores, *positions)))
+    known.update(zip((*plan.hoisted, *plan.looked_up), parts))
     def read(i):
         return known[i] if i in known else np.asarray(plan.values[i].constant, plan.values[i].dtype)
     for s in plan.clear_steps if clear else plan.tile_steps:
@@ -467,21 +508,25 @@ def apply_plan(
     out = read(plan.clear_out if clear else plan.out)
     return jnp.broadcast_to(out, scores.shape).astype(scores.dtype)
 
-# %% ../../nbs/12_kernels.tracing.ipynb #widened
+# %% ../../nbs/12_kernels.tracing.ipynb #narrow
 def _narrow(x) -> bool:
     """Whether sums in the dtype of an array are worse than in float32."""
     dtype = jnp.result_type(x)
     return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
 
+# %% ../../nbs/12_kernels.tracing.ipynb #widened
 def _widened(x: Array) -> Array: return x.astype(jnp.float32) if _narrow(x) else x
 
-def _in_wide(jaxpr, consts: Sequence, args: Sequence) -> list[Array]:
+# %% ../../nbs/12_kernels.tracing.ipynb #in-wide
+def _in_wide(jaxpr, consts: Sequence, args: Sequence) -> list:
     """Carry out a traced function on widened captures; some operations get them narrow again."""
     def visit(e, given):
         name, made = e.primitive.name, e.outvars[0].aval
         if not any(x.dtype != v.aval.dtype for v, x in zip(e.invars, given)):
             return bind_primitive(e.primitive, e.params, given)
-        if name in CALLS: return _in_wide(*called(e), given)
+        if name in CALLS:
+            inner, inner_consts = _inside(e)
+            return _in_wide(inner, inner_consts, given)
         if name == "convert_element_type" and not _narrow(made):
             return [given[0].astype(made.dtype)]
         if name in TAKES_WIDE:
@@ -496,7 +541,7 @@ def trace_score_mod(
     score_mod: ScoreMod,       # Mod to trace
     scores,                    # Scores, or what describes them: shape, dtype, what they vary over
     *indices                   # Its four index arrays, or what describes them
-) -> tuple[Callable, list[Array]]: # The mod, of captures and arrays; the captures, none narrow
+) -> tuple[ClosedJaxpr, list[Array]]: # What it does with scores and indices; its captures, wide
     """Trace a mod with what it captured taken out, and widened. Any mod, pointwise or not.
 
     Raises: `ValueError` for what is no mod.
@@ -526,25 +571,50 @@ def apply_score_mod(
 def _reads(closed) -> tuple[tuple | None, list[Array]]:
     """What a trace says, hashable, or None if its text is not all; its arrays, in order."""
     captures, numbers = [], {}
-    def number(v):
-        if not isinstance(v, Literal): return numbers.setdefault(v, len(numbers))
+    def literal(v):
         if not jnp.ndim(v.val): return repr(np.asarray(v.val).item()), str(v.aval.dtype)
         captures.append(jnp.asarray(v.val))
         return "captured", v.aval.shape, str(v.aval.dtype)
-    def shaped(v): return numbers.setdefault(v, len(numbers)), v.aval.shape, str(v.aval.dtype)
-    def read(jaxpr, consts):
+    def numbered(v): return numbers.setdefault(v, len(numbers))
+    def number(v): return literal(v) if isinstance(v, Literal) else numbered(v)
+    def shaped(v): return numbered(v), v.aval.shape, str(v.aval.dtype)
+    def read(jaxpr, consts) -> tuple | None:
         captures.extend(map(jnp.asarray, consts))
-        said = [tuple(map(shaped, (*jaxpr.constvars, *jaxpr.invars)))]
+        said: list[tuple | None] = [tuple(map(shaped, (*jaxpr.constvars, *jaxpr.invars)))]
         for e in jaxpr.eqns:
             ins = tuple(map(number, e.invars))
             params = {k: v for k, v in e.params.items() if k != "sharding"}
-            if e.primitive.name in CALLS: what = read(*called(e))
+            if e.primitive.name in CALLS: what = read(*_inside(e))
             else: what = str(params) if _plain(params) else None
             outs = None if what is None else tuple(map(number, e.outvars))
             said.append(None if what is None else (e.primitive.name, ins, what, outs))
         said.append(tuple(map(number, jaxpr.outvars)))
         return None if None in said else tuple(said)
     return read(closed.jaxpr, closed.consts), captures
+
+# %% ../../nbs/12_kernels.tracing.ipynb #trace-at
+def _trace_at(size: Sequence, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype):
+    """A mod traced for so many queries and keys."""
+    b, h, *_ = dims
+    shapes = (b, 1, 1, 1), (1, h, 1, 1), (1, 1, size[0], 1), (1, 1, 1, size[1])
+    return trace_score_mod(score_mod, jax.ShapeDtypeStruct((b, h, *size), dtype),
+                           *(jax.ShapeDtypeStruct(s, jnp.int32) for s in shapes))[0]
+
+# %% ../../nbs/12_kernels.tracing.ipynb #or-refuse
+def _or_refuse(trace: Callable):
+    """A second trace of a mod that could be traced before."""
+    try: return trace()
+    except (ValueError, TypeError, IndexError, jax.errors.InconclusiveDimensionOperation) as e:
+        raise _depends_on_shape() from e
+
+# %% ../../nbs/12_kernels.tracing.ipynb #plan-from
+def _plan_from(first, sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype,
+               moved: bool):
+    """Plan of a mod and its captures, from a trace and another of other sizes."""
+    again = lambda: _trace_at(sizes[1], score_mod, dims, dtype)
+    second = first if sizes[1] == sizes[0] else _or_refuse(again)
+    reader = _Reader((first, second), sizes)
+    return ScoreModPlan(reader, dims, moved), reader.captures
 
 # %% ../../nbs/12_kernels.tracing.ipynb #plan-at
 _PLANS: dict[tuple, ScoreModPlan] = {}  # of what was traced before, by what the trace says
@@ -561,28 +631,6 @@ def _plan_at(sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int],
         if len(_PLANS) >= 256: _PLANS.pop(next(iter(_PLANS)))
         _PLANS[key] = plan
     return plan, captures
-
-def _plan_from(first, sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype,
-               moved: bool):
-    """Plan of a mod and its captures, from a trace and another of other sizes."""
-    again = lambda: _trace_at(sizes[1], score_mod, dims, dtype)
-    second = first if sizes[1] == sizes[0] else _or_refuse(again)
-    reader = _Reader((first, second), sizes)
-    return ScoreModPlan(reader, dims, moved), reader.captures
-
-# %% ../../nbs/12_kernels.tracing.ipynb #trace-at
-def _trace_at(size: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype):
-    """A mod traced for so many queries and keys."""
-    b, h, *_ = dims
-    shapes = (b, 1, 1, 1), (1, h, 1, 1), (1, 1, size[0], 1), (1, 1, 1, size[1])
-    return trace_score_mod(score_mod, jax.ShapeDtypeStruct((b, h, *size), dtype),
-                           *(jax.ShapeDtypeStruct(s, jnp.int32) for s in shapes))[0]
-
-def _or_refuse(trace: Callable):
-    """A second trace of a mod that could be traced before."""
-    try: return trace()
-    except (ValueError, TypeError, IndexError, jax.errors.InconclusiveDimensionOperation) as e:
-        raise _depends_on_shape() from e
 
 # %% ../../nbs/12_kernels.tracing.ipynb #plan-score-mod
 def plan_score_mod(

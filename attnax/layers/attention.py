@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from ..kernels.blockwise import memory_efficient_attention
@@ -64,7 +65,7 @@ class _Submodules(nnx.Module):
         self, rngs, spec: AttentionSpec, in_features: int, out_features: int, dtype, param_dtype
     ) -> None:
         """The sub-modules."""
-        inner, groups = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+        inner, groups = spec.num_heads * spec.head_dim, spec.kv_heads * spec.head_dim
         linear = functools.partial(nnx.Linear, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.query_proj = linear(in_features, inner, use_bias="query" in spec.bias)
         own = [None if spec.keys_given else linear(in_features, groups, use_bias=n in spec.bias)
@@ -75,9 +76,9 @@ class _Submodules(nnx.Module):
             RMSNorm, rngs=rngs, epsilon=spec.norm_eps, scale_offset=spec.qk_norm_offset,
             dtype=dtype, param_dtype=param_dtype)
         widths = {"head": (spec.head_dim, spec.head_dim), "full": (inner, groups)}
-        q, k = widths.get(spec.qk_norm, (None, None))
-        self.query_norm = q and norm(q)
-        self.key_norm = None if spec.keys_given else k and norm(k)
+        q, k = widths.get(spec.qk_norm or "", (None, None))
+        self.query_norm = None if q is None else norm(q)
+        self.key_norm = None if spec.keys_given or k is None else norm(k)
         self.out_gate_proj = linear(in_features, inner,
                                     use_bias=False) if spec.output_gate else None
         self.sinks = nnx.Param(jnp.zeros(spec.num_heads, param_dtype)) if spec.sinks else None
@@ -98,6 +99,8 @@ def _unit(x: Float[Array, "*n d"], eps: float) -> Float[Array, "*n d"]:
 # %% ../../nbs/42_layers.attention.ipynb #projections
 class Projections(_Submodules):
     """From hidden states to queries, keys and values, and back."""
+    spec: AttentionSpec
+
     def _heads(self, proj: nnx.Linear, norm: RMSNorm | None, x) -> Array:
         """A projection, by head, normed where asked for."""
         y, kind = proj(x), self.spec.qk_norm
@@ -115,11 +118,11 @@ class Projections(_Submodules):
         self,
         context: Float[Array, "b k m"],                # Hidden states to attend to
         *,
-        position_ids: Int[Array, "#b k"] | None = None # For rotation; 0 ... k-1 when None
+        position_ids: Int[Array, "*b k"] | None = None # For rotation; 0 ... k-1 when None
     ) -> ContextKV:                                    # For `context_kv=`
         """Keys and values of a sequence that many calls attend to: projected once, for any number
         of decoding steps."""
-        if self.spec.keys_given:
+        if self.key_proj is None or self.value_proj is None:
             raise ValueError("`keys_given`: this layer reads keys of an earlier layer, and "
                              "projects none")
         if position_ids is None: position_ids = jnp.arange(context.shape[1])
@@ -163,6 +166,7 @@ def kernel_name(
     """What people call a kernel: the name of the function, or of the class."""
     return kernel_attr(fn, "__name__") or type(fn).__name__
 
+# %% ../../nbs/42_layers.attention.ipynb #bound
 def _bound(fn: Callable, name: str):
     """Keyword that was bound to a kernel with `functools.partial`, or None."""
     while isinstance(fn, functools.partial):
@@ -256,6 +260,7 @@ class AttentionCall(NamedTuple):
     dropout: dict                           # `dropout_rng`, `dropout_rate`, `deterministic`
     num_new: Int[Array, " b"] | None = None # How many tokens of each row are real; all when None
 
+# %% ../../nbs/42_layers.attention.ipynb #call-style
 @dataclass(frozen=True)
 class CallStyle:
     """How kernels of one kind are called."""
@@ -273,6 +278,7 @@ def _rules(layer, causal: bool) -> ScoreMod | None:
     if window is None and causal: window = causal_mod()
     return compose_score_mods(window, chunk)
 
+# %% ../../nbs/42_layers.attention.ipynb #local-rules
 def _local(layer) -> ScoreMod | None:
     """Window and chunks as a mod, for kernels that are causal by themselves."""
     return None if layer.spec.sees is None else _rules(layer, causal=True)
@@ -287,6 +293,7 @@ def _scaled(layer, query) -> tuple[Array, dict]:
     wide = query.astype(jnp.promote_types(query.dtype, jnp.float32))
     return (wide * (scale * layer.spec.head_dim ** 0.5)).astype(query.dtype), {}
 
+# %% ../../nbs/42_layers.attention.ipynb #take-in
 def _take_in(
     cache, key, value, call: AttentionCall
 ) -> tuple[LayerCache | None, Int[Array, "*b"] | None, KeysSeen]:
@@ -301,7 +308,8 @@ def _by_mods(layer, query, key, value, call: AttentionCall, cache):
     """A softmax kernel of ours: causality, window and chunks are mods, at the positions of one
     uncached call."""
     cache, past, seen = _take_in(cache, key, value, call)
-    if seen.kernel is not None: return _by_memory(layer, query, call, seen), cache
+    if seen.kernel is not None:
+        return _by_memory(layer, query, call, seen.kernel, seen.mask), cache
     mods = compose_score_mods(call.score_mod, _rules(layer, layer.spec.causal or past is not None))
     if past is not None: mods = shift_mod(mods, past, k_positions=seen.positions)
     query, more = _scaled(layer, query)
@@ -312,12 +320,12 @@ def _by_mods(layer, query, key, value, call: AttentionCall, cache):
     return out, cache
 
 # %% ../../nbs/42_layers.attention.ipynb #memory-styles
-def _by_memory(layer, query, call: AttentionCall, seen: KeysSeen):
+def _by_memory(layer, query, call: AttentionCall, read: Callable, mask):
     """A memory that reads itself, in place of the layer's kernel; it is causal, and knows its
     positions."""
     mods = compose_score_mods(call.score_mod, _local(layer))
-    out, lse = seen.kernel(
-        query, mask=seen.mask, score_mod=mods, scale=layer.spec.scale, return_lse=True,
+    out, lse = read(
+        query, mask=mask, score_mod=mods, scale=layer.spec.scale, return_lse=True,
         **call.dropout, broadcast_dropout=layer.spec.broadcast_dropout)
     if not layer.spec.sinks: return out
     # what the sinks leave of the weights
@@ -330,14 +338,14 @@ def _by_mask(layer, query, key, value, call: AttentionCall, cache):
     repeated where it asks."""
     fn, spec = layer.attention_fn, layer.spec
     cache, past, seen = _take_in(cache, key, value, call)
-    if seen.kernel is not None:
+    keys, values, mods = seen.keys, seen.values, call.score_mod
+    if seen.kernel is not None or keys is None or values is None:
         raise NotImplementedError(
             f"`kv_cache`: a {type(cache).__name__} is read by softmax attention of its own, and "
             f"{kernel_name(fn)} would never be called: use a memory of plain keys, such as "
             f"KVLayerCache")
     if call.score_mod is not None: check_takes(fn, "score_mod", "score_mod")
     if not call.dropout["deterministic"]: check_takes(fn, "dropout_rate", "dropout")
-    keys, values, mods = seen.keys, seen.values, call.score_mod
     if not kernel_attr(fn, "supports_gqa", False):
         shared = spec.num_heads // spec.num_kv_heads
         keys, values = (jnp.repeat(y, shared, axis=1) for y in (keys, values))
@@ -367,6 +375,7 @@ def _real(num_new: Int[Array, " b"] | None, length: int) -> Bool[Array, "b 1 1 s
     if num_new is None: return None
     return jnp.arange(length).reshape(1, 1, 1, -1) < num_new[:, None, None, None]
 
+# %% ../../nbs/42_layers.attention.ipynb #pad-chunks
 def _whole_chunks(size: int, query, key, value, mask):
     """A sequence padded to whole chunks of linear attention, and a mask that hides the padding."""
     length, rest = query.shape[2], -query.shape[2] % size
@@ -439,6 +448,7 @@ def _spec_of_words(words: Mapping[str, Any]) -> AttentionSpec:
         chunk_size=w.linear_attention_chunk_size, dropout_rate=w.dropout_rate,
         broadcast_dropout=w.broadcast_dropout)
 
+# %% ../../nbs/42_layers.attention.ipynb #one-spec
 def _one_spec(words: Mapping[str, Any]) -> AttentionSpec:
     """The spec that a layer was given, or that its words stand for. Raises: `ValueError` for
     both."""
@@ -453,6 +463,10 @@ def _one_spec(words: Mapping[str, Any]) -> AttentionSpec:
 # %% ../../nbs/42_layers.attention.ipynb #check-spec
 class _SpecChecks(Projections):
     """What is refused when a layer is made."""
+    attention_fn: Callable
+    kernel_kind: str | None
+    score_mod: ScoreMod | None
+
     @property
     def style(self) -> CallStyle: return STYLES[self.kernel_kind] # How the kernel is called
 
@@ -477,6 +491,8 @@ class _SpecChecks(Projections):
 # %% ../../nbs/42_layers.attention.ipynb #check-call
 class _CallChecks(_SpecChecks):
     """What is refused when a layer is called."""
+    in_features: int
+
     def _check_arrays(self, x, context, mask, context_kv, cache) -> None:
         """Raises: `ValueError` for inputs that do not fit."""
         for name, y in (("x", x), ("context", context), ("mask", mask)):
@@ -563,15 +579,18 @@ class _CallParts(_CacheChecks):
 # %% ../../nbs/42_layers.attention.ipynb #dropout-parts
 class _Output(_CallParts):
     """Dropout and output of one call."""
+    dropout: nnx.Dropout
+
     def _dropout(self, deterministic: bool | None) -> dict:
         """The words of a kernel for dropout."""
         if deterministic is None: deterministic = self.dropout.deterministic
-        rate = self.spec.dropout_rate
-        drop = rate > 0 and not deterministic
         # Linear attention has no weights; it drops outputs
         if self.kernel_kind == "linear": return dict(deterministic=deterministic)
-        return dict(dropout_rng=self.dropout.rngs() if drop else None,
-                    dropout_rate=rate if drop else 0.0, deterministic=not drop)
+        rate, keys = self.spec.dropout_rate, self.dropout.rngs
+        if deterministic or not rate:
+            return dict(dropout_rng=None, dropout_rate=0.0, deterministic=True)
+        if keys is None: raise ValueError("`rngs`: the layer holds no keys to drop with")
+        return dict(dropout_rng=keys(), dropout_rate=rate, deterministic=False)
 
     def _output(self, x, out) -> Float[Array, "b s m"]:
         """Heads side by side, gated where the spec says so, projected."""
@@ -604,6 +623,9 @@ class _Weights(_Output):
         own = position_ids if context is None and self.spec.positions.turns else None
         if keys_seen is not None: key, mask = keys_seen.keys, keys_seen.mask
         else: key = self.project_context(x if context is None else context, position_ids=own).keys
+        if key is None: raise NotImplementedError(
+            "`keys_seen` of a memory that reads itself holds no keys to show weights of; use a "
+            "memory of plain keys, such as KVLayerCache")
         places = jnp.arange(x.shape[1]) if position_ids is None else position_ids
         query = self._turned(self.query_proj, self.query_norm, x, places)
         units = jnp.eye(key.shape[2], dtype=key.dtype)
@@ -612,29 +634,30 @@ class _Weights(_Output):
         return self.style.attend(self, query, key, units, call, None)[0]
 
 # %% ../../nbs/42_layers.attention.ipynb #own-cache
-def _parts(cache: KVLayerCache | LinearLayerCache) -> tuple[Array, Array, Array]:
-    """What of a cache is kept in variables of the layer."""
+def _parts(cache) -> tuple[Array, Array, Array]:
+    """What of a cache is kept in variables of the layer: of keys and values, or of sums."""
     if cache.keeps == "sums": return cache.state.weights, cache.state.values, cache.length
     return cache.keys, cache.values, cache.length
 
+# %% ../../nbs/42_layers.attention.ipynb #own-cache-part
 class _OwnCache(_Weights):
     """The memory of a layer made with `decode=True`."""
     def init_cache(
         self,
         batch_size: int,           # Sequences, `b`
         max_len: int,              # Most positions; LINEAR has room for any number
-        dtype: jnp.dtype = jnp.float32 # Of the buffers
+        dtype: DTypeLike = jnp.float32 # Of the buffers
     ) -> None:
         """Start the layer's own cache, for `decode=True`; also empties it."""
         sums = self.style.keeps == "sums"
         make = init_linear_layer_cache if sums else functools.partial(
             init_kv_layer_cache, max_len=max_len)
-        cache = make(batch_size, self.num_kv_heads, self.head_dim, dtype=dtype)
+        cache = make(batch_size, self.spec.kv_heads, self.spec.head_dim, dtype=dtype)
         keys, values, length = _parts(cache)
         self.cached_key, self.cached_value = nnx.Cache(keys), nnx.Cache(values)
         self.cache_index = nnx.Cache(length)
 
-    def _own_cache(self) -> LayerCache:
+    def _own_cache(self) -> KVLayerCache | LinearLayerCache:
         """The layer's own cache. Raises: `ValueError` before `init_cache`."""
         if not hasattr(self, "cached_key"):
             raise ValueError("`decode`=True needs a cache: call init_cache(batch_size, max_len) "
@@ -643,7 +666,7 @@ class _OwnCache(_Weights):
         if self.style.keeps == "sums": return LinearLayerCache(LinearState(values, keys), length)
         return KVLayerCache(keys, values, length)
 
-    def _keep(self, cache: LayerCache) -> None:
+    def _keep(self, cache: KVLayerCache | LinearLayerCache) -> None:
         """Write the layer's own cache back."""
         self.cached_key[...], self.cached_value[...], self.cache_index[...] = _parts(cache)
 
@@ -653,7 +676,7 @@ class _Made(_OwnCache):
     @property
     def num_heads(self) -> int: return self.spec.num_heads
     @property
-    def num_kv_heads(self) -> int: return self.spec.num_kv_heads
+    def num_kv_heads(self) -> int: return self.spec.kv_heads
     @property
     def head_dim(self) -> int: return self.spec.head_dim
 
@@ -690,8 +713,8 @@ class _FromWords(_Made):
         *,
         in_features: int,                   # Width of the inputs, `m`
         out_features: int | None = None,    # Width of the output; `in_features` when None
-        dtype: jnp.dtype | None = None,     # Of the computation; the inputs' when None
-        param_dtype: jnp.dtype = jnp.float32, # Of the parameters
+        dtype: DTypeLike | None = None,     # Of the computation; the inputs' when None
+        param_dtype: DTypeLike = jnp.float32, # Of the parameters
         decode: bool = False,               # Whether it keeps its own cache, see `init_cache`
         num_heads: int | None = None,       # Query heads, `h`
         qkv_features: int | None = None,    # Width of all query heads; `in_features` when None
@@ -742,7 +765,7 @@ class MultiHeadAttention(_FromWords):
         score_mod: ScoreMod | None = None,                # Mod of this call, after the layer's own
         kv_cache: LayerCache | None = None,               # Memory of earlier calls; makes it causal
         num_new_tokens: Int[Array, " b"] | None = None    # Real tokens of each row, with a memory
-    ) -> Float[Array, "b s m"]:                           # Output; `(output, cache)` with a cache
+    ) -> Float[Array, "b s m"] | Any:                     # Output; `(output, cache)` with a cache
         """Attend. With a cache, positions continue from its length and each query sees what came
         before it. Softmax kernels take a memory of keys and values, LINEAR one of sums.
 

@@ -10,9 +10,11 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from ..kernels.score_mods import compose_score_mods
@@ -36,6 +38,8 @@ AUX = ("load_balance_loss", "router_entropy", "dropped_fraction")
 
 class _Norms(nnx.Module):
     """The norms of a block, and where they act."""
+    spec: BlockSpec
+
     def _add_norms(self, rngs: nnx.Rngs, count: int) -> None:
         """Norms and factors of so many sub-layers, those that the block has."""
         spec = self.spec
@@ -60,6 +64,10 @@ class _Norms(nnx.Module):
 class ResidualBlock(_Norms):
     """What every block does around its sub-layers; number `i` has the norms `ln{i}`, `post_ln{i}`
     and the factors `ls{i}`."""
+    ffn: FeedForward | MixtureOfExperts
+    dropout: nnx.Dropout
+    drop_path: nnx.Dropout
+
     def _residual(self, x, number: int, sublayer: Callable, deterministic, source=None):
         """Add sub-layer `number` to the stream; it reads `source`, the stream itself when None."""
         y = sublayer(self._normed(x if source is None else source, number, "before"))
@@ -88,7 +96,7 @@ def make_feed_forward(
     spec: BlockSpec                             # Of the block
 ) -> FeedForward | MixtureOfExperts:            # The feed-forward, or the experts
     """What a block does to each token by itself."""
-    ff, common = spec.feed_forward, dict(dtype=spec.dtype, param_dtype=spec.param_dtype)
+    ff, common = spec.feed_forward, dict[str, Any](dtype=spec.dtype, param_dtype=spec.param_dtype)
     if isinstance(ff, FeedForwardSpec):
         return FeedForward(rngs, spec.d_model, ff.d_ff, spec.dropout_rate, ff.activation,
                            use_bias=ff.use_bias, **common)
@@ -190,6 +198,7 @@ def _spec_of_words(words: dict) -> BlockSpec:
                         score_mod=w.score_mod, attention_fn=w.attention_fn)
     return replace(fields, attention=attention, drop_path_rate=w.drop_path_rate)
 
+# %% ../../nbs/43_layers.blocks.ipynb #one-spec
 def _one_spec(words: dict) -> BlockSpec:
     """The spec that a block was given, with its mod and kernel, or that its words stand for."""
     spec, fn = words["d_model"], words["attention_fn"]
@@ -239,7 +248,7 @@ class _FromWords(_SelfAttention):
         experts_top_k: int = 2, renormalize_experts: bool = True, # Per token; weights add up to 1
         router_jitter: float = 0.0,           # Noise on the router's input in training
         capacity_factor: float | None = None, # Room of an expert; None: no token is dropped
-        dtype: jnp.dtype | None = None, param_dtype: jnp.dtype = jnp.float32 # Computing; parameters
+        dtype: DTypeLike | None = None, param_dtype: DTypeLike = jnp.float32 # Computing; parameters
     ): self._make(rngs, _one_spec(locals()))
 
 # %% ../../nbs/43_layers.blocks.ipynb #from-config
@@ -287,7 +296,7 @@ class EncoderBlock(_FromConfig):
         padding_mask: Bool[Array, "b s"] | None = None, # True at real tokens; only experts ask for
                                                         # it
         return_aux: bool = False                      # Whether to return what experts say, or zeros
-    ) -> Float[Array, "b s m"]:                       # States; with a cache a pair; the aux last
+    ) -> Float[Array, "b s m"] | Any:                 # States; with a cache a pair; the aux last
         """Run both sub-layers."""
         after, cache = self._attend(x, mask, deterministic, position_ids, self_attn_kv_cache,
                                     score_mod, num_new_tokens)
@@ -368,15 +377,15 @@ class DecoderBlock(_CausalUnlessTold):
         self_mask: Bool[Array, "#b #h #s #s"] | None = None,    # True = may attend, among targets
         cross_mask: Bool[Array, "#b #h #s #k"] | None = None,  # True = may attend, target to source
         deterministic: bool | None = None,                    # No dropout; None: by train(), eval()
-        position_ids_self: Int[Array, "#b s"] | None = None,    # Of the target, for rotation
-        position_ids_cross_q: Int[Array, "#b s"] | None = None, # Refused: nothing rotates there
-        position_ids_cross_kv: Int[Array, "#b k"] | None = None,# Refused: nothing rotates there
+        position_ids_self: Int[Array, "*b s"] | None = None,    # Of the target, for rotation
+        position_ids_cross_q: Int[Array, "*b s"] | None = None, # Refused: nothing rotates there
+        position_ids_cross_kv: Int[Array, "*b k"] | None = None,# Refused: nothing rotates there
         self_attn_kv_cache: LayerCache | None = None,           # Memory of earlier calls
         score_mod: ScoreMod | None = None,                     # Mod of this call, in self-attention
         num_new_tokens: Int[Array, " b"] | None = None,         # Real tokens of each row
         padding_mask: Bool[Array, "b s"] | None = None,         # True at real tokens, for experts
         return_aux: bool = False                                # Whether to return what experts say
-    ) -> Float[Array, "b s m"]:                                 # States; the cache; the aux is last
+    ) -> Float[Array, "b s m"] | Any:                           # States; the cache; the aux is last
         """Run the three sub-layers. Raises: `ValueError` unless one of `encoder_output` and
         `cross_kv` is given; `NotImplementedError` for positions in cross-attention."""
         self._check_cross(position_ids_cross_q, position_ids_cross_kv, encoder_output, cross_kv)

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['PosEmbType', 'Pool', 'Remat', 'check_fields', 'check_windows', 'repeating', 'FrozenRecord', 'check_pattern',
-           'sources_in_turn', 'LayerSpecs', 'ConfigSpecs', 'ConfigChecks', 'RunConfig', 'BlocksConfig',
-           'TransformerConfig']
+           'sources_in_turn', 'RunConfig', 'BlockFields', 'LayerSpecs', 'ConfigSpecs', 'ConfigChecks', 'BlocksConfig',
+           'TransformerConfig', 'check_config']
 
 # %% ../../nbs/40_layers.config.ipynb #imports
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from .positions import Alibi, Learned, Positions, RelativeBias, Rope, Sinusoidal
 from .rope import RopeScaling
@@ -36,10 +36,10 @@ def _check_field(config, f) -> None:
     """Raises: `ValueError` for the value of one field."""
     value = getattr(config, f.name)
     if f.name in _CHOICES: check_choice(f.name, value, _CHOICES[f.name])
+    if f.name in _RATES: check_rate(f.name, value)
     counts = f.type in (int, int | None) and f.name not in _MAY_BE_ZERO
     if counts and value is not None and value < 1:
         raise ValueError(f"`{f.name}` must be at least 1, got {value}")
-    if f.name in _RATES: check_rate(f.name, value)
     if f.name in _POSITIVE and value is not None and not value > 0:
         raise ValueError(f"`{f.name}` must be positive, got {value}")
 
@@ -146,9 +146,68 @@ def sources_in_turn(
         f"and alike in all turns, got {sources}")
     return tuple(each[:turn])
 
+# %% ../../nbs/40_layers.config.ipynb #run-config
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How a model is run: its kernel, what it drops, how layers are stored and recomputed, and in
+    which dtypes."""
+    attention_type: AttentionType | AttentionName = AttentionType.STANDARD # Or its name
+    attention_block_size: int = 512              # Block size of the tiled kernels
+    linear_attention_chunk_size: int = 64        # Chunk of linear attention
+    dropout_rate: float = 0.1                    # On embeddings, attention weights and sub-layers
+    drop_path_rate: float = 0.0                 # Stochastic depth of the last block; 0 in the first
+    scan_layers: bool = False                    # Whether one loop runs all layers, stored stacked
+    remat: Remat = "nothing"                    # What of a layer is recomputed; "dots": no products
+    compute_dtype: str | None = None             # Of the computation; the parameters' when None
+    param_dtype: str = "float32"                 # Dtype of the parameters
+
+# %% ../../nbs/40_layers.config.ipynb #block-fields
+@dataclass(frozen=True, kw_only=True)
+class BlockFields(RunConfig):
+    """What the blocks of a model are; each field may be left out."""
+    d_model: int = 512                           # Model width, `m`
+    num_heads: int = 8                           # Query heads, `h`
+    num_layers: int = 6                          # Blocks in the stack
+    d_ff: int = 2048                             # Width inside the feed-forward
+    num_kv_heads: int | None = None              # Key/value heads, `g`; `num_heads` when None
+    head_dim: int | None = None                  # Head width, `d`; `d_model // num_heads` when None
+    use_pre_norm: bool = True                    # Norm before each sub-layer, or after its residual
+    sandwich_norm: bool = False                  # Pre-norm only: a second norm after each sub-layer
+    output_norm: bool = False           # Norm of each sub-layer's output alone, before its residual
+    parallel_residual: bool = False         # Pre-norm only: attention and feed-forward side by side
+    norm_type: NormKind = "layer"                # LayerNorm or RMSNorm
+    norm_eps: float | None = None                # Epsilon of the norms; 1e-6 when None
+    norm_scale_offset: float = 0.0               # Added to the scales of RMSNorm
+    norm_bias: bool = True                       # Whether LayerNorm adds a bias
+    first_norm: bool = True                      # Whether attention has its norm
+    ff_activation: FfActivation = "gelu"         # Activation, gated or not
+    use_bias: bool = True                        # Biases in projections and feed-forwards
+    attention_bias: bool | tuple[str, ...] | None = None # All, none, or by "query", "key", ...
+    qk_norm: bool | QKNorm = False               # Norm of queries and keys; True: per head
+    qk_norm_offset: float = 0.0                  # Added to the scales of that norm
+    attention_scale: float | None = None         # Factor on scores; 1/sqrt(head width) when None
+    attention_softcap: float | None = None       # Bound on scores, by tanh
+    attention_window: int | tuple[int | None, ...] | None = None # Keys on a side
+    attention_chunk: int | None = None           # Pieces of the sequence that see only themselves
+    attention_sinks: bool = False           # Whether each head has a learned logit whose value is 0
+    output_gate: bool = False    # Whether attention is gated by a sigmoid of its input, per channel
+    layer_scale_init: float | None = None        # Learned factors on sub-layers, starting here
+    num_experts: int | None = None               # Experts in place of the feed-forward
+    experts_top_k: int = 2                       # Experts per token
+    renormalize_experts: bool = True        # Whether the weights of a token's experts add up to one
+    router_jitter: float = 0.0                   # Noise on the router's input in training
+    capacity_factor: float | None = None         # Room of an expert; None: no token is dropped
+    keys_from: int | None = None                 # In `layer_pattern`: whose keys this layer reads
+    layer_pattern: tuple[Mapping[str, Any], ...] | None = None # What layers change
+
 # %% ../../nbs/40_layers.config.ipynb #layer-specs
-class LayerSpecs:
+class LayerSpecs(BlockFields):
     """From the fields of one layer to what it is."""
+    @property
+    def positions(self) -> Positions: # Of the layers
+        """How positions enter."""
+        return Positions()
+
     def attention_spec(
         self,
         *,
@@ -160,9 +219,10 @@ class LayerSpecs:
         return AttentionSpec(
             num_heads=self.num_heads, num_kv_heads=groups, head_dim=width,
             bias=tuple(n for n, has in biases.items() if has), causal=causal,
-            window=self.attention_window, chunk=self.attention_chunk, scale=self.attention_scale,
-            softcap=self.attention_softcap, qk_norm="head" if self.qk_norm is True else self.qk_norm
-            or None, qk_norm_offset=self.qk_norm_offset,
+            window=check_windows(self.attention_window, 1)[0], chunk=self.attention_chunk,
+            scale=self.attention_scale, softcap=self.attention_softcap,
+            qk_norm="head" if self.qk_norm is True else self.qk_norm or None,
+            qk_norm_offset=self.qk_norm_offset,
             norm_eps=1e-6 if self.norm_eps is None else self.norm_eps, sinks=self.attention_sinks,
             output_gate=self.output_gate, positions=self.positions, kernel=self.attention_type,
             keys_given=self.keys_from is not None, block_size=self.attention_block_size,
@@ -183,19 +243,14 @@ class _OneLayer(LayerSpecs):
     """From the fields of a config to those of one layer."""
     layer_fields: ClassVar[frozenset[str]] = frozenset() # What else a layer may change
 
-    @property
-    def positions(self) -> Positions: # Of the layers
-        """How positions enter."""
-        return Positions()
-
     def at_layer(
         self,
         layer: int        # Which
-    ) -> "ConfigSpecs":   # A config of the same kind, in which nothing differs from layer to layer
+    ) -> Self:            # A config of the same kind, in which nothing differs from layer to layer
         """The fields as one layer has them. Raises: `ValueError` for a field that no layer may
         change."""
         window = check_windows(self.attention_window, self.num_layers)[layer]
-        own = {"attention_window": window, "layer_pattern": None}
+        own: dict[str, Any] = {"attention_window": window, "layer_pattern": None}
         if self.layer_pattern: own |= dict(self.layer_pattern[layer % len(self.layer_pattern)])
         keys_from = own.pop("keys_from", None)
         config = replace(self, scan_layers=False, **own)
@@ -233,8 +288,10 @@ class ConfigSpecs(_OneLayer):
             * layer / max(self.num_layers - 1, 1), dtype=c.compute_dtype, param_dtype=c.param_dtype)
 
 # %% ../../nbs/40_layers.config.ipynb #layer-checks
-class _LayerChecks:
+class _LayerChecks(ConfigSpecs):
     """What must hold for the layers of a config, and for positions and scores."""
+    pos_emb_type: str | Positions # how a model's config says its positions
+
     def _check_layers(self) -> None:
         """Raises: `ValueError` for a layer that cannot be, or layers that do not repeat where one
         loop is to run them."""
@@ -250,12 +307,13 @@ class _LayerChecks:
         """Raises: `ValueError` for what acts on scores where there are none, and for positions that
         do not fit."""
         self.positions.check(head_dim)
-        if self.attention_type not in (AttentionType.LINEAR, AttentionType.LITE): return
-        clash = f"and attention_type={self.attention_type.value!r} has none"
+        kind = AttentionType(self.attention_type)
+        if kind not in (AttentionType.LINEAR, AttentionType.LITE): return
+        clash = f"and attention_type={kind.value!r} has none"
         if self.positions.score_mod(self.num_heads) is not None:
             raise ValueError(f"`pos_emb_type`={self.pos_emb_type!r} is a bias on scores, {clash}")
-        on_scores = [f"attention_{name}" for name in ("window", "chunk", "scale", "softcap", "sinks")]
-        for name in (*on_scores, "relative_bias"):
+        of_layers = ("window", "chunk", "scale", "softcap", "sinks")
+        for name in (*(f"attention_{name}" for name in of_layers), "relative_bias"):
             if getattr(self, name, None) not in (None, False):
                 raise ValueError(f"`{name}` acts on scores, {clash}")
 
@@ -292,64 +350,15 @@ class ConfigChecks(_LayerChecks):
         self._check_scores(head_dim)
         check_windows(self.attention_window, self.num_layers)
         check_biases(self.attention_bias, self.use_bias)
-        own = {f.name for f in fields(BlocksConfig)} - _OF_THE_MODEL | self.layer_fields
+        own = {f.name for f in fields(BlockFields)} - _OF_THE_MODEL | self.layer_fields
         object.__setattr__(self, "layer_pattern", check_pattern(self.layer_pattern, own))
         differ = self.layer_pattern or isinstance(self.attention_window, tuple)
         if differ or self.scan_layers: self._check_layers()
 
-# %% ../../nbs/40_layers.config.ipynb #run-config
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """How a model is run: its kernel, what it drops, how layers are stored and recomputed, and in
-    which dtypes."""
-    attention_type: AttentionType | AttentionName = AttentionType.STANDARD # Or its name
-    attention_block_size: int = 512              # Block size of the tiled kernels
-    linear_attention_chunk_size: int = 64        # Chunk of linear attention
-    dropout_rate: float = 0.1                    # On embeddings, attention weights and sub-layers
-    drop_path_rate: float = 0.0                 # Stochastic depth of the last block; 0 in the first
-    scan_layers: bool = False                    # Whether one loop runs all layers, stored stacked
-    remat: Remat = "nothing"                    # What of a layer is recomputed; "dots": no products
-    compute_dtype: str | None = None             # Of the computation; the parameters' when None
-    param_dtype: str = "float32"                 # Dtype of the parameters
-
 # %% ../../nbs/40_layers.config.ipynb #blocks-config
 @dataclass(frozen=True, kw_only=True)
-class BlocksConfig(RunConfig, ConfigSpecs, ConfigChecks):
+class BlocksConfig(ConfigChecks):
     """What the configs of all models have: the fields about blocks, and the settings of a run."""
-    d_model: int = 512                           # Model width, `m`
-    num_heads: int = 8                           # Query heads, `h`
-    num_layers: int = 6                          # Blocks in the stack
-    d_ff: int = 2048                             # Width inside the feed-forward
-    num_kv_heads: int | None = None              # Key/value heads, `g`; `num_heads` when None
-    head_dim: int | None = None                  # Head width, `d`; `d_model // num_heads` when None
-    use_pre_norm: bool = True                    # Norm before each sub-layer, or after its residual
-    sandwich_norm: bool = False                  # Pre-norm only: a second norm after each sub-layer
-    output_norm: bool = False           # Norm of each sub-layer's output alone, before its residual
-    parallel_residual: bool = False         # Pre-norm only: attention and feed-forward side by side
-    norm_type: NormKind = "layer"                # LayerNorm or RMSNorm
-    norm_eps: float | None = None                # Epsilon of the norms; 1e-6 when None
-    norm_scale_offset: float = 0.0               # Added to the scales of RMSNorm
-    norm_bias: bool = True                       # Whether LayerNorm adds a bias
-    first_norm: bool = True                      # Whether attention has its norm
-    ff_activation: FfActivation = "gelu"         # Activation, gated or not
-    use_bias: bool = True                        # Biases in projections and feed-forwards
-    attention_bias: bool | tuple[str, ...] | None = None # All, none, or by "query", "key", ...
-    qk_norm: bool | QKNorm = False               # Norm of queries and keys; True: per head
-    qk_norm_offset: float = 0.0                  # Added to the scales of that norm
-    attention_scale: float | None = None         # Factor on scores; 1/sqrt(head width) when None
-    attention_softcap: float | None = None       # Bound on scores, by tanh
-    attention_window: int | tuple[int | None, ...] | None = None # Keys on a side
-    attention_chunk: int | None = None           # Pieces of the sequence that see only themselves
-    attention_sinks: bool = False           # Whether each head has a learned logit whose value is 0
-    output_gate: bool = False    # Whether attention is gated by a sigmoid of its input, per channel
-    layer_scale_init: float | None = None        # Learned factors on sub-layers, starting here
-    num_experts: int | None = None               # Experts in place of the feed-forward
-    experts_top_k: int = 2                       # Experts per token
-    renormalize_experts: bool = True        # Whether the weights of a token's experts add up to one
-    router_jitter: float = 0.0                   # Noise on the router's input in training
-    capacity_factor: float | None = None         # Room of an expert; None: no token is dropped
-    keys_from: int | None = None                 # In `layer_pattern`: whose keys this layer reads
-    layer_pattern: tuple[Mapping[str, Any], ...] | None = None # What layers change
 
 # %% ../../nbs/40_layers.config.ipynb #transformer-config
 @explain_words
@@ -400,3 +409,12 @@ class TransformerConfig(BlocksConfig):
         named = dict(sinusoidal=Sinusoidal(), learned=Learned(), rope=rope, alibi=Alibi(),
                      none=Positions())
         return named[self.pos_emb_type]
+
+# %% ../../nbs/40_layers.config.ipynb #check-config
+def check_config(
+    config: Any,     # What a model was given
+    kind: type       # The class of its configs
+) -> None:
+    """Raises: `ValueError` for the config of another kind of model, or what is none."""
+    if not isinstance(config, kind):
+        raise ValueError(f"`config` must be a {kind.__name__}, got {type(config).__name__}")

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
@@ -51,6 +52,9 @@ def check_rngs(
 # %% ../../nbs/31_layers.embeddings.ipynb #tied-head
 class _TiedHead(nnx.Module):
     """Scores from the table of an embedding."""
+    embed: nnx.Embed
+    dtype: DTypeLike | None
+
     def attend(
         self,
         x: Float[Array, "... m"],      # Hidden states
@@ -106,7 +110,7 @@ class TokenEmbedding(_TiedHead):
         ids, n = jnp.asarray(ids), self.embed.num_embeddings
         if not jnp.issubdtype(ids.dtype, jnp.integer):
             raise ValueError(f"`ids` must be integers, got {ids.dtype}")
-        if not isinstance(ids, jax.core.Tracer) and ids.is_fully_addressable and ids.size:
+        if not isinstance(ids, Tracer) and ids.is_fully_addressable and ids.size:
             low, high = np.asarray(ids).min(), np.asarray(ids).max()
             if low < 0 or high >= n:
                 raise ValueError(f"`ids` must lie in 0 .. {n - 1}, got {low if low < 0 else high}")
@@ -251,6 +255,9 @@ def as_pair(
 # %% ../../nbs/31_layers.embeddings.ipynb #patches
 class _Patches(nnx.Module):
     """What an embedding of patches does, once it has its map."""
+    image_size: tuple[int, int]; patch_size: tuple[int, int]; num_channels: int
+    proj: nnx.Conv
+
     @property
     def grid_size(self) -> tuple[int, int]:
         """Patches in a column and in a row."""

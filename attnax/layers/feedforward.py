@@ -62,6 +62,11 @@ def dropout_rngs(
 # %% ../../nbs/33_layers.feedforward.ipynb #position-wise
 class _PositionWise(nnx.Module):
     """The formula, once there are matrices."""
+    ff_activation: str; gated: bool
+    gate_proj: nnx.Linear; up_proj: nnx.Linear; down_proj: nnx.Linear  # where it is gated
+    dense1: nnx.Linear; dense2: nnx.Linear                             # where it is not
+    dropout: nnx.Dropout
+
     def __call__(
         self,
         x: Float[Array, "... m"],           # Hidden states

@@ -10,12 +10,14 @@ __all__ = ['CacheKind', 'RollingLayerCache', 'init_rolling_layer_cache', 'Int8La
 # %% ../../nbs/41a_layers.memory.ipynb #imports
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from ..kernels.linear import LinearState, init_linear_state
@@ -38,6 +40,7 @@ def _ring_write(ring: Array, new: Array, start, end: Int[Array, ""]) -> Array:
     if n == 1: return write_rows(ring, new, (end - 1) % slots)
     return ring.at[:, :, (end - n + jnp.arange(n)) % slots].set(new)
 
+# %% ../../nbs/41a_layers.memory.ipynb #ring-each
 def _ring_write_each(ring: Array, new: Array, start: Int[Array, " b"],
                      end: Int[Array, " b"]) -> Array:
     """Put each sequence's own real rows into their slots, the last ones where they would meet."""
@@ -47,6 +50,7 @@ def _ring_write_each(ring: Array, new: Array, start: Int[Array, " b"],
     where = jnp.arange(b)[:, None], slice(None), jnp.where(stays, at % slots, slots)
     return ring.at[where].set(new.swapaxes(1, 2), mode="drop")
 
+# %% ../../nbs/41a_layers.memory.ipynb #ring-put
 def _ring_put(ring: Array, new: Array, start: Int[Array, "*b"], end: Int[Array, "*b"]) -> Array:
     """Put new rows into their slots, in the ring's dtype."""
     put = _ring_write if jnp.ndim(end) == 0 else _ring_write_each
@@ -59,6 +63,7 @@ def _ring_positions(length: Int[Array, "*b"], slots: int) -> Int[Array, "*b slot
     slot = jnp.arange(slots, dtype=jnp.int32).reshape((1,) * (last.ndim - 1) + (-1,))
     return last - (last - slot) % slots
 
+# %% ../../nbs/41a_layers.memory.ipynb #mask-at
 def _mask_at(
     mask: Bool[Array, "#b #h #q w"] | None, at: Int[Array, "*b k"]
 ) -> Bool[Array, "#b #h #q k"] | None:
@@ -73,19 +78,23 @@ def _mask_at(
 # %% ../../nbs/41a_layers.memory.ipynb #ring-verbs
 class _Ring(LayerCache):
     """What a ring of slots can do."""
+    keys: Float[Array, "b g slots d"]
+    values: Float[Array, "b g slots e"]
+    window: int
+
     @property
     def slots(self) -> int: return self.keys.shape[2]
 
-    def _written(self, keys_new, values_new, end) -> "RollingLayerCache":
+    def _written(self, keys_new, values_new, end) -> Self:
         """With the last of the new tokens in their slots."""
         keys = _ring_put(self.keys, keys_new, self.length, end)
         values = _ring_put(self.values, values_new, self.length, end)
         return replace(self, keys=keys, values=values, length=end)
 
-    def rewind(self, n) -> "RollingLayerCache":
+    def rewind(self, n) -> Self:
         """Without the last `n` tokens: at most `slots - window + 1`, since what they were written
         over is gone."""
-        if not isinstance(n, jax.core.Tracer) and np.max(n,
+        if not isinstance(n, Tracer) and np.max(n,
                                                          initial=0) > self.slots - self.window + 1:
             raise ValueError(f"`n` must be at most {self.slots - self.window + 1} for a window of "
                              f"{self.window} in {self.slots} "
@@ -135,7 +144,7 @@ def init_rolling_layer_cache(
     num_kv_heads: int,                  # Key/value heads, `g`
     head_dim: int,                      # Head width of the keys, `d`
     window: int,                        # Keys that a query may see, its own included
-    dtype: jnp.dtype = jnp.float32,     # Of both buffers
+    dtype: DTypeLike = jnp.float32,     # Of both buffers
     *,
     chunk: int = 1,                     # Tokens at once without a copy of the ring
     value_dim: int | None = None        # Head width of the values, `e`; `head_dim` when None
@@ -154,6 +163,7 @@ def _pieces(width: int) -> int: # Pieces of a vector that have a factor each
     """Of 32 numbers, where they are so many or a multiple."""
     return max(1, width // 32) if width % 32 == 0 else 1
 
+# %% ../../nbs/41a_layers.memory.ipynb #rounded-codes
 def _rounded(x: Float[Array, "*n d"]) -> tuple[Int[Array, "*n d"], Float[Array, "*n p"]]:
     """Vectors in 8 bits, and a factor for each of their pieces; what is rounded is what the rounded
     factor leaves."""
@@ -163,6 +173,7 @@ def _rounded(x: Float[Array, "*n d"]) -> tuple[Int[Array, "*n d"], Float[Array, 
     codes = jnp.clip(jnp.round(cut / jnp.where(exact == 0, 1, exact)), -127, 127)
     return codes.astype(jnp.int8).reshape(x.shape), step
 
+# %% ../../nbs/41a_layers.memory.ipynb #widened
 def _widened(codes: Int[Array, "*n d"], step: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
     """Undo `_rounded`, in float32."""
     cut = codes.astype(jnp.float32).reshape(*step.shape, -1)
@@ -184,8 +195,9 @@ class _Int8Tiles(TiledMemory):
 
     def tokens(self, n: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
         """What the keys `(g, n, d)` and the values `(g, n, e)` of `n` tokens are, widened."""
-        return tuple(jax.ShapeDtypeStruct((x.keys.shape[1], n, x.keys.shape[3]), jnp.float32)
-                     for x in (self.keys, self.values))
+        keys, values = (jax.ShapeDtypeStruct((x.keys.shape[1], n, x.keys.shape[3]), jnp.float32)
+                        for x in (self.keys, self.values))
+        return keys, values
 
     def read_tile(self, row, step) -> tuple[Float[Array, "g t d"], Float[Array, "g t e"],
                                             Bool[Array, " t"]]:
@@ -199,11 +211,11 @@ class _Int8Tiles(TiledMemory):
 # %% ../../nbs/41a_layers.memory.ipynb #int8-verbs
 class _Int8Rows(LayerCache, _Int8Tiles):
     """The verbs of two caches in one."""
-    def rewind(self, n) -> "Int8LayerCache":
+    def rewind(self, n) -> Self:
         """Without the last `n` tokens, or so many of each row."""
         return replace(self, keys=self.keys.rewind(n), values=self.values.rewind(n))
 
-    def per_row(self) -> "Int8LayerCache":
+    def per_row(self) -> Self:
         """With a length for each row."""
         return replace(self, keys=self.keys.per_row(), values=self.values.per_row())
 
@@ -250,7 +262,7 @@ def init_int8_layer_cache(
     num_kv_heads: int,                  # Key/value heads, `g`
     head_dim: int,                      # Head width of the keys, `d`
     max_len: int,                       # Tokens that fit
-    dtype: jnp.dtype = jnp.float32,     # Unused: kinds of caches are made alike
+    dtype: DTypeLike = jnp.float32,     # Unused: kinds of caches are made alike
     *,
     value_dim: int | None = None        # Head width of the values, `e`; `head_dim` when None
 ) -> Int8LayerCache:                    # Length 0
@@ -272,6 +284,8 @@ def init_int8_layer_cache(
 # %% ../../nbs/41a_layers.memory.ipynb #page-rows
 class _PagedRows(LayerCache):
     """How rows of pages are taken."""
+    pages: PagedKVCache
+
     def take(self, rows) -> "PagedLayerCache":
         """These rows in this order. A row that is taken twice, or is not known to be taken once, is
         copied into pages of its own.
@@ -281,7 +295,7 @@ class _PagedRows(LayerCache):
         """
         pages = self.pages
         rows, n = check_rows(rows, pages.block_table.shape[0]), jnp.shape(rows)[0]
-        if not isinstance(rows, jax.core.Tracer) and len(set(np.asarray(rows).tolist())) == n:
+        if not isinstance(rows, Tracer) and len(set(np.asarray(rows).tolist())) == n:
             table, lengths = pages.block_table[rows], pages.seq_lengths[rows]
             return PagedLayerCache(replace(pages, block_table=table, seq_lengths=lengths))
         if n != pages.block_table.shape[0]:
@@ -332,7 +346,7 @@ def init_paged_layer_cache(
     num_kv_heads: int,                  # Key/value heads, `g`
     head_dim: int,                      # Head width of the keys, `d`
     max_len: int,                       # Tokens that a row may have
-    dtype: jnp.dtype = jnp.float32,     # Of both pools
+    dtype: DTypeLike = jnp.float32,     # Of both pools
     *,
     value_dim: int | None = None,       # Head width of the values, `e`; `head_dim` when None
     block_size: int = 16,               # Tokens per page
@@ -347,7 +361,7 @@ def init_paged_layer_cache(
     count = batch_size * each if num_blocks is None else num_blocks
     pages = init_paged_kv_cache(
         num_blocks=count, block_size=block_size, num_kv_heads=num_kv_heads, head_dim=head_dim,
-        batch_size=batch_size, max_blocks_per_seq=each, dtype=dtype, value_dim=value_dim)
+        batch_size=batch_size, max_blocks_per_seq=each, dtype=jnp.dtype(dtype), value_dim=value_dim)
     if num_blocks is not None: return PagedLayerCache(pages)
     table = jnp.arange(count, dtype=jnp.int32).reshape(batch_size, each)
     return PagedLayerCache(replace(pages, block_table=table))
@@ -376,7 +390,7 @@ def init_linear_layer_cache(
     batch_size: int,                    # Sequences, `b`
     num_kv_heads: int,                  # Key/value heads, `g`
     head_dim: int,                      # Head width of the keys, `d`
-    dtype: jnp.dtype = jnp.float32,     # Of the sums; float32 where a narrower one is given
+    dtype: DTypeLike = jnp.float32,     # Of the sums; float32 where a narrower one is given
     *,
     value_dim: int | None = None        # Head width of the values, `e`; `head_dim` when None
 ) -> LinearLayerCache:                  # Length 0
@@ -415,7 +429,7 @@ def init_decoder_kv_caches(
     num_kv_heads: int,              # Key/value heads, `g`
     head_dim: int,                  # Head width, `d`
     max_len: int,                   # Tokens that fit
-    dtype: jnp.dtype = jnp.float32  # Of the buffers
+    dtype: DTypeLike = jnp.float32  # Of the buffers
 ) -> tuple[KVLayerCache, ...]:      # Empty caches, no two of which share a buffer
     """Make the caches of a whole stack of layers.
 
@@ -434,10 +448,11 @@ def _cache_maker(kind: CacheKind | Callable) -> Callable:
     """What makes caches of a kind. Raises: `ValueError` for a kind that there is not."""
     return kind if callable(kind) else _MAKERS[check_choice("kind", kind, CacheKind)]
 
+# %% ../../nbs/41a_layers.memory.ipynb #cache-of
 def _cache_of(spec: AttentionSpec, make: Callable, rolling: bool, max_len: int,
-              sizes) -> LayerCache:
+              sizes: dict[str, Any]) -> LayerCache:
     """The cache of one layer. Raises: `NotImplementedError` for a kernel that can have none."""
-    sizes = dict(**sizes, num_kv_heads=spec.num_kv_heads, head_dim=spec.head_dim)
+    sizes = {**sizes, "num_kv_heads": spec.kv_heads, "head_dim": spec.head_dim}
     window = spec.sees
     if spec.keys_given: return BorrowedLayerCache(jnp.zeros(sizes["batch_size"], jnp.int32))
     if spec.kernel is AttentionType.LITE:
@@ -455,7 +470,7 @@ def init_decoder_kv_caches_from_config(
     *,
     batch_size: int,                # Sequences, `b`
     max_len: int | None = None,     # Tokens that fit; None: as the config says
-    dtype: jnp.dtype = jnp.float32, # Of the buffers; LINEAR keeps sums, float32 or wider
+    dtype: DTypeLike = jnp.float32, # Of the buffers; LINEAR keeps sums, float32 or wider
     rolling: bool = True,                     # Whether a layer with a window keeps no more than its
                                               # window; not in pages
     kind: CacheKind | Callable = "everything" # How, or a maker of caches
@@ -474,6 +489,6 @@ def init_decoder_kv_caches_from_config(
     max_len = next(n for n in (max_len, config.kv_cache_max_len, config.max_len) if n is not None)
     check_sizes(dtype, max_len=max_len)
     specs = [config.block_spec(i) for i in range(config.num_layers)]
-    sizes = dict(batch_size=batch_size, dtype=dtype)
+    sizes: dict[str, Any] = dict(batch_size=batch_size, dtype=dtype)
     caches = tuple(_cache_of(s.attention, make, rolling, max_len, sizes) for s in specs)
     return StackedCaches.of(caches, repeating(specs)) if config.scan_layers else caches

@@ -9,7 +9,7 @@ __all__ = ['dropless_jitted', 'route_top_k', 'router_statistics', 'sort_by_exper
            'MixtureOfExperts', 'expert_parallel', 'expert_specs']
 
 # %% ../../nbs/34_layers.moe.ipynb #imports
-from functools import partial
+from functools import partial, reduce
 from typing import Any, Literal, NamedTuple
 
 import flax.nnx as nnx
@@ -197,7 +197,7 @@ def expert_rows_backward(
     d_hidden = dot_t(dy, down)
     d_inner = [d.astype(spec.dtype) for d in pull(d_hidden * weight[:, None])]
     d_down_t = t_dot(dy, (hidden * weight[:, None]).astype(spec.dtype))
-    d_x = sum(dot_t(d, p) for d, p in zip(d_inner, into))
+    d_x = reduce(jnp.add, map(dot_t, d_inner, into))
     return d_x, (hidden * d_hidden).sum(1), (*(t_dot(x, d) for d in d_inner), d_down_t)
 
 # %% ../../nbs/34_layers.moe.ipynb #blocks-backward
@@ -414,11 +414,12 @@ class _MadeMixture(nnx.Module):
         self.deterministic = False  # `train()` and `eval()` set it
         # Without noise there is no need for a random state, which a checkpoint would have to carry
         noisy = dropout_rate or router_jitter
-        self.rngs = dropout_rngs(rngs, noisy).dropout.fork() if noisy else None
+        keys = dropout_rngs(rngs, noisy) if noisy else None
+        self.rngs = None if keys is None else keys.dropout.fork()
 
-# %% ../../nbs/34_layers.moe.ipynb #mixture-choices
-class _Routed(_MadeMixture):
-    """From hidden states to choices."""
+# %% ../../nbs/34_layers.moe.ipynb #mixture-tokens
+class _Tokens(_MadeMixture):
+    """What is routed, and with which noise."""
     def flat_tokens(self, x, padding_mask):
         """Tokens of `x` in a row, and which are real by `padding_mask`; `None`: all.
 
@@ -437,8 +438,14 @@ class _Routed(_MadeMixture):
     def noise(self, rate, deterministic):
         """A key where there is noise to draw: a `rate`, and not `deterministic`; else `None`."""
         if deterministic is None: deterministic = self.deterministic
-        return None if deterministic or not rate else self.rngs()
+        if deterministic or not rate: return None
+        if self.rngs is None: raise ValueError(
+            "`rngs`: the layer was made without dropout and jitter, and holds no keys for them")
+        return self.rngs()
 
+# %% ../../nbs/34_layers.moe.ipynb #mixture-choices
+class _Routed(_Tokens):
+    """From tokens to choices."""
     def route(
         self,
         x: Float[Array, "t m"],           # Tokens
@@ -453,7 +460,7 @@ class _Routed(_MadeMixture):
         return logits, *route_top_k(logits, self.top_k, renormalize=self.renormalize)
 
     def choices(self, tokens, valid, deterministic):
-        """The `tokens` that are `valid`, else zero; weights; experts, none for padding; the statistics.
+        """The `tokens` that are `valid`, else zero; weights; experts, none for padding; statistics.
 
         `deterministic` turns the noise off.
         """
@@ -476,8 +483,8 @@ class _Dispatched(_Routed):
         """Send tokens to experts, the way the layer was told to."""
         names = [n for n in ("gate_proj", "up_proj", "down_proj") if hasattr(self, n)]
         params = tuple(getattr(self, n)[...] for n in names)
-        settings = dict(ff_activation=self.ff_activation, dtype=self.dtype,
-                        dropout_rate=self.dropout_rate, dropout_rng=dropout_rng)
+        settings: dict[str, Any] = dict(ff_activation=self.ff_activation, dtype=self.dtype,
+                                        dropout_rate=self.dropout_rate, dropout_rng=dropout_rng)
         if self.dispatch == "dropless" or experts.size == 0:
             y = dropless_experts(x, weights, experts, params, block_size=self.block_size,
                                  **settings)

@@ -8,6 +8,7 @@ __all__ = ['Positions', 'Sinusoidal', 'Learned', 'Rope', 'AxialRope', 'MultiRope
 # %% ../../nbs/35_layers.positions.ipynb #imports
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import flax.nnx as nnx
@@ -79,7 +80,7 @@ class Positions:
 class _OffsetEmbedding(LearnedPositionalEmbedding):
     """A learned vector per position, found some rows further down; position -1 is that of padding,
     where padding has one."""
-    def __init__(self, rngs: nnx.Rngs, offset: int, *, num_positions: int, padding: bool = False,
+    def __init__(self, rngs: nnx.Rngs, *, offset: int, num_positions: int, padding: bool = False,
                  **kwargs):
         super().__init__(rngs, num_positions=num_positions + offset, **kwargs)
         self.offset, self.padding = offset, padding
@@ -123,11 +124,10 @@ class Learned(Positions):
     def embedding(self, rngs, *, num_positions, d_model,
                   param_dtype=jnp.float32) -> LearnedPositionalEmbedding:
         """The module that adds them, with `num_positions + offset` rows."""
-        settings = dict(num_positions=num_positions, d_model=d_model, init_std=self.init_std,
-                        param_dtype=param_dtype)
-        return _OffsetEmbedding(
-            rngs, self.offset, padding=self.pad_id is not None,
-            **settings) if self.offset else LearnedPositionalEmbedding(rngs, **settings)
+        offset = partial(_OffsetEmbedding, offset=self.offset, padding=self.pad_id is not None)
+        kind = offset if self.offset else LearnedPositionalEmbedding
+        return kind(rngs, num_positions=num_positions, d_model=d_model, init_std=self.init_std,
+                    param_dtype=param_dtype)
 
     def position_ids(self, input_ids: Int[Array, "b s"]) -> Int[Array, "b s"] | None:
         """Tokens that are not padding, counted from 0; -1 at padding."""
@@ -152,6 +152,8 @@ def _turned(
 class _Rotates(Positions):
     """What a rotation does, once it has its fields."""
     turns: ClassVar[bool] = True
+    dim: int | None; base: float; fraction: float; interleaved: bool; max_positions: int | None
+    scaling: RopeScaling | None
 
     def check(self, head_dim: int) -> None:
         """Raises: `ValueError` if `dim` channels are not within the head, or `scaling` does not fit
@@ -222,6 +224,7 @@ def _axial_angles(scheme, ids: Int[Array, "*b s"], head_dim: int, dtype) -> Floa
 class _RotatesPatches(Positions):
     """What a rotation of patches does, once it has its fields."""
     turns: ClassVar[bool] = True
+    grid: tuple[int, int]; prefix: int
 
     def check(self, head_dim: int) -> None:
         """Raises: `ValueError` unless each axis can have half of the pairs."""

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 from ..typing import check_arrays
@@ -45,7 +46,7 @@ def rope_inv_freq(
 
 # %% ../../nbs/30_layers.rope.ipynb #check-position-ids
 def check_position_ids(
-    position_ids: Int[Array, "*b s"],   # Positions, `(s,)` or `(b, s)`; may be traced
+    position_ids: Int[Array | np.ndarray, "*b s"], # Positions, `(s,)` or `(b, s)`; may be traced
     limit: int | None = None            # Positions must lie below it; `None`: anywhere from 0 on
 ) -> Int[Array, "*b s"]:                # The same, as an array
     """Check positions as far as they can be seen: type and rank always, values where they are
@@ -58,9 +59,9 @@ def check_position_ids(
     if not jnp.issubdtype(ids.dtype, jnp.integer) or ids.ndim not in (1, 2):
         raise ValueError("`position_ids` must be integers of shape (seq,) or (batch, seq), "
                          f"got {ids.dtype} of shape {ids.shape}")
-    if isinstance(ids, jax.core.Tracer) or ids.size == 0: return jnp.asarray(ids)
+    if isinstance(ids, Tracer) or ids.size == 0: return jnp.asarray(ids)
     # Spread over several hosts: no process sees all of it
-    if not getattr(ids, "is_fully_addressable", True): return ids
+    if isinstance(ids, jax.Array) and not ids.is_fully_addressable: return ids
     seen = np.asarray(ids)
     if seen.min() < 0: raise ValueError(f"`position_ids` must not be negative, got {seen.min()}")
     if limit is not None and seen.max() >= limit:
@@ -129,20 +130,21 @@ def _cos_sin_factor(s) -> float:
     return (1 + 0.1 * above * log) / (1 + 0.1 * below * log)
 
 # %% ../../nbs/30_layers.rope.ipynb #check-pairs
-def _check_pairs(s, pairs: int, base: float | None) -> None:
-    """Raises: `ValueError` if so many pairs, or this base, cannot be slowed."""
+def _check_pairs(s, pairs: int, base: float | None) -> float:
+    """The base, 0 for none. Raises: `ValueError` if so many pairs or this base cannot be slowed."""
     if s.kind == "yarn" and (base is None or not base > 1):
         raise ValueError(f"`base` must be given to kind 'yarn', and be above 1, got {base}")
     if s.kind == "longrope" and len(s.short_factors) != pairs:
         raise ValueError("`short_factors` and `long_factors` must have an entry for each pair of "
                          f"channels that turns, {pairs}, got {len(s.short_factors)}")
+    return base or 0.0
 
 # %% ../../nbs/30_layers.rope.ipynb #slowed
 def _slowed(s, inv_freq: Array, base: float | None, length) -> Array:
     """The frequencies, slowed. All kinds multiply, so a frequency of 0 stays 0."""
     inv_freq = jnp.asarray(inv_freq)
     n, as_array = inv_freq.shape[-1], functools.partial(jnp.asarray, dtype=inv_freq.dtype)
-    _check_pairs(s, n, base)
+    base = _check_pairs(s, n, base)
     length = s.original_max_positions if length is None else length
     if s.kind == "linear": return inv_freq / s.factor
     if s.kind == "llama3":
@@ -162,6 +164,8 @@ def _slowed(s, inv_freq: Array, base: float | None, length) -> Array:
 # %% ../../nbs/30_layers.rope.ipynb #slows
 class _Slows:
     """What a scaling does, once it has its fields."""
+    kind: str
+
     @property
     def cos_sin_factor(self) -> float:
         """What cosines and sines are multiplied by: queries and keys grow by it."""
@@ -226,13 +230,14 @@ def _computed_once(*tables: Array) -> tuple[Array, ...]:
     no notice of an `optimization_barrier` there. It does not fuse the result of a matrix product,
     even one with the identity.
     """
-    if not any(isinstance(x, jax.core.Tracer) for x in tables): return tables
+    if not any(isinstance(x, Tracer) for x in tables): return tables
     def times_one(x):
         one = jnp.eye(x.shape[-1], dtype=x.dtype)
         return jnp.matmul(x, one, precision=lax.Precision.HIGHEST)
     return lax.platform_dependent(
         *tables, cpu=lambda *ts: tuple(map(times_one, ts)), default=lambda *ts: ts)
 
+# %% ../../nbs/30_layers.rope.ipynb #cos-sin
 def _cos_sin(angles: Array, factor: float, out_dtype: DTypeLike) -> tuple[Array, Array]:
     """Cosines and sines, times a factor, rounded once."""
     both = (fn(angles) if factor == 1.0 else fn(angles) * factor for fn in (jnp.cos, jnp.sin))
@@ -259,7 +264,7 @@ def _cos_sin_at(
 
 # %% ../../nbs/30_layers.rope.ipynb #rope-cos-sin-from-positions
 def rope_cos_sin_from_positions(
-    position_ids: Int[Array, "*b s"],      # Positions, `(s,)` or `(b, s)`; may be traced
+    position_ids: Int[Array | np.ndarray, "*b s"], # `(s,)` or `(b, s)`; may be traced
     head_dim: int,                         # Width of a head, `d`; even
     base: float = 10000.0,                 # As in `rope_inv_freq`
     table_len: int | None = None,          # Positions must lie below it, where that can be seen
@@ -339,9 +344,13 @@ def _check_rotary(dim: int, base: float, fraction: float, scaling: RopeScaling |
 # %% ../../nbs/30_layers.rope.ipynb #rotates
 class _RotatesByPosition(nnx.Module):
     """What a rotation does, once it has its settings."""
+    head_dim: int; max_positions: int; base: float; fraction: float; interleaved: bool
+    dtype: DTypeLike
+    scaling: RopeScaling | None
+
     def cos_sin_for_positions(
         self,
-        position_ids: Int[Array, "*b s"],      # Positions, `(s,)` or `(b, s)`; may be traced
+        position_ids: Int[Array | np.ndarray, "*b s"], # `(s,)` or `(b, s)`; may be traced
         *,
         out_dtype: DTypeLike | None = None # Dtype of the result; float32 costs nothing in
                                            # `apply_rope`
@@ -359,7 +368,7 @@ class _RotatesByPosition(nnx.Module):
         self,
         x: Float[Array, "*b h s d"],                   # Queries or keys
         *,
-        position_ids: Int[Array, "*b s"] | None = None # Positions; `0 .. s - 1` when `None`
+        position_ids: Int[Array | np.ndarray, "*b s"] | None = None # `0 .. s - 1` when `None`
     ) -> Float[Array, "*b h s d"]:                     # The same, rotated
         """Rotate queries or keys.
 

@@ -44,16 +44,17 @@ def check_choice(
     name: str,    # Argument
     value,        # What was given
     choices       # A `Literal` type, or an enum of strings
-):                # The value; a member of the enum where `choices` is one
+) -> Any:         # The value; a member of the enum where `choices` is one
     """Check that a value is one of the choices.
 
     Raises: `ValueError` that lists them.
     """
-    allowed = [c.value for c in choices] if isinstance(choices, type) else list(get_args(choices))
+    enum = choices if isinstance(choices, type) and issubclass(choices, Enum) else None
+    allowed = list(get_args(choices)) if enum is None else [c.value for c in enum]
     plain = value.value if isinstance(value, Enum) else value
     if plain not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}")
-    return choices(plain) if isinstance(choices, type) else value
+    return value if enum is None else enum(plain)
 
 # %% ../../nbs/39_layers.specs.ipynb #check-heads
 def check_heads(
@@ -127,6 +128,7 @@ def _positive(spec, *names: str) -> None:
         if value is not None and not value > 0:
             raise ValueError(f"`{name}` must be positive, got {value}")
 
+# %% ../../nbs/39_layers.specs.ipynb #check-rate
 def check_rate(
     name: str,   # Argument
     rate: float  # Share of what is dropped
@@ -143,34 +145,28 @@ def _check_positions(positions, head_dim: int) -> None:
                          f"{type(positions).__name__}")
     positions.check(head_dim)
 
+# %% ../../nbs/39_layers.specs.ipynb #settle-fields
 def _settle(spec, **values) -> None:
     """Put settled values in the place of what was given."""
     for name, value in values.items(): object.__setattr__(spec, name, value)
 
 # %% ../../nbs/39_layers.specs.ipynb #attention-checks
-class _AttentionChecks:
-    """What holds between the fields of attention."""
-    def __post_init__(self):
-        """Check and settle every field."""
-        groups, _ = check_heads(0, self.num_heads, self.num_kv_heads, self.head_dim)
-        bias = tuple(name for name, has in check_biases(self.bias, True).items() if has)
-        kernel = check_choice("kernel", self.kernel, AttentionType)
-        _settle(self, num_kv_heads=groups, kernel=kernel, bias=bias)
-        if self.qk_norm is not None: check_choice("qk_norm", self.qk_norm, QKNorm)
-        if self.window is not None: check_window(self.window)
-        if self.softcap is not None: softcap_mod(self.softcap) # refuses what is not positive
-        _at_least(self, 1, "head_dim", "chunk", "block_size", "chunk_size")
-        check_rate("dropout_rate", self.dropout_rate)
-        _check_positions(self.positions, self.head_dim)
-
-    @property
-    def sees(self) -> int | None: # Keys, the query's own included; None: all of them
-        """How far back a query looks at most."""
-        return min((n for n in (self.window, self.chunk) if n is not None), default=None)
+def _check_attention(spec) -> None:
+    """Check and settle every field of attention. Raises: `ValueError` that names the field."""
+    groups, _ = check_heads(0, spec.num_heads, spec.num_kv_heads, spec.head_dim)
+    bias = tuple(name for name, has in check_biases(spec.bias, True).items() if has)
+    kernel = check_choice("kernel", spec.kernel, AttentionType)
+    _settle(spec, num_kv_heads=groups, kernel=kernel, bias=bias)
+    if spec.qk_norm is not None: check_choice("qk_norm", spec.qk_norm, QKNorm)
+    if spec.window is not None: check_window(spec.window)
+    if spec.softcap is not None: softcap_mod(spec.softcap) # refuses what is not positive
+    _at_least(spec, 1, "head_dim", "chunk", "block_size", "chunk_size")
+    check_rate("dropout_rate", spec.dropout_rate)
+    _check_positions(spec.positions, spec.head_dim)
 
 # %% ../../nbs/39_layers.specs.ipynb #attention-spec
 @dataclass(frozen=True, kw_only=True)
-class AttentionSpec(_AttentionChecks):
+class AttentionSpec:
     """What a layer of attention does. Raises: `ValueError` that names the field."""
     num_heads: int                           # Query heads, `h`
     head_dim: int                            # Head width, `d`
@@ -197,6 +193,18 @@ class AttentionSpec(_AttentionChecks):
     dropout_rate: float = 0.0                # On attention weights; on the output for LINEAR
     broadcast_dropout: bool = True           # Whether all sequences and heads drop the same weights
 
+    def __post_init__(self): _check_attention(self)
+
+    @property
+    def kv_heads(self) -> int: # `num_kv_heads` as a number, `g`
+        """Key/value heads."""
+        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+
+    @property
+    def sees(self) -> int | None: # Keys, the query's own included; None: all of them
+        """How far back a query looks at most."""
+        return min((n for n in (self.window, self.chunk) if n is not None), default=None)
+
 # %% ../../nbs/39_layers.specs.ipynb #feed-forward-spec
 def _settle_activation(spec) -> None:
     """One name for one activation: "gelu" is the tanh form. Raises: `ValueError` for one that there
@@ -204,6 +212,7 @@ def _settle_activation(spec) -> None:
     _settle(spec, activation=check_choice("activation", spec.activation,
                                           FfActivation).removesuffix("_tanh"))
 
+# %% ../../nbs/39_layers.specs.ipynb #feed-forward
 @dataclass(frozen=True, kw_only=True)
 class FeedForwardSpec:
     """Two matrices, or three where it is gated. Raises: `ValueError` that names the field."""
@@ -300,9 +309,13 @@ def spec_to_dict(
 ) -> dict[str, Any]: # Fit for JSON
     """Write a spec down, with every field.
 
-    Raises: `ValueError` for a field that holds a function, such as a mod or a kernel of yours.
+    Raises: `ValueError` for a field that holds a function, such as a mod or a kernel of yours, and
+    for what is no spec, such as a model's config.
     """
-    def plain(name, x):
+    kinds = _kinds()
+    if type(spec).__name__ not in kinds:
+        raise ValueError(f"`spec` must be one of {', '.join(kinds)}, got {type(spec).__name__}")
+    def plain(name: str, x) -> Any:
         if is_dataclass(x):
             inside = {f.name: plain(f.name, getattr(x, f.name)) for f in fields(x)}
             return {"spec": type(x).__name__} | inside
@@ -310,14 +323,13 @@ def spec_to_dict(
         if isinstance(x, Enum): return x.value
         if x is None or isinstance(x, (bool, int, float, str)): return x
         raise ValueError(f"`{name}` holds {x!r}, which no file can hold: write the spec without "
-                         f"it, "
-                         "and add it after reading")
+                         "it, and add it after reading")
     return plain("spec", spec)
 
 # %% ../../nbs/39_layers.specs.ipynb #from-dict
 def spec_from_dict(
-    record: dict[str, Any] # What `spec_to_dict` made
-):                         # The spec
+    record: Any # What `spec_to_dict` made, or a part of it
+) -> Any:       # The spec
     """Read a spec back. Raises: `ValueError` for a kind or a field that there is not, or a value
     out of range."""
     if not isinstance(record, dict):

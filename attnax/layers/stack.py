@@ -9,7 +9,7 @@ __all__ = ['StackedBlocks', 'Handed', 'run_blocks', 'stored_blocks', 'unsliced',
 # %% ../../nbs/44_layers.stack.ipynb #imports
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,15 @@ from jax import lax
 from jaxtyping import Array
 
 from .cache import (
-    BorrowedLayerCache, LayerCache, LendingLayerCache, StackedCaches, StackedParts)
+    BorrowedLayerCache, Caches, LayerCache, LendingLayerCache, StackedCaches, StackedParts)
 from .config import Remat, repeating, sources_in_turn
 
 # %% ../../nbs/44_layers.stack.ipynb #like-a-list
 class _LikeAList(nnx.Module):
     """Which block lies where, for blocks of `turn` kinds that take turns `turns` times."""
+    turns: int; turn: int
+    kinds: nnx.List; rest: nnx.List
+
     def stored(self, where: str, number: int) -> range: # Layers
         """Which layers `kinds[number]` or `rest[number]` holds, in order."""
         whole = self.turns * self.turn
@@ -33,7 +36,11 @@ class _LikeAList(nnx.Module):
     def __len__(self) -> int: return self.turns * self.turn + len(self.rest)
     def __iter__(self): return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, i: int | slice) -> nnx.Module:
+    @overload
+    def __getitem__(self, i: int) -> nnx.Module: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[nnx.Module]: ...
+    def __getitem__(self, i):
         """Block `i`, a copy unless it is in `rest`; or a list of blocks."""
         if isinstance(i, slice): return [self[j] for j in range(*i.indices(len(self)))]
         turn, kind = divmod(i := range(len(self))[i], self.turn)
@@ -83,6 +90,7 @@ def _pure(call: Callable, graph) -> Callable:
         return out, {n: new for n, (old, new) in pairs if new is not old}
     return run
 
+# %% ../../nbs/44_layers.stack.ipynb #put-back
 def _put_back(block: nnx.Module, written: dict[int, Any]) -> None:
     """Write into a block what a call on it wrote."""
     if not written: return
@@ -115,7 +123,7 @@ class Handed:
             past, after = (None if c is None else c.length for c in (cache, used.inner))
             self.lent[i] = past, used.seen, after
             return used.inner
-        if not isinstance(used, BorrowedLayerCache): return used
+        if self.sources is None or not isinstance(used, BorrowedLayerCache): return used
         after = self.lent[self.sources[i]][2]
         return None if cache is None else BorrowedLayerCache(
             jnp.broadcast_to(after, cache.length.shape))
@@ -126,11 +134,11 @@ def run_blocks(
     call: Callable,                                # `(block, x, cache, own) -> (x, cache, aux)`
     x: Any,                                        # What goes through all of them
     *,
-    caches: Sequence[LayerCache] | StackedCaches | None = None, # One per layer
+    caches: Caches | None = None,                  # One per layer
     own: Sequence[Any] | None = None,             # What else belongs to each layer; trees of arrays
     remat: Remat = "nothing",                      # What the backward pass recomputes
     sources: Sequence[int | None] | None = None   # Whose keys each reads, by `config.key_sources()`
-) -> tuple[Any, Any, Sequence]:            # States; caches as they were given; what each block says
+) -> tuple[Any, Any, Sequence | StackedParts]: # States; caches as given; what each block says
     """Run every block of a stack on what the one before it made. With caches nothing is
     recomputed."""
     if caches is not None: remat = "nothing"
@@ -144,6 +152,7 @@ def run_blocks(
         auxes.append(aux)
     return x, None if caches is None else tuple(after), auxes
 
+# %% ../../nbs/44_layers.stack.ipynb #once
 def _once(block: nnx.Module, call: Callable, remat: Remat, *args):
     """One block of a list."""
     if remat == "nothing": return call(block, *args)
@@ -192,7 +201,7 @@ def _scan(layers: StackedBlocks, call: Callable, x, caches, own, remat: Remat, s
     rest, own = (None if part is None else part.rest for part in (caches, own))
     x, rest, last = run_blocks(layers.rest, call, x, caches=rest, own=own, remat=remat,
                                sources=sources)
-    after = None if caches is None else StackedCaches(kept, rest)
+    after = None if kept is None else StackedCaches(kept, rest)
     if after is not None and not lies:  # as they were given
         turn = len(given.kinds) if isinstance(given, StackedCaches) else None
         after = tuple(after) if turn is None else StackedCaches.of(list(after), turn)
@@ -238,7 +247,7 @@ def weights_by_layer(
         weights = weigh(layer, x, cache, **given)
         x = layer(x, self_attn_kv_cache=cache, **words, deterministic=True)
         return (x, None, weights) if cache is None else (*x, weights)
-    return run_blocks(list(layers), call, x, sources=sources)[2]
+    return tuple(run_blocks(list(layers), call, x, sources=sources)[2])
 
 # %% ../../nbs/44_layers.stack.ipynb #convert
 def make_stack(
@@ -256,7 +265,8 @@ def _converted(model: nnx.Module, scan: bool) -> nnx.Module:
     def to_change(m): return isinstance(getattr(m, "layers", None), other) and has_config(m)
     if not any(to_change(m) for _, m in nnx.iter_modules(model)): return model
     model = nnx.clone(model)
-    for module in [m for _, m in nnx.iter_modules(model)]:
+    modules: list[Any] = [m for _, m in nnx.iter_modules(model)]
+    for module in modules:
         if to_change(module):
             layers = list(module.layers)
             module.layers = StackedBlocks(layers) if scan else nnx.List(layers)

@@ -7,6 +7,7 @@ __all__ = ['CrossDecoder', 'EncoderDecoder']
 
 # %% ../../nbs/53_models.encoder_decoder.ipynb #imports
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -14,8 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.attention import ContextKV
 from ..layers.blocks import DecoderBlock
-from ..layers.cache import LayerCache, StackedParts, caches_length, positions_from
-from ..layers.config import TransformerConfig
+from ..layers.cache import Caches, StackedParts, caches_length, positions_from
+from ..layers.config import TransformerConfig, check_config
 from ..layers.stack import run_blocks, weights_by_layer
 from .transformer import (
     TransformerDecoder, TransformerEncoder, as_key_mask, language_head, make_head)
@@ -34,7 +35,7 @@ class _Remembers(TransformerDecoder):
         def project(layer, x, cache, own):
             return x, None, layer.cross_attn.project_context(encoder_output)
         memory = run_blocks(self.layers, project, ())[2]
-        return tuple(memory) if isinstance(memory, list) else memory
+        return memory if isinstance(memory, StackedParts) else tuple(memory)
 
     def _check_memory(self, encoder_output, memory) -> None:
         """Raises: `ValueError` unless there is one source, with one entry per layer."""
@@ -53,18 +54,18 @@ class _CrossCalls(_Remembers):
         input_ids: Int[Array, "b s"],                    # Target tokens so far
         *,
         encoder_output: Float[Array, "b k m"] | None = None, # Hidden states of the source
-        memory: Sequence[ContextKV] | None = None,       # The same, as `project_memory` prepared it
+        memory: Sequence[ContextKV] | StackedParts | None = None, # As `project_memory` prepares it
         source_mask: Bool[Array, "b k"] | Bool[Array, "b 1 1 k"] | None = None, # True: real source
         padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None, # True: real token
         deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
-        position_ids: Int[Array, "#b s"] | None = None,  # Positions; after the cache when None
+        position_ids: Int[Array, "*b s"] | None = None,  # Positions; after the cache when None
         token_type_ids: Int[Array, "b s"] | None = None, # Kinds of tokens; all 0 when None
-        layer_kv_caches: Sequence[LayerCache] | None = None, # Of self-attention, one per layer
+        layer_kv_caches: Caches | None = None,           # Of self-attention, one per layer
         num_new_tokens: Int[Array, " b"] | None = None,  # With per_row() caches: real ones by row
         score_mod: ScoreMod | None = None,               # Mod of this call, in self-attention
         return_aux: bool = False,                        # Whether to return what experts say
         return_hidden_states: bool = False               # Whether to return what every block made
-    ) -> Float[Array, "b s m"]:                          # States; in a tuple with what is asked
+    ) -> Float[Array, "b s m"] | Any:                    # States; in a tuple with what is asked
         """Embed and run all blocks; a tuple is that of `TransformerDecoder`.
 
         Raises: `ValueError` unless one of `encoder_output` and `memory` is given, one per layer.
@@ -115,6 +116,9 @@ class CrossDecoder(_CrossCalls):
 # %% ../../nbs/53_models.encoder_decoder.ipynb #reads-part
 class _Reads(nnx.Module):
     """What is done once per source."""
+    encoder: nnx.Module
+    decoder: CrossDecoder
+
     def encode(
         self,
         source: Array,                                # What the encoder reads, such as ids `(b, k)`
@@ -128,20 +132,23 @@ class _Reads(nnx.Module):
     def remember(
         self,
         encoder_output: Float[Array, "b k m"] # Hidden states of the source
-    ) -> tuple[ContextKV, ...]:               # Keys and values for each layer of the decoder
+    ) -> tuple[ContextKV, ...] | StackedParts: # Keys and values for each layer of the decoder
         """Prepare the source for `decode`, once."""
         return self.decoder.project_memory(encoder_output)
 
 # %% ../../nbs/53_models.encoder_decoder.ipynb #writes-part
 class _Writes(_Reads):
     """What is done per target token, or for a whole target in training."""
+    config: TransformerConfig
+    lm_head: nnx.Linear | None
+
     def decode(
         self,
         input_ids: Int[Array, "b s"],   # Target tokens so far
         *,
         last_only: bool = False,        # True: logits of the last position only
         **kwargs                        # What `CrossDecoder` takes: `memory`, masks, caches, ...
-    ) -> Float[Array, "b s v"]:         # Logits; a tuple with what else was asked of `CrossDecoder`
+    ) -> Float[Array, "b s v"] | Any:   # Logits; a tuple with what else was asked of `CrossDecoder`
         """Logits of the next target token at each position."""
         out = self.decoder(input_ids, **kwargs)
         h, *more = out if isinstance(out, tuple) else (out,)
@@ -185,6 +192,7 @@ class EncoderDecoder(_Writes):
         if encoder is not None and encoder_config is not None:
             raise ValueError("`encoder` and `encoder_config` say the same: give one of them")
         encoder_config = config if encoder_config is None else encoder_config
+        for given in (config, encoder_config): check_config(given, TransformerConfig)
         if encoder_config.d_model != config.d_model:
             raise ValueError(f"`encoder_config` must have d_model={config.d_model} as the decoder "
                              f"has, got {encoder_config.d_model}")

@@ -7,13 +7,15 @@ __all__ = ['filter_logits', 'align_right', 'generate']
 
 # %% ../../nbs/51_models.generate.ipynb #imports
 import functools
-from collections.abc import Callable, Collection, Set
+from collections.abc import Callable, Collection, Sequence, Set
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.core import Tracer
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
@@ -23,7 +25,7 @@ from .transformer import as_ids
 # %% ../../nbs/51_models.generate.ipynb #check-filter
 def _number(name: str, value, whole: bool = False) -> float | int:
     """A plain number. Raises: `ValueError` for what is none, or is known only inside of `jit`."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         raise ValueError(f"`{name}` says which program to run and must be known outside of jit, "
                          "got a traced value")
     x, kinds = np.asarray(value), (jnp.integer,) if whole else (jnp.integer, jnp.floating)
@@ -34,7 +36,7 @@ def _number(name: str, value, whole: bool = False) -> float | int:
 # %% ../../nbs/51_models.generate.ipynb #check-range
 def _check_filter(temperature, top_k, top_p) -> None:
     """Raises: `ValueError` for a number out of range; what is traced cannot be checked."""
-    if not isinstance(temperature, jax.core.Tracer):
+    if not isinstance(temperature, Tracer):
         # A smaller one would be 0 in float32
         least = float(jnp.finfo(jnp.float32).tiny)
         if not least <= _number("temperature", temperature) < float("inf"):
@@ -42,7 +44,7 @@ def _check_filter(temperature, top_k, top_p) -> None:
                              f"got {temperature}")
     if top_k is not None and _number("top_k", top_k, whole=True) < 1:
         raise ValueError(f"`top_k` must be at least 1, got {top_k}")
-    if top_p is None or isinstance(top_p, jax.core.Tracer): return
+    if top_p is None or isinstance(top_p, Tracer): return
     if not 0 < _number("top_p", top_p) <= 1:
         raise ValueError(f"`top_p` must satisfy 0 < top_p <= 1, got {top_p}")
 
@@ -143,10 +145,10 @@ def _generate(model, prompt, lengths, source, source_mask, banned, stops, pad, r
     logits, caches = call(prompt, caches, positions)
     token, none = choose(logits, 0), jnp.zeros(b, bool)
     def step(carry):
-        t, token, caches, *kept = carry
+        t, token, caches, out, ended, lost = carry
         logits, caches = call(jnp.maximum(token, 0)[:, None], caches, last + t)
         token = choose(logits, t)
-        return t + 1, token, caches, *keep(token, *kept, t)
+        return t + 1, token, caches, *keep(token, out, ended, lost, t)
     def more(carry): return (carry[0] < n) & ~carry[-2].all()
     first = keep(token, jnp.broadcast_to(pad, (b, n)), none, none, 0)
     out, _, lost = lax.while_loop(more, step, (jnp.int32(1), token, caches, *first))[3:]
@@ -178,18 +180,26 @@ def _room(config) -> int:
     return min(room, getattr(positions, "max_positions", None) or room)
 
 # %% ../../nbs/51_models.generate.ipynb #checks
-def _check_lengths(prompt_lengths, shape: tuple[int, ...]) -> Int[Array, " b"]:
+def _check_lengths(prompt_lengths, shape: tuple[int, ...]) -> Int[Array | np.ndarray, " b"]:
     """Raises: `ValueError` for lengths that do not fit prompts of this shape."""
     known = isinstance(prompt_lengths, jax.Array)
     lengths = prompt_lengths if known else np.asarray(prompt_lengths)
     if lengths.shape != shape[:1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(f"`prompt_lengths` must be integers of shape {shape[:1]}, "
                          f"got {lengths.dtype} {lengths.shape}")
-    traced = isinstance(lengths, jax.core.Tracer)
+    traced = isinstance(lengths, Tracer)
     if not traced and not bool(((lengths >= 1) & (lengths <= shape[1])).all()):
         raise ValueError(f"`prompt_lengths` must lie between 1 and {shape[1]}, "
                          f"got {lengths.tolist()}")
     return lengths.astype(jnp.int32)
+
+# %% ../../nbs/51_models.generate.ipynb #check-model
+def _config(model):
+    """The config of a model. Raises: `ValueError` for a model without one."""
+    config = getattr(model, "config", None)
+    if config is None: raise ValueError(
+        f"`model` must be a language model with a `config`, got {type(model).__name__}")
+    return config
 
 # %% ../../nbs/51_models.generate.ipynb #check-prompt
 def _check_prompt(prompt_ids, prompt_lengths, max_new_tokens: int, config):
@@ -239,7 +249,7 @@ def _among(name: str, tokens, vocab_size: int) -> Bool[np.ndarray, " v"] | None:
     """Whether each token of the vocabulary is one of these; None for no tokens.
 
     Raises: `ValueError` for other things."""
-    if isinstance(tokens, jax.core.Tracer):
+    if isinstance(tokens, Tracer):
         raise ValueError(f"`{name}` must be known outside of jit, got a traced array")
     ids = np.asarray(list(tokens) if isinstance(tokens, Set) else tokens)
     if ids.size == 0 and ids.ndim == 1: return None
@@ -264,10 +274,12 @@ def _key(rng) -> Array:
     if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
         if -2**63 <= rng < 2**64: return jax.random.key(rng)
     if isinstance(rng, (jax.Array, np.ndarray)):
-        if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) and rng.shape == (): return rng
+        typed = jnp.issubdtype(rng.dtype, jax.dtypes.prng_key)
+        if isinstance(rng, jax.Array) and typed and rng.shape == (): return rng
         if jnp.issubdtype(rng.dtype, jnp.integer) and rng.shape == (): return jax.random.key(rng)
         old = jax.random.PRNGKey(0)
-        if (rng.dtype, rng.shape) == (old.dtype, old.shape): return jax.random.wrap_key_data(rng)
+        if (rng.dtype, rng.shape) == (old.dtype, old.shape):
+            return jax.random.wrap_key_data(jnp.asarray(rng))
     raise ValueError(f"`rng` must be a seed, one key of jax.random, or an `nnx.Rngs`, got {rng!r}")
 
 # %% ../../nbs/51_models.generate.ipynb #check-choice
@@ -307,7 +319,7 @@ def _check_tokens(config, suppress_tokens, stop_token, pad_token_id):
 # %% ../../nbs/51_models.generate.ipynb #check-lost
 def _check_lost(lost) -> None:
     """Raises: `ValueError` where a row got no token, as far as that can be seen from here."""
-    if isinstance(lost, jax.core.Tracer) or not lost.is_fully_addressable: return
+    if isinstance(lost, Tracer) or not lost.is_fully_addressable: return
     if lost.any():
         rows = np.flatnonzero(lost).tolist()
         raise ValueError("`model` must give finite logits, got NaN or infinity for the rows "
@@ -316,10 +328,10 @@ def _check_lost(lost) -> None:
 # %% ../../nbs/51_models.generate.ipynb #generate
 def generate(
     model: nnx.Module,                      # A language model with a `config`: `TransformerLM`, ...
-    prompt_ids: Int[Array, "b s"],          # Prompts, any integers, or lists; padded on the right
+    prompt_ids: Int[Array | np.ndarray, "b s"] | Sequence, # Integers, or lists; padded on the right
     *,
     max_new_tokens: int,                    # Most tokens to add
-    prompt_lengths: Int[Array, " b"] | None = None, # Tokens of each prompt; all of them when None
+    prompt_lengths: Int[Array | np.ndarray, " b"] | Sequence | None = None, # Of each; None: all
     source: Array | None = None,            # What an encoder–decoder reads, such as ids `(b, s)`
     source_mask: Bool[Array, "b k"] | None = None, # True at real positions of the encoder's output
     temperature: float = 0.0,               # 0: greedy; above: sampling
@@ -329,7 +341,7 @@ def generate(
     suppress_tokens: int | Collection[int] = (), # Tokens that are never chosen
     pad_token_id: int | None = None,        # Padding after a row's end; the config's when None
     rng: Array | int | nnx.Rngs | None = None, # Key or seed, needed when temperature > 0
-    cache_dtype: jnp.dtype = jnp.float32,   # Of the KV caches; sums of LINEAR: float32 or wider
+    cache_dtype: DTypeLike = jnp.float32,   # Of the KV caches; sums of LINEAR: float32 or wider
     cache_kind: CacheKind | Callable = "everything" # Of layers without a window: "int8", "pages"
 ) -> Int[Array, "b n"]:                     # New tokens, `max_new_tokens` per row, int32
     """Continue prompts. The same key gives the same text; greedy rows do not depend on each other.
@@ -342,7 +354,7 @@ def generate(
     logits that are not finite. Inside of `jit`, where the last two cannot be seen, such a row ends
     with -1 in place of the token.
     """
-    config, n = model.config, _number("max_new_tokens", max_new_tokens, whole=True)
+    config, n = _config(model), int(_number("max_new_tokens", max_new_tokens, whole=True))
     prompt, lengths = _check_prompt(prompt_ids, prompt_lengths, n, config)
     source, source_mask = _check_source(model, source, source_mask, prompt.shape[0])
     banned, stops, pad = _check_tokens(config, suppress_tokens, stop_token, pad_token_id)

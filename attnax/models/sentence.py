@@ -74,6 +74,7 @@ def pool_states(
     if normalize: one = one / jnp.maximum(jnp.linalg.norm(one, axis=-1, keepdims=True), 1e-12)
     return one.astype(hidden.dtype)
 
+# %% ../../nbs/55_models.sentence.ipynb #check-pooling
 def _check_pooling(pooling) -> None:
     """Raises: `ValueError` for a way of making one vector that is not known."""
     if pooling not in get_args(Pooling):
@@ -83,6 +84,10 @@ def _check_pooling(pooling) -> None:
 # %% ../../nbs/55_models.sentence.ipynb #sentence-embed
 class _Embeds(nnx.Module):
     """From states to one vector."""
+    normalize: bool
+    pooling: Pooling
+    pooler: nnx.Linear | None
+
     def embed(
         self,
         input_ids: Int[Array, "b s"],                    # Token ids

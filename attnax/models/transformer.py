@@ -8,56 +8,59 @@ __all__ = ['as_ids', 'as_key_mask', 'TransformerEncoder', 'TransformerDecoder', 
 
 # %% ../../nbs/50_models.transformer.ipynb #imports
 from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from ..kernels.score_mods import compose_score_mods
 from ..layers.attention import mask_of_new
 from ..layers.blocks import AUX, EncoderBlock
 from ..layers.cache import (
-    LayerCache, StackedCaches, caches_length, check_layer_cache, positions_from)
-from ..layers.config import BlocksConfig, TransformerConfig
+    Caches, StackedCaches, caches_length, check_layer_cache, positions_from)
+from ..layers.config import BlocksConfig, TransformerConfig, check_config
 from ..layers.embeddings import TokenEmbedding
 from ..layers.feedforward import dropout_rngs
-from ..layers.norms import create_norm
+from ..layers.norms import RMSNorm, create_norm
 from ..layers.positions import Learned
 from ..layers.moe import MixtureOfExperts
 from ..layers.stack import (
-    make_stack, run_blocks, stack_parts, stored_blocks, unsliced, weights_by_layer)
+    StackedBlocks, make_stack, run_blocks, stack_parts, stored_blocks, unsliced, weights_by_layer)
 from ..typing import AttentionFn, ScoreMod, explain_words
 
 # %% ../../nbs/50_models.transformer.ipynb #token-ids
 def as_ids(
     name: str,                            # What the argument is called in messages
-    ids: Int[Array, "b s"] | Sequence,    # Ids of any integer dtype, or lists of them
+    ids: Int[Array | np.ndarray, "b s"] | Sequence, # Ids of any integer dtype, or lists of them
     size: int,                            # How many ids there are
     *,
-    lengths: Int[Array, " b"] | None = None # Ids of each row that will be read; all when None
+    lengths: Int[Array | np.ndarray, " b"] | None = None # Ids of each row that count; None: all
 ) -> Int[Array, "b s"]:                   # The same, at least 32 bits wide
     """Ids in a dtype that holds every vocabulary: 8 bits would not hold the next one.
 
     Raises: `ValueError` unless they are integers of rank 2, and for a concrete id outside of
     0 .. size - 1.
     """
-    if not isinstance(ids, jax.Array):
-        try: ids = np.asarray(ids)
-        except ValueError as e: raise ValueError(f"`{name}` must be rows of one length: {e}") from e
-    if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
+    try: rows = ids if isinstance(ids, jax.Array) else np.asarray(ids)
+    except ValueError as e: raise ValueError(f"`{name}` must be rows of one length: {e}") from e
+    if rows.ndim != 2 or not jnp.issubdtype(rows.dtype, jnp.integer):
         raise ValueError(f"`{name}` must be integers of shape (batch, seq), "
-                         f"got {ids.dtype} {ids.shape}")
-    traced = any(isinstance(x, jax.core.Tracer) for x in (ids, lengths))
-    if not traced and getattr(ids, "is_fully_addressable", True):
-        known = np.asarray(ids)
+                         f"got {rows.dtype} {rows.shape}")
+    traced = any(isinstance(x, Tracer) for x in (rows, lengths))
+    if not traced and getattr(rows, "is_fully_addressable", True):
+        known = np.asarray(rows)
         wrong = (known < 0) | (known >= size)
-        if lengths is not None: wrong &= np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]
+        if lengths is not None: wrong &= np.arange(rows.shape[1]) < np.asarray(lengths)[:, None]
         for row, place in np.argwhere(wrong)[:1]:
             raise ValueError(f"`{name}` must lie in 0 .. {size - 1}, got {known[row, place]} "
                              f"in row {row} at position {place}")
-    return jnp.asarray(ids, jnp.int32 if ids.dtype.itemsize < 4 else None)
+    return jnp.asarray(rows, jnp.int32 if rows.dtype.itemsize < 4 else None)
 
 # %% ../../nbs/50_models.transformer.ipynb #padding-shape
 def as_key_mask(
@@ -81,6 +84,9 @@ def as_key_mask(
 # %% ../../nbs/50_models.transformer.ipynb #inputs
 class _Inputs(nnx.Module):
     """What a stack takes, checked."""
+    config: TransformerConfig
+    layers: nnx.List | StackedBlocks
+
     def _check(self, input_ids, layer_kv_caches, num_new=None):
         """The ids, and one cache per layer or None. Raises: `ValueError` for what does not fit."""
         input_ids = as_ids("input_ids", input_ids, self.config.vocab_size)
@@ -92,13 +98,20 @@ class _Inputs(nnx.Module):
         each = (*caches.kinds, *caches.rest) if stacked else caches
         for cache in each: check_layer_cache(cache, "layer_kv_caches")
         # Inside of the loop over layers the length is traced
-        if stacked and num_new is None: caches.check_room(input_ids.shape[1])
-        elif stacked and caches.length.ndim: caches.check_room(num_new)
+        if stacked:
+            if num_new is None: caches.check_room(input_ids.shape[1])
+            elif caches.length.ndim: caches.check_room(num_new)
         return input_ids, caches
 
 # %% ../../nbs/50_models.transformer.ipynb #embeds
 class _Embeds(_Inputs):
     """From ids to what the first block reads."""
+    token_embed: TokenEmbedding
+    type_embed: TokenEmbedding | None
+    pos_encoding: nnx.Module | None
+    embed_ln: nnx.LayerNorm | RMSNorm | None
+    dropout: nnx.Dropout
+
     def _embed(self, input_ids, position_ids, token_type_ids, deterministic):
         """Tokens, their kinds and their positions.
 
@@ -125,10 +138,12 @@ class _Embeds(_Inputs):
 # %% ../../nbs/50_models.transformer.ipynb #runs
 class _Runs(_Embeds):
     """All blocks, and the norm after them."""
+    final_ln: nnx.LayerNorm | RMSNorm | None
+
     def _has_experts(self) -> bool:
         """Whether any layer has experts, who ask which tokens are real."""
-        blocks = (b for b in stored_blocks(self.layers) if hasattr(b, "ffn"))
-        return any(isinstance(b.ffn, MixtureOfExperts) for b in blocks)
+        parts = (getattr(block, "ffn", None) for block in stored_blocks(self.layers))
+        return any(isinstance(part, MixtureOfExperts) for part in parts)
 
     def _run(self, step, x, mask, caches, return_aux, return_hidden_states=False, own=None,
              num_new=None):
@@ -187,12 +202,12 @@ class _Calls(_Looks):
         deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
         position_ids: Int[Array, "*b s"] | None = None,  # Positions; after the cache when None
         token_type_ids: Int[Array, "b s"] | None = None, # Kinds of tokens; all 0 when None
-        layer_kv_caches: Sequence[LayerCache] | None = None, # One per layer; makes it causal
+        layer_kv_caches: Caches | None = None,           # One per layer; makes it causal
         num_new_tokens: Int[Array, " b"] | None = None,  # With per_row() caches: real ones by row
         score_mod: ScoreMod | None = None,               # Mod of this call, after a layer's own
         return_aux: bool = False,                        # Whether to return what experts say
         return_hidden_states: bool = False               # Whether to return what every block made
-    ) -> Float[Array, "b s m"]:                          # States; in a tuple with what is asked
+    ) -> Float[Array, "b s m"] | Any:                    # States; in a tuple with what is asked
         """Embed and run all blocks. A tuple holds the states, then the caches, the aux, the hidden
         states `(layers + 1, b, s, m)`: those of the embedding and of each block, before the norm.
         The aux has `load_balance_loss` summed over the layers, and the means of the other numbers.
@@ -221,6 +236,7 @@ def _each_layer(attention_fn, num_layers: int) -> list[AttentionFn | None]:
                          f"num_layers={num_layers}, got {len(attention_fn)}")
     return list(attention_fn) if several else [attention_fn] * num_layers
 
+# %% ../../nbs/50_models.transformer.ipynb #longest
 def _longest(config: TransformerConfig) -> int:
     """How many positions an embedding of positions has."""
     if isinstance(config.positions, Learned): return config.max_len
@@ -234,8 +250,8 @@ class TransformerEncoder(_Calls):
 
     Raises: `ValueError` for ids, masks or positions that do not fit.
     """
-    causal = False       # Whether a position sees only what came before
-    block = EncoderBlock # What the stack is made of
+    causal = False                 # Whether a position sees only what came before
+    block: Callable = EncoderBlock # What the stack is made of
 
     @explain_words
     def __init__(
@@ -248,10 +264,11 @@ class TransformerEncoder(_Calls):
         block: Callable | None = None # A class of yours in place of `EncoderBlock`
         # or a function of what its `from_config` takes
     ):
+        check_config(config, TransformerConfig)
         self.config, c = config, config
-        make = self.block if block is None else block
+        make: Callable = self.block if block is None else block
         make = getattr(make, "from_config", make)
-        dtypes = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
+        dtypes: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
         def embed(size, **how): return TokenEmbedding(rngs, size, c.d_model, **how, **dtypes)
         def norm(): return create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps,
                                        scale_offset=c.norm_scale_offset, use_bias=c.norm_bias,
@@ -291,7 +308,7 @@ def make_head(
 # %% ../../nbs/50_models.transformer.ipynb #logit-dtype
 def logit_dtype(
     config: BlocksConfig # Of any model
-):                       # float32 where its `compute_dtype` is narrower; None: the dtype that comes
+) -> DTypeLike | None:   # float32 where its `compute_dtype` is narrower; None: the dtype that comes
     """Dtype of a head's sums."""
     if config.compute_dtype is None: return None
     return jnp.float32 if jnp.finfo(config.compute_dtype).bits < 32 else None
@@ -336,18 +353,18 @@ class TransformerLM(nnx.Module):
         padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None, # True: real token
         deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
         position_ids: Int[Array, "*b s"] | None = None,  # Positions; after the cache when None
-        layer_kv_caches: Sequence[LayerCache] | None = None, # One cache per layer
+        layer_kv_caches: Caches | None = None,           # One cache per layer
         num_new_tokens: Int[Array, " b"] | None = None,  # With per_row() caches: real ones by row
         score_mod: ScoreMod | None = None,               # Mod of this call, after a layer's own
         last_only: bool = False,                         # True: logits of the last position only
         return_aux: bool = False,                        # Whether to return what experts say
         return_hidden_states: bool = False               # Whether to return what every block made
-    ) -> Float[Array, "b s v"]:                          # Logits; in a tuple with what is asked
+    ) -> Float[Array, "b s v"] | Any:                    # Logits; in a tuple with what is asked
         """Logits of the next token at each position; a tuple is that of `TransformerDecoder`."""
         out = self.decoder(
-            input_ids, padding_mask=padding_mask, position_ids=position_ids,
-            layer_kv_caches=layer_kv_caches, num_new_tokens=num_new_tokens, score_mod=score_mod,
-            deterministic=deterministic, return_aux=return_aux, return_hidden_states=return_hidden_states)
+            input_ids, padding_mask=padding_mask, position_ids=position_ids, score_mod=score_mod,
+            layer_kv_caches=layer_kv_caches, num_new_tokens=num_new_tokens, return_aux=return_aux,
+            deterministic=deterministic, return_hidden_states=return_hidden_states)
         h, *more = out if isinstance(out, tuple) else (out,)
         if last_only: h = h[:, -1:]
         logits = language_head(h, self.decoder.token_embed, self.lm_head, self.config)
@@ -365,11 +382,11 @@ def real_tokens(
     Raises: `ValueError` for a mask that differs from head to head or query to query.
     """
     real = True if num_new is None else jnp.arange(shape[1])[None] < num_new[:, None]
-    if mask is None: return jnp.broadcast_to(real, shape)
-    if mask.shape[1:3] != (1, 1):
+    if mask is not None and mask.shape[1:3] != (1, 1):
         raise ValueError("`padding_mask` of a model with experts must have shape (batch, seq) or "
                          f"(batch, 1, 1, seq), got {mask.shape}")
-    return jnp.broadcast_to(mask_of_new(mask, past, shape[1])[:, 0, 0] & real, shape)
+    mask = mask_of_new(mask, past, shape[1])
+    return jnp.broadcast_to(real if mask is None else mask[:, 0, 0] & real, shape)
 
 # %% ../../nbs/50_models.transformer.ipynb #join
 def join_aux(
@@ -378,6 +395,6 @@ def join_aux(
     layers: int                                  # Layers in all
 ) -> dict[str, Float[Array, ""]]:                # Load-balance loss summed, the means of the rest
     """One record for a whole stack."""
-    total = {name: sum(jnp.sum(aux[name]) for aux in auxes) for name in AUX}
+    total = {name: reduce(jnp.add, [jnp.sum(aux[name]) for aux in auxes]) for name in AUX}
     summed = "load_balance_loss"
     return {name: x if name == summed else x / layers for name, x in total.items()}

@@ -7,7 +7,7 @@ __all__ = ['VisionTransformerConfig', 'cubic_weights', 'resize_positions', 'Visi
 
 # %% ../../nbs/52_models.vision.ipynb #imports
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,13 +16,14 @@ from jaxtyping import Array, Float
 
 from ..layers.attention import MultiHeadAttention
 from ..layers.blocks import EncoderBlock
-from ..layers.config import BlocksConfig, Pool
-from ..layers.embeddings import PatchEmbedding, as_pair
+from ..layers.config import BlocksConfig, Pool, check_config
+from ..layers.embeddings import LearnedPositionalEmbedding, PatchEmbedding, as_pair
 from ..layers.feedforward import dropout_rngs
-from ..layers.norms import create_norm
+from ..layers.norms import RMSNorm, create_norm
 from ..layers.positions import Learned, Positions
 from ..layers.specs import AttentionType, check_choice
-from ..layers.stack import make_stack, run_blocks, unsliced, weights_by_layer
+from ..layers.stack import (
+    StackedBlocks, make_stack, run_blocks, unsliced, weights_by_layer)
 from .transformer import join_aux, logit_dtype
 from ..typing import check_arrays, explain_words
 
@@ -122,6 +123,13 @@ def resize_positions(
 # %% ../../nbs/52_models.vision.ipynb #pictures-part
 class _Pictures(nnx.Module):
     """From pictures to what the first block reads."""
+    config: VisionTransformerConfig
+    patch_embed: PatchEmbedding
+    cls_token: nnx.Param | None
+    register_tokens: nnx.Param | None
+    pos_embed: nnx.Module | None
+    dropout: nnx.Dropout
+
     @property
     def num_prefix(self) -> int:
         """Tokens in front of the patches: the class token and the registers."""
@@ -151,6 +159,11 @@ class _Pictures(nnx.Module):
 # %% ../../nbs/52_models.vision.ipynb #encodes-part
 class _Encodes(_Pictures):
     """The blocks, and one vector per picture."""
+    layers: nnx.List | StackedBlocks
+    final_norm: nnx.LayerNorm | RMSNorm | None
+    pool_query: nnx.Param | None
+    pool_attn: MultiHeadAttention | None
+
     def _encode(self, images, deterministic):
         """All tokens after the last norm, registers too, and what the experts say."""
         def call(layer, x, cache, own):
@@ -166,7 +179,7 @@ class _Encodes(_Pictures):
         """One vector per picture."""
         if self.config.pool == "cls": return x[:, 0]
         patches, query = x[:, self.num_prefix:], self.pool_query
-        if self.config.pool == "mean": return patches.mean(axis=1)
+        if query is None or self.pool_attn is None: return patches.mean(axis=1)
         query = jnp.broadcast_to(query[...].astype(x.dtype), (x.shape[0], *query.shape[1:]))
         return self.pool_attn(query, context=patches, deterministic=deterministic)[:, 0]
 
@@ -182,13 +195,15 @@ class _Encodes(_Pictures):
 # %% ../../nbs/52_models.vision.ipynb #calls-part
 class _Calls(_Encodes):
     """The call."""
+    head: nnx.Linear | None
+
     def __call__(
         self,
         images: Float[Array, "b height width channels"], # Channels last, in the scale of training
         *,
         deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
         return_aux: bool = False                         # Whether to return what experts say
-    ) -> Float[Array, "b classes"]:                      # Logits, or `(logits, aux)`
+    ) -> Float[Array, "b classes"] | Any:                # Logits, or `(logits, aux)`
         """Classify pictures, or encode them where `num_classes` is None: tokens `(b, n, m)`, the
         class token first, then the patches, no registers. The aux is zeros without experts.
 
@@ -225,7 +240,7 @@ class _Resizes(_Looks):
         image_size: int | tuple[int, int], # Height and width of the pictures of the new model
         *,
         antialias: bool = False            # As for `resize_positions`
-    ) -> "VisionTransformer":              # A new model; training one leaves the other as it is
+    ) -> Self:                             # A new model; training one leaves the other as it is
         """The same model for pictures of another size, with its weights and with its positions
         interpolated.
 
@@ -239,8 +254,12 @@ class _Resizes(_Looks):
         model.config = replace(self.config, image_size=image_size)
         model.patch_embed.image_size = as_pair(image_size, "image_size")
         grids = self.patch_embed.grid_size, model.patch_embed.grid_size
-        if self.pos_embed is None: return model
-        table, front = self.pos_embed.embedding[...], int(self.config.use_cls_token)
+        if model.pos_embed is None: return model
+        if not isinstance(model.pos_embed, LearnedPositionalEmbedding):
+            raise NotImplementedError("`image_size`: only a learned table of positions is "
+                                      "interpolated; make a model of the new size, and load its "
+                                      "weights")
+        table, front = model.pos_embed.embedding[...], int(self.config.use_cls_token)
         table = resize_positions(table, *grids, front, antialias=antialias)
         model.pos_embed.embedding = nnx.Param(table)
         return model
@@ -261,8 +280,9 @@ class VisionTransformer(_Resizes):
         rngs: nnx.Rngs,                 # Keys for parameters and dropout
         config: VisionTransformerConfig # Every choice
     ):
+        check_config(config, VisionTransformerConfig)
         self.config, c, m = config, config, config.d_model
-        dtypes = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
+        dtypes: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
         spread, by_query = nnx.initializers.normal(0.02), c.pool == "attention"
         def learned(count): return nnx.Param(spread(rngs.params(), (1, count, m), c.param_dtype))
         self.patch_embed = PatchEmbedding(
@@ -275,8 +295,8 @@ class VisionTransformer(_Resizes):
         self.register_tokens = learned(c.num_register_tokens) if c.num_register_tokens else None
         blocks = [EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)]
         self.layers = make_stack(blocks, c)
-        norm = dict(epsilon=c.norm_eps, scale_offset=c.norm_scale_offset, use_bias=c.norm_bias,
-                    **dtypes)
+        norm: dict[str, Any] = dict(epsilon=c.norm_eps, scale_offset=c.norm_scale_offset,
+                                    use_bias=c.norm_bias, **dtypes)
         self.final_norm = create_norm(c.norm_type, m, rngs, **norm) if c.use_pre_norm else None
         self.head = None if c.num_classes is None else nnx.Linear(
             m, c.num_classes, rngs=rngs, preferred_element_type=logit_dtype(c), **dtypes)

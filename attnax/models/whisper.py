@@ -7,6 +7,7 @@ __all__ = ['AudioEncoder', 'WhisperConfig', 'Whisper']
 
 # %% ../../nbs/56_models.whisper.ipynb #imports
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ..layers.blocks import EncoderBlock
-from ..layers.config import TransformerConfig
+from ..layers.config import TransformerConfig, check_config
 from ..layers.embeddings import LearnedPositionalEmbedding
 from ..layers.feedforward import dropout_rngs
-from ..layers.norms import create_norm
-from ..layers.stack import make_stack, run_blocks
+from ..layers.norms import RMSNorm, create_norm
+from ..layers.stack import StackedBlocks, make_stack, run_blocks
 from .encoder_decoder import EncoderDecoder
 from .transformer import as_key_mask
 from ..typing import check_arrays
@@ -26,6 +27,13 @@ from ..typing import check_arrays
 # %% ../../nbs/56_models.whisper.ipynb #listens
 class _Listens(nnx.Module):
     """The call."""
+    config: TransformerConfig; num_mels: int
+    conv1: nnx.Conv; conv2: nnx.Conv
+    pos_encoding: LearnedPositionalEmbedding
+    dropout: nnx.Dropout
+    layers: nnx.List | StackedBlocks
+    final_ln: nnx.LayerNorm | RMSNorm | None
+
     def __call__(
         self,
         features: Float[Array, "b mels t"],              # Spectrograms, 2 columns per position
@@ -65,16 +73,17 @@ class AudioEncoder(_Listens):
         *,
         num_mels: int = 80         # Rows of the spectrogram
     ):
+        check_config(config, TransformerConfig)
         self.config, self.num_mels, c, width = config, num_mels, config, config.d_model
-        dtypes = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
-        three = dict(kernel_size=(3,), padding=((1, 1),), rngs=rngs, **dtypes)
+        dtypes: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
+        three: dict[str, Any] = dict(kernel_size=(3,), padding=((1, 1),), rngs=rngs, **dtypes)
         self.conv1 = nnx.Conv(num_mels, width, **three)
         self.conv2 = nnx.Conv(width, width, strides=(2,), **three)
         self.pos_encoding = LearnedPositionalEmbedding(
             rngs, num_positions=c.max_len, d_model=width, param_dtype=c.param_dtype)
         blocks = [EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)]
         self.layers = make_stack(blocks, c)
-        norm = dict(epsilon=c.norm_eps, use_bias=c.norm_bias, **dtypes)
+        norm: dict[str, Any] = dict(epsilon=c.norm_eps, use_bias=c.norm_bias, **dtypes)
         self.final_ln = create_norm(c.norm_type, width, rngs, **norm) if c.final_norm else None
         self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
@@ -90,11 +99,14 @@ class WhisperConfig:
 class Whisper(EncoderDecoder):
     """An `EncoderDecoder` whose source is a spectrogram `(b, mels, t)`; its tokens open with those
     that name the task."""
+    encoder: AudioEncoder
+
     def __init__(
         self,
         rngs: nnx.Rngs,        # Keys for parameters and dropout
         config: WhisperConfig  # Both stacks
     ):
+        check_config(config, WhisperConfig)
         encoder = AudioEncoder(rngs, config.encoder, num_mels=config.num_mels)
         super().__init__(rngs, config.decoder, encoder=encoder)
 

@@ -8,9 +8,8 @@ __all__ = ['FAMILIES', 'PretrainedModel', 'find_family', 'load_pretrained', 'che
 
 # %% ../../nbs/77_pretrained.load.ipynb #imports
 import os
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import util
 from pathlib import Path
@@ -29,12 +28,14 @@ from ..models.vision import VisionTransformer
 from ..models.whisper import Whisper
 from .bert import BERT
 from .ctranslate2 import read_ctranslate2, whisper_from_ctranslate2
-from .family import Family, Origin, config_of, load_family, tensors_of
+from .family import (
+    Family, Fields, Origin, config_of, load_family, tensors_of)
 from .files import read_json, read_tensors, write_folder
 from .gemma import GEMMA2
 from .gguf import read_gguf
 from .gguf_llama import llama_from_gguf
 from .gpt2 import GPT2
+from .hub import fetch_pretrained, hub_name
 from .llama import LLAMA
 from .mapping import blueprint, parameter_shapes, weight_dtype, weight_kind
 from .mistral import MISTRAL, MIXTRAL
@@ -66,26 +67,12 @@ def _gives(family: Family) -> Any:
     """The class of a family's models, as its builder is annotated."""
     return getattr(family.build, "__annotations__", {}).get("return")
 
-# %% ../../nbs/77_pretrained.load.ipynb #no-folder
-def _no_folder(path: str | os.PathLike) -> FileNotFoundError:
-    """What to say where nothing is; the name of a model on a hub gets the command that fetches
-    it."""
-    named = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(path)) and Path(path).suffix != ".gguf"
-    how = (f". attnax downloads nothing: `hf download {path} --local-dir DIR` gets a model of "
-           "that name, then give DIR") if named else ""
-    return FileNotFoundError(f"there is no folder {path}{how}")
-
 # %% ../../nbs/77_pretrained.load.ipynb #place
-def _place(path: Any) -> Path:
+def _place(found: Path) -> Path:
     """Where a model lies.
 
     Raises: `FileNotFoundError` and `ValueError` that say what to give instead.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise ValueError("`path` must be a folder or a .gguf file, as a string or a Path, got "
-                         f"{type(path).__name__}")
-    found = Path(path)
-    if not os.path.lexists(found): raise _no_folder(path)
     if found.is_dir() and not os.path.lexists(found / "config.json"):
         empty = not any(found.iterdir())
         raise FileNotFoundError(f"{found} has no config.json: " + (
@@ -93,9 +80,31 @@ def _place(path: Any) -> Path:
             else "`path` must be the folder that the model was saved to"))
     if found.is_file() and found.suffix != ".gguf":
         part = found.suffix == ".safetensors"
-        raise ValueError(f"`path` must be a folder or a .gguf file, got {path}" + (
+        raise ValueError(f"`path` must be a folder or a .gguf file, got {found}" + (
             ": give the folder, which has the config.json that a model needs" if part else ""))
     return found
+
+# %% ../../nbs/77_pretrained.load.ipynb #weights-of-name
+def _fetch_weights(
+    name: str | os.PathLike,        # What the user gave
+    folder: Path,                   # Where its config is
+    family: Family,                 # What the config says it is
+    ignore_fields: Sequence[str],   # Fields of the config to pass over
+    hub: Mapping[str, Any]          # `revision` and the other options of `fetch_pretrained`
+) -> None:
+    """The weights of a name, which may be large, once its config is one that attnax can do.
+
+    Raises: as `load_pretrained`.
+    """
+    if hub_name(name) is None: return
+    fields = Fields(read_json(folder / "config.json"), ignore_fields)
+    family.read_config(fields)
+    fields.finish()
+    fetch_pretrained(name, **{**hub, "revision": folder.name})
+
+# %% ../../nbs/77_pretrained.load.ipynb #pretrained-model
+# What a folder or a file may hold, for editors and type checkers
+PretrainedModel = TransformerLM | SentenceEncoder | VisionTransformer | Whisper
 
 # %% ../../nbs/77_pretrained.load.ipynb #contents-ctranslate2
 def _ctranslate2_contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -108,15 +117,29 @@ def _ctranslate2_contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndar
     raise NotImplementedError(f"{path} holds a {kind} in CTranslate2's format; of these, only "
                               "Whisper is read")
 
-# %% ../../nbs/77_pretrained.load.ipynb #contents
-def _contents(path: Path) -> tuple[Family, Mapping[str, Any], Mapping[str, np.ndarray]]:
-    """The family that reads a folder or a file, and what it is given: config and tensors."""
+# %% ../../nbs/77_pretrained.load.ipynb #other-format
+def _other_format(
+    path: Path # A .gguf file, or a folder with a config.json
+) -> tuple[Family, dict[str, Any], Mapping[str, np.ndarray]] | None: # Family, config and tensors
+    """What llama.cpp and CTranslate2 keep, in the words of safetensors; None for a folder of
+    those. Raises: as `load_pretrained`."""
     if path.suffix == ".gguf": return LLAMA, *llama_from_gguf(read_gguf(path))
+    if not (path / "model.bin").is_file() or "model_type" in read_json(path / "config.json"):
+        return None
+    return WHISPER, *_ctranslate2_contents(path)
+
+# %% ../../nbs/77_pretrained.load.ipynb #contents
+def _contents(
+    path: Path,                                          # A folder or a file
+    before: Callable[[Family], None] = lambda family: None # Called before safetensors are read
+) -> tuple[Family, Mapping[str, Any], Mapping[str, np.ndarray]]: # Family, config and tensors
+    """The family that reads a folder or a file, and what it is given."""
+    if (other := _other_format(path)) is not None: return other
     config = read_json(path / "config.json")
-    if "model_type" not in config and (path / "model.bin").is_file():
-        return WHISPER, *_ctranslate2_contents(path)
     family = find_family(config.get("model_type"))
-    if _gives(family) is SentenceEncoder: read_pooling(path)   # may refuse, and the weights take longer
+    if _gives(family) is SentenceEncoder:
+        read_pooling(path)   # may refuse, and the weights take longer
+    before(family)
     return family, config, read_tensors(path)
 
 # %% ../../nbs/77_pretrained.load.ipynb #dtype-of-most
@@ -140,32 +163,38 @@ def _family_in_dtype(family: Family, dtype: str) -> Family:
     return replace(family, read_config=read_config)
 
 # %% ../../nbs/77_pretrained.load.ipynb #load
-# What a folder or a file may hold, for editors and type checkers
-PretrainedModel = TransformerLM | SentenceEncoder | VisionTransformer | Whisper
-
 def load_pretrained(
-    path: str | os.PathLike, # A folder with config.json and weights, or a .gguf file
+    path: str | os.PathLike, # A folder with config.json and weights, a .gguf file, or a name on
+    # the hub: `org/name`, `org/name/file.gguf`
     *,
     dtype: jnp.dtype | None = None, # Of the parameters, or its name; as stored when None
     ignore: Sequence[str] = (), # Patterns (regular expressions) of tensors to leave out, r"^cls\."
     ignore_fields: Sequence[str] = (), # Fields of the config to pass over
+    revision: str | None = None,      # Branch, tag or commit of a name; its main branch when None
+    token: str | bool | None = None,  # Of the hub; the one that is logged in when None
+    cache_dir: str | os.PathLike | None = None, # For what is fetched; the client's own when None
+    local_files_only: bool = False,   # Whether to take what the cache has, and ask no one
     **settings: Any # How to run it: `attention_type`, `kv_cache_max_len`, `dropout_rate`, ...
 ) -> PretrainedModel:                  # The model of its family, in evaluation mode
-    """Load a model; all of it or nothing.
+    """Load a model; all of it or nothing. What exists here is a path, whatever it is called.
 
     A sentence encoder makes its vectors as `modules.json` beside it says, and by the mean where
     there is none. GGUF and CTranslate2 give float32; float64 is float32 unless JAX is told to have
     it. `config.param_dtype` of the model is `dtype`, or the dtype of most tensors.
 
-    Raises: `FileNotFoundError`; `ValueError` that names the file, tensor, field or argument which
-    is wrong; `NotImplementedError` that names what attnax cannot do; `ImportError` that names the
-    extra.
+    Raises: `FileNotFoundError`, `PermissionError` and `ConnectionError` that say what to do, as
+    `fetch_pretrained`; `ValueError` that names the file, tensor, field or argument which is wrong;
+    `NotImplementedError` that names what attnax cannot do; `ImportError` that names the extra.
     """
-    place, kind = _place(path), weight_dtype(dtype)
+    kind = weight_dtype(dtype)
     if "param_dtype" in settings:
         raise ValueError("the dtype of the parameters is the argument `dtype` here, and "
                          f"`param_dtype` no setting: write dtype={settings['param_dtype']!r}")
-    family, config, tensors = _contents(place)
+    hub: dict[str, Any] = dict(revision=revision, token=token, cache_dir=cache_dir,
+                               local_files_only=local_files_only)
+    place = _place(fetch_pretrained(path, weights=False, **hub))
+    def fetch(family: Family): _fetch_weights(path, place, family, ignore_fields, hub)
+    family, config, tensors = _contents(place, fetch)
     stored = _dtype_of_most(tensors) if kind is None else kind.name
     model = load_family(_family_in_dtype(family, stored), config, tensors, dtype=kind,
                         ignore=ignore, ignore_fields=ignore_fields, **settings)

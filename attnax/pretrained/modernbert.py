@@ -29,7 +29,8 @@ def _kinds_of_layers(fields: Fields, layers: int) -> list[str]:
     fields.seen.add("layer_types")
     kinds = fields.config.get("layer_types")
     if kinds is None: return [_KINDS[bool(i % every)] for i in range(layers)]
-    if not isinstance(kinds, list) or len(kinds) != layers or not set(map(str, kinds)) <= set(_KINDS):
+    fits = isinstance(kinds, list) and len(kinds) == layers
+    if not fits or any(kind not in _KINDS for kind in kinds):
         raise ValueError(f"`layer_types` in {fields.where} must list one of {' and '.join(_KINDS)} "
                          f"for each of {layers} layers, got {kinds!r}")
     return kinds
@@ -41,19 +42,19 @@ def _ropes(fields: Fields) -> dict[str, dict[str, Any]]:
     said, scaling = (fields.config.get(name) for name in ("rope_parameters", "rope_scaling"))
     said = {} if said is None else said
     right = isinstance(said, Mapping) and set(said) <= set(_KINDS)
-    if not right or not all(isinstance(x, Mapping | None) for x in said.values()):
+    if not right or not all(isinstance(x, Mapping) for x in said.values()):
         raise ValueError(f"`rope_parameters` in {fields.where} must hold an object for each of "
                          f"{' and '.join(_KINDS)}, got {said!r}")
     if scaling and said:
         raise NotImplementedError(f"`rope_scaling` in {fields.where} beside `rope_parameters` is "
                                   f"beyond attnax, got {scaling!r}")
+    if isinstance(scaling, Mapping) and scaling: scaling = {"rope_type": "default", **scaling}
     out = {}
-    for kind, name, base in zip(_KINDS, ("global_rope_theta", "local_rope_theta"), (160000.0, 10000.0)):
-        inner = {"rope_theta": fields.take(name, float, base)}
-        inner |= dict(rope_parameters=said.get(kind), rope_scaling=scaling)
-        where = f"{fields.where}, of {kind}"
-        inner = Fields(inner, where=where)
-        out[kind] = read_rope(inner)
+    bases = ("global_rope_theta", 160000.0), ("local_rope_theta", 10000.0)
+    for kind, (name, base) in zip(_KINDS, bases):
+        inner = dict(rope_theta=fields.take(name, float, base), rope_parameters=said.get(kind),
+                     rope_scaling=scaling)
+        out[kind] = read_rope(Fields(inner, where=f"{fields.where}, of {kind}"))
     return out
 
 # %% ../../nbs/73c_pretrained.modernbert.ipynb #passed-over
@@ -65,7 +66,8 @@ _PASSED_OVER = ("classifier_pooling", "cls_token_id", "initializer_cutoff_factor
 # %% ../../nbs/73c_pretrained.modernbert.ipynb #pattern
 def _pattern(fields: Fields, layers: int) -> dict[str, Any]:
     """Windows and rotations by layer. Raises: as its parts."""
-    window = fields.take("local_attention", int, 128) // 2 + 1   # on one side, with its own key
+    # on one side, with its own key
+    window = fields.take("local_attention", int, 128, zero=True) // 2 + 1
     kinds, ropes = _kinds_of_layers(fields, layers), _ropes(fields)
     near = dict(attention_window=window, **ropes["sliding_attention"])
     records = [near if kind == "sliding_attention" else {} for kind in kinds]

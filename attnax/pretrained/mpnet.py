@@ -59,7 +59,8 @@ def read_distilbert(
 ) -> TransformerConfig: # A config of ours
     """A DistilBERT. Raises: `ValueError` and `NotImplementedError` that name a field."""
     # How a table began that the file holds, rates of heads for other tasks, and an older word
-    fields.seen.update(("sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout", "tie_weights_"))
+    fields.seen.update(("sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout",
+                        "tie_weights_"))
     vocab_size, width = fields.take("vocab_size", int, 30522), fields.take("dim", int, 768)
     heads = fields.take("n_heads", int, 12)
     check_divides(fields, ("n_heads", heads), ("dim", width))

@@ -7,15 +7,18 @@ __all__ = ['RESULTS', 'held_out_loss', 'UserError', 'DemoSettings', 'find_text',
            'next_token_loss', 'make_optimizer', 'train_step', 'DemoResult', 'plot_losses', 'run_demo']
 
 # %% ../../nbs/64_training.demo.ipynb #imports
+import json
 import math
 import os
+import re
+import shlex
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -227,7 +230,8 @@ def _save(result: DemoResult, folder: Path, tokenizer: CharTokenizer) -> None:
     """Weights and curve; each appears whole or not at all. A sample of an earlier model goes."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RESULTS[2]).unlink(missing_ok=True)
-    save_weights(result.model, folder / RESULTS[0], metadata={"characters": tokenizer.characters})
+    save_weights(result.model, folder / RESULTS[0], metadata={
+        "characters": tokenizer.characters, "config": json.dumps(asdict(result.model.config))})
     beside = folder / f".part-{os.getpid()}"
     try: plot_losses(result).savefig(beside, format="png"); os.replace(beside, folder / RESULTS[1])
     finally: beside.unlink(missing_ok=True)
@@ -311,6 +315,13 @@ def _tell_start(say: Callable[[str], None], text: str, model: TransformerLM, bef
     say(f"held-out loss before training {before:.3f} nats per character; frequencies alone give "
         f"{unigram:.3f}")
 
+# %% ../../nbs/64_training.demo.ipynb #go-on
+def _how_to_go_on(folder: Path, text: str) -> str:
+    """The command that writes with what was saved, with a word of the text to begin with."""
+    word = re.search(r"(?<=\s)\w+(?=\W)", text)
+    return (f"to read more: attnax write --model {shlex.quote(str(folder))} "
+            f'"{word[0] if word else text[:1]}"')
+
 # %% ../../nbs/64_training.demo.ipynb #run-demo
 def run_demo(
     settings: DemoSettings,             # What to do
@@ -326,8 +337,8 @@ def run_demo(
     that names the extra; `KeyboardInterrupt` before the first step, which leaves nothing.
     """
     for package in ("tqdm", "safetensors", "matplotlib"): optional_import(package, extra="demo")
-    name, length, tokenizer, train_ids, held_out_ids = _prepare(settings, say)
     folder = results_folder(settings.out, overwrite=settings.overwrite)
+    name, length, tokenizer, train_ids, held_out_ids = _prepare(settings, say)
     config = demo_config(tokenizer.vocab_size, context=settings.context,
                          longest=settings.context + settings.sample_tokens)
     model = TransformerLM(nnx.Rngs(settings.seed), config)
@@ -348,5 +359,5 @@ def run_demo(
     result = result._replace(sample=_sample(settings, model, tokenizer, held_out_ids))
     say(f"\n{result.sample}\n")
     _save_sample(result, folder)
-    say(f"saved {folder / RESULTS[2]}")
+    say(f"saved {folder / RESULTS[2]}; {_how_to_go_on(folder, tokenizer.decode(held_out_ids))}")
     return result

@@ -32,7 +32,7 @@ def _kinds_of_layers(fields: Fields, layers: int) -> list[str]:
     fits = isinstance(kinds, list) and len(kinds) == layers
     if not fits or any(kind not in _KINDS for kind in kinds):
         raise ValueError(f"`layer_types` in {fields.where} must list one of {' and '.join(_KINDS)} "
-                         f"for each of {layers} layers, got {kinds!r}")
+                         f"for each of `num_hidden_layers`={layers}, got {kinds!r}")
     return kinds
 
 # %% ../../nbs/73c_pretrained.modernbert.ipynb #ropes
@@ -66,6 +66,7 @@ _PASSED_OVER = ("classifier_pooling", "cls_token_id", "initializer_cutoff_factor
 # %% ../../nbs/73c_pretrained.modernbert.ipynb #pattern
 def _pattern(fields: Fields, layers: int) -> dict[str, Any]:
     """Windows and rotations by layer. Raises: as its parts."""
+    fields.only("sliding_window", None)   # another word for half of `local_attention` there
     # on one side, with its own key
     window = fields.take("local_attention", int, 128, zero=True) // 2 + 1
     kinds, ropes = _kinds_of_layers(fields, layers), _ropes(fields)

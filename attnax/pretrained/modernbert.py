@@ -116,11 +116,10 @@ def write_modernbert(
     if c.ff_activation not in names:
         raise ValueError(f"`ff_activation` must be one of {', '.join(names)} to be written, got "
                          f"{c.ff_activation!r}")
-    layers = [c.at_layer(i) for i in range(c.num_layers)]
-    kinds = [_KINDS[layer.attention_window is not None] for layer in layers]
-    near = next((layer for layer in layers if layer.attention_window is not None), None)
-    ropes = {kind: write_rope(c if near is None or kind == "full_attention" else near)
-             for kind in _KINDS}
+    windows = [c.block_spec(i).attention.window for i in range(c.num_layers)]
+    window = next((w for w in windows if w is not None), None)
+    near = c if window is None else c.at_layer(windows.index(window))
+    ropes = {kind: write_rope(layer) for kind, layer in zip(_KINDS, (c, near))}
     return dict(
         vocab_size=c.vocab_size, hidden_size=c.d_model, intermediate_size=c.d_ff,
         num_hidden_layers=c.num_layers, num_attention_heads=c.num_heads,
@@ -128,8 +127,9 @@ def write_modernbert(
         norm_eps=float(c.norm_eps or 1e-6), norm_bias=c.norm_bias, mlp_bias=c.use_bias,
         attention_bias=all(check_biases(c.attention_bias, c.use_bias).values()),
         attention_dropout=c.dropout_rate, embedding_dropout=c.dropout_rate,
-        mlp_dropout=c.dropout_rate, pad_token_id=c.pad_token_id, layer_types=kinds,
-        local_attention=128 if near is None else 2 * (near.attention_window - 1),
+        mlp_dropout=c.dropout_rate, pad_token_id=c.pad_token_id,
+        layer_types=[_KINDS[w is not None] for w in windows],
+        local_attention=128 if window is None else 2 * (window - 1),
         tie_word_embeddings=c.tie_embeddings,
         rope_parameters={kind: said["rope_parameters"] for kind, said in ropes.items()})
 

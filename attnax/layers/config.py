@@ -315,8 +315,8 @@ class _LayerChecks(ConfigSpecs):
         clash = f"and attention_type={kind.value!r} has none"
         if self.positions.score_mod(self.num_heads) is not None:
             raise ValueError(f"`pos_emb_type`={self.pos_emb_type!r} is a bias on scores, {clash}")
-        on_scores = [f"attention_{name}" for name in ("window", "chunk", "scale", "softcap", "sinks")]
-        for name in (*on_scores, "relative_bias"):
+        of_layers = ("window", "chunk", "scale", "softcap", "sinks")
+        for name in (*(f"attention_{name}" for name in of_layers), "relative_bias"):
             if getattr(self, name, None) not in (None, False):
                 raise ValueError(f"`{name}` acts on scores, {clash}")
 

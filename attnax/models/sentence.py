@@ -7,7 +7,7 @@ __all__ = ['Pooling', 'VectorActivation', 'mean_pool', 'pool_states', 'VectorLay
 
 # %% ../../nbs/55_models.sentence.ipynb #imports
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 from flax import nnx
@@ -167,7 +167,7 @@ class MaskedHead(nnx.Module):
         if not c.tie_embeddings:
             raise ValueError("a head that fills gaps shares the embedding: `tie_embeddings`, which "
                              "files call `tie_word_embeddings`, must be True, got False")
-        kinds = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
+        kinds: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
         self.dense = nnx.Linear(c.d_model, c.d_model, use_bias=use_bias, rngs=rngs, **kinds)
         self.norm = create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps,
                                 use_bias=c.norm_bias, **kinds)

@@ -29,9 +29,10 @@ def _kinds_of_layers(fields: Fields, layers: int) -> list[str]:
     fields.seen.add("layer_types")
     kinds = fields.config.get("layer_types")
     if kinds is None: return [_KINDS[bool(i % every)] for i in range(layers)]
-    if not isinstance(kinds, list) or len(kinds) != layers or not set(map(str, kinds)) <= set(_KINDS):
+    fits = isinstance(kinds, list) and len(kinds) == layers
+    if not fits or any(kind not in _KINDS for kind in kinds):
         raise ValueError(f"`layer_types` in {fields.where} must list one of {' and '.join(_KINDS)} "
-                         f"for each of {layers} layers, got {kinds!r}")
+                         f"for each of `num_hidden_layers`={layers}, got {kinds!r}")
     return kinds
 
 # %% ../../nbs/73c_pretrained.modernbert.ipynb #ropes
@@ -41,19 +42,19 @@ def _ropes(fields: Fields) -> dict[str, dict[str, Any]]:
     said, scaling = (fields.config.get(name) for name in ("rope_parameters", "rope_scaling"))
     said = {} if said is None else said
     right = isinstance(said, Mapping) and set(said) <= set(_KINDS)
-    if not right or not all(isinstance(x, Mapping | None) for x in said.values()):
+    if not right or not all(isinstance(x, Mapping) for x in said.values()):
         raise ValueError(f"`rope_parameters` in {fields.where} must hold an object for each of "
                          f"{' and '.join(_KINDS)}, got {said!r}")
     if scaling and said:
         raise NotImplementedError(f"`rope_scaling` in {fields.where} beside `rope_parameters` is "
                                   f"beyond attnax, got {scaling!r}")
+    if isinstance(scaling, Mapping) and scaling: scaling = {"rope_type": "default", **scaling}
     out = {}
-    for kind, name, base in zip(_KINDS, ("global_rope_theta", "local_rope_theta"), (160000.0, 10000.0)):
-        inner = {"rope_theta": fields.take(name, float, base)}
-        inner |= dict(rope_parameters=said.get(kind), rope_scaling=scaling)
-        where = f"{fields.where}, of {kind}"
-        inner = Fields(inner, where=where)
-        out[kind] = read_rope(inner)
+    bases = ("global_rope_theta", 160000.0), ("local_rope_theta", 10000.0)
+    for kind, (name, base) in zip(_KINDS, bases):
+        inner = dict(rope_theta=fields.take(name, float, base), rope_parameters=said.get(kind),
+                     rope_scaling=scaling)
+        out[kind] = read_rope(Fields(inner, where=f"{fields.where}, of {kind}"))
     return out
 
 # %% ../../nbs/73c_pretrained.modernbert.ipynb #passed-over
@@ -65,7 +66,9 @@ _PASSED_OVER = ("classifier_pooling", "cls_token_id", "initializer_cutoff_factor
 # %% ../../nbs/73c_pretrained.modernbert.ipynb #pattern
 def _pattern(fields: Fields, layers: int) -> dict[str, Any]:
     """Windows and rotations by layer. Raises: as its parts."""
-    window = fields.take("local_attention", int, 128) // 2 + 1   # on one side, with its own key
+    fields.only("sliding_window", None)   # another word for half of `local_attention` there
+    # on one side, with its own key
+    window = fields.take("local_attention", int, 128, zero=True) // 2 + 1
     kinds, ropes = _kinds_of_layers(fields, layers), _ropes(fields)
     near = dict(attention_window=window, **ropes["sliding_attention"])
     records = [near if kind == "sliding_attention" else {} for kind in kinds]
@@ -113,11 +116,10 @@ def write_modernbert(
     if c.ff_activation not in names:
         raise ValueError(f"`ff_activation` must be one of {', '.join(names)} to be written, got "
                          f"{c.ff_activation!r}")
-    layers = [c.at_layer(i) for i in range(c.num_layers)]
-    kinds = [_KINDS[layer.attention_window is not None] for layer in layers]
-    near = next((layer for layer in layers if layer.attention_window is not None), None)
-    ropes = {kind: write_rope(c if near is None or kind == "full_attention" else near)
-             for kind in _KINDS}
+    windows = [c.block_spec(i).attention.window for i in range(c.num_layers)]
+    window = next((w for w in windows if w is not None), None)
+    near = c if window is None else c.at_layer(windows.index(window))
+    ropes = {kind: write_rope(layer) for kind, layer in zip(_KINDS, (c, near))}
     return dict(
         vocab_size=c.vocab_size, hidden_size=c.d_model, intermediate_size=c.d_ff,
         num_hidden_layers=c.num_layers, num_attention_heads=c.num_heads,
@@ -125,8 +127,9 @@ def write_modernbert(
         norm_eps=float(c.norm_eps or 1e-6), norm_bias=c.norm_bias, mlp_bias=c.use_bias,
         attention_bias=all(check_biases(c.attention_bias, c.use_bias).values()),
         attention_dropout=c.dropout_rate, embedding_dropout=c.dropout_rate,
-        mlp_dropout=c.dropout_rate, pad_token_id=c.pad_token_id, layer_types=kinds,
-        local_attention=128 if near is None else 2 * (near.attention_window - 1),
+        mlp_dropout=c.dropout_rate, pad_token_id=c.pad_token_id,
+        layer_types=[_KINDS[w is not None] for w in windows],
+        local_attention=128 if window is None else 2 * (window - 1),
         tie_word_embeddings=c.tie_embeddings,
         rope_parameters={kind: said["rope_parameters"] for kind, said in ropes.items()})
 

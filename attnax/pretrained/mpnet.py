@@ -58,8 +58,9 @@ def read_distilbert(
     fields: Fields      # A config of theirs
 ) -> TransformerConfig: # A config of ours
     """A DistilBERT. Raises: `ValueError` and `NotImplementedError` that name a field."""
-    # How a table began that the file holds, rates of heads for other tasks, and an older word
-    fields.seen.update(("sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout", "tie_weights_"))
+    # How a table began that the file holds, rates of heads for other tasks, and older words
+    fields.seen.update(("sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout",
+                        "tie_weights_", "output_past"))
     vocab_size, width = fields.take("vocab_size", int, 30522), fields.take("dim", int, 768)
     heads = fields.take("n_heads", int, 12)
     check_divides(fields, ("n_heads", heads), ("dim", width))

@@ -110,6 +110,7 @@ class _Embeds(_Inputs):
     type_embed: TokenEmbedding | None
     pos_encoding: nnx.Module | None
     embed_ln: nnx.LayerNorm | RMSNorm | None
+    relative_bias: ScoreMod | None
     dropout: nnx.Dropout
 
     def _embed(self, input_ids, position_ids, token_type_ids, deterministic):

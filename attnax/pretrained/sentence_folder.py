@@ -37,12 +37,14 @@ def _read_steps(path: Path) -> list[tuple[str, str]]:
     return [(step["type"].split(".")[-1], step["path"]) for step in steps]
 
 # %% ../../nbs/76d_pretrained.sentence_folder.ipynb #read-pooling
-_KEYS: dict[str, Pooling] = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls",
-         "pooling_mode_lasttoken": "last", "pooling_mode_max_tokens": "max",
-         "pooling_mode_weightedmean_tokens": "weighted_mean",
-         "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt"}
-_WORDS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "lasttoken": "last", "max": "max",
-          "weightedmean": "weighted_mean", "mean_sqrt_len_tokens": "mean_sqrt"}
+_KEYS: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last", "pooling_mode_max_tokens": "max",
+    "pooling_mode_weightedmean_tokens": "weighted_mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt"}
+_WORDS: dict[str, Pooling] = {
+    "mean": "mean", "cls": "cls", "lasttoken": "last", "max": "max",
+    "weightedmean": "weighted_mean", "mean_sqrt_len_tokens": "mean_sqrt"}
 
 # %% ../../nbs/76d_pretrained.sentence_folder.ipynb #check-settings
 def _rest_of_settings(said: Mapping[str, Any], path: Path, width: int | None) -> dict[str, Any]:
@@ -73,7 +75,8 @@ def _pooling_of(said: Mapping[str, Any], path: Path, width: int | None) -> Pooli
     if odd:
         raise NotImplementedError(f"{path} says `{odd[0]}`, and attnax does not know what that "
                                   "means for the vector")
-    ways = [_KEYS[name] for name, x in on.items() if x] if word is None else [_WORDS[word]]
+    ways: list[Pooling] = [_KEYS[name] for name, x in on.items() if x]
+    if word is not None: ways = [_WORDS[word]]
     if len(ways) == 1: return ways[0]
     raise NotImplementedError(f"{path} must ask for one way to make a vector, got "
                               f"{' and '.join(ways) or 'none'}")

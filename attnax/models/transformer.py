@@ -28,7 +28,7 @@ from ..layers.config import BlocksConfig, TransformerConfig, check_config
 from ..layers.embeddings import TokenEmbedding
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import RMSNorm, create_norm
-from ..layers.positions import Learned
+from ..layers.positions import Learned, RelativeBiasMod
 from ..layers.moe import MixtureOfExperts
 from ..layers.stack import (
     StackedBlocks, make_stack, run_blocks, stack_parts, stored_blocks, unsliced, weights_by_layer)
@@ -106,6 +106,7 @@ class _Inputs(nnx.Module):
 # %% ../../nbs/50_models.transformer.ipynb #embeds
 class _Embeds(_Inputs):
     """From ids to what the first block reads."""
+    relative_bias: RelativeBiasMod | None
     token_embed: TokenEmbedding
     type_embed: TokenEmbedding | None
     pos_encoding: nnx.Module | None
@@ -273,8 +274,7 @@ class TransformerEncoder(_Calls):
         def norm(): return create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps,
                                        scale_offset=c.norm_scale_offset, use_bias=c.norm_bias,
                                        **dtypes)
-        scale = 1.0 if c.embed_scale is None else c.embed_scale
-        self.token_embed = embed(c.vocab_size, scale=scale)
+        self.token_embed = embed(c.vocab_size, scale=c.embed_scale or 1.0)
         self.pos_encoding = c.positions.embedding(
             rngs, num_positions=_longest(c), d_model=c.d_model, param_dtype=c.param_dtype)
         self.type_embed = embed(c.num_token_types) if c.num_token_types else None

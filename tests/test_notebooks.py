@@ -76,13 +76,18 @@ def compiled_in(folder: Path) -> dict[str, str]:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0"}
 
 
+def environment(nb: Path, compiled: Path) -> dict[str, str]:
+    """The variables under which a page runs: no screen, a CPU, what was compiled before, and the compiler that suits it."""
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", **compiled_in(compiled)}
+    if SMALL_PROGRAMS.match(nb.name): env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {QUICK_COMPILER}"
+    return env
+
+
 def execute(nb: Path, folder: Path, compiled: Path, home: Path = root, limit: float = TIMEOUT) -> tuple[int, str, float, Path]:
     """Run one notebook of a tree: exit code, what it wrote to the terminal, seconds, and the notebook with fresh outputs."""
     out, start = folder / nb.name, time.monotonic()
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg"}
-    env |= compiled_in(compiled)
-    if SMALL_PROGRAMS.match(nb.name): env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {QUICK_COMPILER}"
     cmd = [sys.executable, str(home / "tools" / "exec_nbs.py"), "--one", str(nb), str(out)]
+    env = environment(nb, compiled)
     try: r = subprocess.run(cmd, cwd=home, env=env, capture_output=True, text=True, timeout=limit, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired: return 1, f"still running after {limit:.0f} seconds", limit, out
     return r.returncode, r.stdout + r.stderr, time.monotonic() - start, out
@@ -123,9 +128,14 @@ def skipped(nb: Path) -> Counter:
 # ---- Comparing
 
 def outputs(path: Path) -> dict[str, list]:
-    """What each cell printed or showed, pictures as a mark that there is one; the address of a warning's line is noise."""
+    """What each cell of a saved page printed or showed."""
+    return shown(json.loads(path.read_text(encoding="utf-8"))["cells"])
+
+
+def shown(cells: list[dict]) -> dict[str, list]:
+    """What cells printed or showed, pictures as a mark that there is one; the address of a warning's line is noise."""
     found = {}
-    for c in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+    for c in cells:
         for o in c.get("outputs", []):
             data = o.get("data", {})
             picture = any(k.startswith("image/") for k in data)

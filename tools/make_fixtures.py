@@ -11,6 +11,7 @@ A folder holds what `save_pretrained` writes for a tiny random model (config.jso
 
 - expected.npz, inputs and outputs in float32 and int32, unrounded:
     bert      input_ids, token_type_ids, attention_mask; last_hidden_state, pooler_output, hidden_states (embeddings first)
+    states    input_ids, attention_mask; last_hidden_state
     encoder   input_ids, attention_mask; last_hidden_state, and pooler_output and logits where there are such
     causal    input_ids; hidden (after the final norm), logits, generated (16 greedy tokens after `input_ids[:, :8]`)
     vit       pixel_values; hidden (after the final norm), logits
@@ -82,6 +83,13 @@ llama3_scaling = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_
 qwen_old = dict(sliding_window=8, use_sliding_window=False, max_window_layers=2)  # a window that is stated but switched off
 eps, act = dict(rms_norm_eps=1e-6), dict(hidden_act="gelu")
 
+gemma3_ropes = dict(full_attention=rope(500.0, rope_type="linear", factor=4.0), sliding_attention=rope(50.0))
+gemma3 = dict(gqa, num_hidden_layers=4, head_dim=16, query_pre_attn_scalar=4, sliding_window=8, rope_parameters=gemma3_ropes,
+              layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"])
+gemma3_old = ("layer_types", "tie_word_embeddings", "use_bidirectional_attention", "_sliding_window_pattern")
+olmo3_ropes = dict(sliding_attention=rope(5e5), full_attention=rope(
+    5e5, rope_type="yarn", factor=4.0, original_max_position_embeddings=16, beta_fast=4.0, attention_factor=1.3))
+
 FAMILIES = {
     "bert": Family(
         "BertModel", "BertConfig", dict(tiny, max_position_embeddings=64, type_vocab_size=2, layer_norm_eps=1e-3), "bert",
@@ -133,6 +141,56 @@ FAMILIES = {
         dict(gqa, head_dim=16, rope_parameters=rope(1e6), max_window_layers=2, bos_token_id=95, eos_token_id=96),
         "causal", matters=(eps, act, dict(rope_parameters=rope(10000.0))),
         old_drop=("layer_types",), old_add=qwen_old),
+    "smollm3": Family(
+        # Every second layer of four turns nothing
+        "SmolLM3ForCausalLM", "SmolLM3Config",
+        dict(gqa, num_hidden_layers=4, no_rope_layer_interval=2, rope_parameters=rope(100.0), attention_bias=True, mlp_bias=True,
+             pad_token_id=0, bos_token_id=95, eos_token_id=96), "causal",
+        idle=("1.self_attn.k_proj.bias", "3.self_attn.k_proj.bias"),  # where nothing turns, the same for every key
+        matters=(eps, act, dict(rope_parameters=rope(10000.0)), dict(no_rope_layers=[1, 1, 1, 0]), dict(no_rope_layers=[1] * 4),
+                 dict(no_rope_layers=[0, 1, 0, 1])),
+        old_drop=("layer_types", "tie_word_embeddings"),
+        old_add=dict(max_window_layers=28, pretraining_tp=2)),
+    "smollm3_sliding": Family(
+        # Windows where nothing turns; an odd number of layers, one key/value head, a head width that is no power of two
+        "SmolLM3ForCausalLM", "SmolLM3Config",
+        dict(gqa, hidden_size=24, num_hidden_layers=3, no_rope_layers=[0, 1, 0], use_sliding_window=True, sliding_window=6,
+             head_dim=10, num_key_value_heads=1, rope_parameters=rope(100.0, rope_type="linear", factor=2.0),
+             tie_word_embeddings=False, pad_token_id=0, bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(rope_parameters=rope(100.0)), dict(sliding_window=5), dict(sliding_window=7),
+                 dict(use_sliding_window=False), dict(no_rope_layers=[0, 1, 1]), dict(layer_types=["full_attention"] * 3)),
+        old_drop=("layer_types",)),
+    "olmo2": Family(
+        "Olmo2ForCausalLM", "Olmo2Config",
+        dict(gqa, num_hidden_layers=3, rope_parameters=rope(100.0), attention_bias=True, bos_token_id=95, eos_token_id=96),
+        "causal", matters=(eps, act, dict(rope_parameters=rope(10000.0))), old_drop=("tie_word_embeddings",)),
+    "olmo3": Family(
+        # Windows in every second layer, scaling in the others; other widths, one key/value head, a tied head
+        "Olmo3ForCausalLM", "Olmo3Config",
+        dict(gqa, hidden_size=24, num_hidden_layers=4, num_key_value_heads=1, head_dim=10, sliding_window=6,
+             layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters=olmo3_ropes, tie_word_embeddings=True,
+             bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(sliding_window=5), dict(sliding_window=7), dict(layer_types=["full_attention"] * 4),
+                 dict(rope_parameters=olmo3_ropes | dict(full_attention=rope(5e5))),
+                 dict(rope_parameters=olmo3_ropes | dict(sliding_attention=olmo3_ropes["full_attention"]))),
+        old_drop=("rope_local_base_freq",)),
+    "qwen2_moe": Family(
+        # Four layers, the second and third dense; a shared expert with its gate in the others, and windows in two
+        "Qwen2MoeForCausalLM", "Qwen2MoeConfig",
+        dict(gqa, hidden_size=24, num_hidden_layers=4, intermediate_size=40, decoder_sparse_step=1, mlp_only_layers=[1, 2],
+             num_experts=5, num_experts_per_tok=2, moe_intermediate_size=12, shared_expert_intermediate_size=20,
+             rope_parameters=rope(100.0), use_sliding_window=True, sliding_window=6, max_window_layers=3,
+             bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(num_experts_per_tok=1), dict(norm_topk_prob=True), dict(rope_parameters=rope(10000.0)),
+                 dict(sliding_window=5), dict(sliding_window=7), dict(layer_types=["full_attention"] * 4)),
+        old_drop=("layer_types",)),
+    "qwen3_moe": Family(
+        "Qwen3MoeForCausalLM", "Qwen3MoeConfig",
+        dict(gqa, num_hidden_layers=3, head_dim=10, decoder_sparse_step=2, intermediate_size=40, num_experts=6,
+             num_experts_per_tok=3, moe_intermediate_size=16, norm_topk_prob=True, rope_parameters=rope(100.0),
+             attention_bias=True, tie_word_embeddings=True, bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(num_experts_per_tok=1), dict(norm_topk_prob=False), dict(rope_parameters=rope(10000.0))),
+        old_drop=("num_local_experts",), old_add=dict(max_window_layers=3, num_experts=6)),
     "gemma2": Family(
         "Gemma2ForCausalLM", "Gemma2Config",
         dict(gqa, num_hidden_layers=4, head_dim=16, query_pre_attn_scalar=4, sliding_window=8, attn_logit_softcapping=5.0,
@@ -143,6 +201,35 @@ FAMILIES = {
                  dict(rope_parameters=rope(10000.0))),
         old_drop=("layer_types", "tie_word_embeddings", "use_bidirectional_attention"),
         old_add=dict(hidden_act="gelu_pytorch_tanh", cache_implementation="hybrid")),
+    "gemma3": Family(
+        "Gemma3ForCausalLM", "Gemma3TextConfig", gemma3, "causal", gemma_norm=True, matrix=0.3, embed=0.15,
+        matters=(eps, dict(hidden_activation="gelu"), dict(query_pre_attn_scalar=16), dict(sliding_window=7),
+                 dict(sliding_window=9), dict(layer_types=["full_attention"] * 4),
+                 dict(layer_types=["full_attention"] + ["sliding_attention"] * 3),
+                 *(dict(rope_parameters=gemma3_ropes | other) for other in (
+                     dict(full_attention=rope(500.0)), dict(sliding_attention=rope(500.0)),
+                     dict(full_attention=rope(500.0, rope_type="linear", factor=2.0))))),
+        old_drop=gemma3_old, old_add=dict(sliding_window_pattern=3, cache_implementation="hybrid")),
+    "gemma3_yarn": Family(
+        # Other sizes: one key head, an odd number of pairs, biases, a softcap, a window of an odd size; three layers of one kind
+        "Gemma3ForCausalLM", "Gemma3TextConfig",
+        dict(gemma3, vocab_size=89, hidden_size=24, intermediate_size=40, num_hidden_layers=5, num_attention_heads=3,
+             num_key_value_heads=1, head_dim=10, sliding_window=5, attention_bias=True, final_logit_softcapping=3.0,
+             tie_word_embeddings=False, layer_types=["sliding_attention"] * 3 + ["full_attention", "sliding_attention"],
+             rope_parameters=dict(sliding_attention=rope(50.0), full_attention=rope(
+                 100.0, rope_type="yarn", factor=4.0, original_max_position_embeddings=16, beta_fast=4.0))),
+        "causal", gemma_norm=True, matrix=0.3, embed=0.15,
+        matters=(eps, dict(final_logit_softcapping=None), dict(sliding_window=4), dict(sliding_window=6),
+                 dict(rope_parameters=dict(sliding_attention=rope(50.0), full_attention=rope(100.0)))),
+        old_drop=gemma3_old[2:]),
+    "embedding_gemma": Family(
+        # The same, looking both ways: a window of 8 is 5 keys on a side
+        "Gemma3TextModel", "Gemma3TextConfig",
+        dict(gemma3, use_bidirectional_attention=True, rope_parameters=gemma3_ropes | dict(full_attention=rope(500.0))),
+        "states", gemma_norm=True, matrix=0.3, embed=0.15,
+        matters=(eps, dict(use_bidirectional_attention=False), dict(sliding_window=6), dict(sliding_window=10),
+                 dict(layer_types=["full_attention"] * 4), dict(rope_parameters=gemma3_ropes)),
+        old_drop=[gemma3_old[0], *gemma3_old[3:]], old_add=dict(sliding_window_pattern=3)),
     "roberta": Family(
         "RobertaModel", "RobertaConfig",
         dict(tiny, max_position_embeddings=60, type_vocab_size=2, layer_norm_eps=1e-3, pad_token_id=1), "encoder",
@@ -256,6 +343,14 @@ def run_bert(model, rng):
 
 
 @torch.no_grad()
+def forward_states(model, input_ids, attention_mask):
+    return dict(last_hidden_state=model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state)
+
+
+def run_states(model, rng):
+    mask = (torch.arange(24) < torch.tensor([[24], [17]])).long()
+    inputs = dict(input_ids=tokens(rng, 2, 24) * mask, attention_mask=mask)
+    return inputs, forward_states(model, **inputs), float("inf")
 def forward_encoder(model, input_ids, attention_mask):
     given = dict(input_ids=input_ids, attention_mask=attention_mask)
     out = model.base_model(**given)
@@ -301,7 +396,7 @@ def run_causal(model, rng, length=40):
     if new.shape != (2, NEW): raise RuntimeError(f"expected 2 rows of {NEW} new tokens, got {tuple(new.shape)}")
     again = forward_causal(model, out.sequences)["logits"][:, PROMPT - 1:-1]  # with no cache, the same tokens
     if not torch.equal(again.argmax(-1), new): raise RuntimeError("greedy tokens differ with and without the cache")
-    if getattr(model.config, "num_local_experts", None):
+    if getattr(model.config, "num_local_experts", None) or getattr(model.config, "num_experts", None):
         k = model.config.num_experts_per_tok
         for seq in (ids, out.sequences):
             for r in model(input_ids=seq, output_router_logits=True).router_logits:
@@ -381,9 +476,12 @@ def old_config(family: Family, config: dict) -> dict:
     """`config` in the words of transformers 4."""
     old = {k: v for k, v in config.items() if k not in (*family.old_drop, "rope_parameters", "dtype")}
     r = dict(config.get("rope_parameters") or {})
+    if "full_attention" in r and family.config != "ModernBertConfig":   # the scaling is about the layers that see everything
+        old["rope_local_base_freq"], r = r["sliding_attention"]["rope_theta"], dict(r["full_attention"])
     if "rope_theta" in r:   # not so where each kind of layer has its own
         old["rope_theta"] = r.pop("rope_theta")
         old["rope_scaling"] = r if r["rope_type"] != "default" else None
+    old = {k: v for k, v in old.items() if k not in family.old_drop}
     return old | dict(torch_dtype=config["dtype"], transformers_version="4.46.0") | family.old_add
 
 

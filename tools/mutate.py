@@ -1,31 +1,36 @@
-"""Change one thing at a time in a room's exported code, and see whether the room's own page notices.
+"""Change one thing at a time in the exported code of some rooms, and see whether their own pages notice.
 
 `mutate.py nbs/11_kernels.masks.ipynb` tries 20 changes, taken at random: a boundary (`<` for `<=`), a constant, a default,
-`and` for `or`, a sign, a check that never fires. The page, run in a process of its own, must fail or print something
-else; what survives it is tried on the pages of `--also`, and on the tests of `--pytest`. A change that survives shows a
-claim without a test, or a line without effect; some are neither (a faster path that is no longer taken). Takes as long
-as the page, times the changes.
+`and` for `or`, a sign, a check that never fires. Several pages share the changes evenly. The page, run in a process of
+its own, must fail or print something else. First only the cells run that a change can reach by the names they use, and
+what those need; what they do not notice is tried on the whole page, then on the pages of `--also` and the tests of
+`--pytest`, on a copy of the tree with the change in its module. At the end stands a table: which cell noticed, and why.
+A change that survives shows a claim without a test, or a line without effect; some are neither (a faster path that is
+no longer taken). The pages must pass as they are: `pytest -k 11_` first.
 
-    mutate.py NB [-n 20] [--seed 0] [--jobs 1] [--also NB ...] [--pytest ARGS] [--cell ID] [--list]
+    mutate.py NB ... [--sample 20] [--seed 0] [--seconds 300] [--also NB ...] [--pytest ARGS] [--cell ID] [--only N ...] [--list]
 """
 import argparse
 import ast
 import json
 import random
+import re
+import resource
 import shlex
 import shutil
 import subprocess
 import sys
+import symtable
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root / "tests"), str(root / "tools")]
 
-from notebooks import code  # noqa: E402
-from test_notebooks import execute, outputs, stale  # noqa: E402
+from exec_nbs import run_one  # noqa: E402
+from notebooks import EXPORT, code  # noqa: E402
+from test_notebooks import environment, execute, outputs, recorded, shown, stale  # noqa: E402
 from test_project import nbdev  # noqa: E402
 
 BOUNDARY = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==", ast.Is: "is not",
@@ -66,7 +71,7 @@ def swaps(source: str):
 
 
 def mutants(nb: Path):
-    """Every change of a page's exported code, as (id of the cell, its new source, what changed)."""
+    """Every change of a page's exported code, as (page, id of the cell, its new source, what changed)."""
     for c in code(nb, exported=True):
         source = c["source"]
         for start, end, new in swaps(source):
@@ -75,13 +80,103 @@ def mutants(nb: Path):
             except SyntaxError: continue
             line = source[:start].count("\n")
             was, now = (text.splitlines()[line].strip() for text in (source, changed))
-            yield c["id"], changed, f"{c['id']}:{line + 1}  {was}  =>  {now}"
+            yield nb, c["id"], changed, f"{c['id']}:{line + 1}  {was}  =>  {now}"
 
 
-def passes(home: Path, nb: str, limit: float) -> bool:
-    """Whether a page runs, and prints what is saved in it."""
-    rc, _, _, out = execute(home / "nbs" / nb, home, root / ".pytest_cache" / "d" / "xla", home=home, limit=limit)
-    return rc == 0 and stale(outputs(root / "nbs" / nb), outputs(out), text=True) == []
+def draw(pages: list[Path], n: int, seed: int, cell: str = "") -> list[tuple]:
+    """`n` changes, dealt to the pages in turn, so that each has about as many; those of quick pages first."""
+    chance = random.Random(seed)
+    found = [[m for m in mutants(nb) if cell in ("", m[1])] for nb in pages]
+    decks = chance.sample([chance.sample(deck, len(deck)) for deck in found], len(found))
+    dealt = islice((m for turn in zip_longest(*decks) for m in turn if m), n)
+    return sorted(dealt, key=lambda m: (recorded().get(m[0].name, 0), m[0].name))
+
+
+# ---- Which cells a change can reach
+
+def reads_and_writes(source: str) -> tuple[set, set]:
+    """The names that a cell takes from the cells before it, and those that it binds or changes in place."""
+    reads, writes = set(), set()
+    for s in ast.parse(source).body:
+        top = symtable.symtable(ast.unparse(s), "cell", "exec")
+        def below(table): return chain.from_iterable([t, *below(t)] for t in table.get_children())
+        bound = {x.get_name() for x in top.get_symbols() if x.is_assigned() or x.is_imported() or x.is_namespace()}
+        used = {x.get_name() for x in top.get_symbols() if x.is_referenced()}
+        used |= {x.get_name() for table in below(top) for x in table.get_symbols() if x.is_global()}
+        own = bound if isinstance(s, (ast.For, ast.With, ast.FunctionDef, ast.ClassDef)) else set()
+        reads |= used - writes - own
+        writes |= bound
+        for n in ast.walk(s):
+            changed = n.value if isinstance(n, (ast.Attribute, ast.Subscript)) and isinstance(n.ctx, ast.Store) else None
+            if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call): changed = n.value.func
+            inside = isinstance(changed, (ast.Attribute, ast.Subscript))
+            while isinstance(changed, (ast.Attribute, ast.Subscript)): changed = changed.value
+            if isinstance(changed, ast.Name) and (inside or not isinstance(n, ast.Expr)): writes.add(changed.id)
+    return reads, writes
+
+
+def imported(source: str) -> set[str]:
+    """The names that a cell imports."""
+    found = (n for n in ast.walk(ast.parse(source)) if isinstance(n, (ast.Import, ast.ImportFrom)))
+    return {a.asname or a.name.split(".")[0] for n in found for a in n.names}
+
+
+def reach(nb: Path, cell: str) -> list[str]:
+    """The cells of a page that use, by name and through others, what a cell defines, and those that they need."""
+    page = [c for c in code(nb) if "eval" not in c["directives"]]
+    page = [c for c in page if not re.search(r"^\s*[%!]", c["source"], re.M)]  # IPython's own words, as in the cell for Colab
+    order, exported = [c["id"] for c in page], {c["id"] for c in page if EXPORT & c["directives"].keys()}
+    names = {c["id"]: reads_and_writes(c["source"]) for c in page}
+    imports = {c["id"]: imported(c["source"]) for c in page}
+    modules = set().union(*imports.values())
+    defined = set().union(*(names[i][1] for i in exported - {cell}))
+    touched, before = set(names[cell][1]), order[:order.index(cell)]
+    run = {cell, *(i for i in before if imports[i])}
+    for _ in order:   # a definition may use what is defined below it, so once is not enough
+        size = len(run)
+        for i in order:
+            if names[i][0] & touched and (i in exported or i not in before):
+                run.add(i)
+                touched |= names[i][1] - modules - (set() if i in exported else defined)
+        wanted = set().union(*(names[i][0] for i in run))
+        run.update(i for i in order if names[i][1] & wanted)
+        if len(run) == size: break
+    return [i for i in order if i in run]
+
+
+# ---- Running
+
+def child(job: str) -> None:
+    """Run some cells of a page with one of them changed; say which one runs, and stop where something else is printed."""
+    from execnb.nbio import nb2dict
+    from nbdev.clean import clean_nb
+    nb, cell, source, only, seconds = json.loads(job)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+    saved = outputs(Path(nb))
+
+    def before(c): print("@", c.id, file=sys.__stderr__, flush=True)
+
+    def after(c):
+        clean_nb(nb2 := {"cells": [c.copy()], "metadata": {}}, clean_ids=True)
+        fresh = shown(json.loads(json.dumps(nb2dict(nb2)["cells"], default=dict))).get(c.id, [])
+        failed = any(kind == "error" for kind, _, _ in fresh)  # then the error itself is on its way
+        if not failed and stale({c.id: saved.get(c.id, [])}, {c.id: fresh}, text=True): sys.exit("it prints something else")
+    run_one(Path(nb), only=only, change={cell: source}, before=before, after=after)
+
+
+def notice(nb: Path, cell: str, source: str, only: list[str] | None, seconds: int) -> tuple[str, str]:
+    """The cell of a page that noticed a change, and why; nothing if none did."""
+    job = json.dumps([str(nb), cell, source, only, seconds])
+    cmd = [sys.executable, __file__, "--child", "-"]
+    try: r = subprocess.run(cmd, cwd=root, env=environment(nb, root / ".pytest_cache" / "d" / "xla"), text=True, input=job,
+                            capture_output=True, timeout=10 * seconds)
+    except subprocess.TimeoutExpired as e: r, said = None, (e.stderr or b"").decode()
+    else: said = r.stderr
+    if r and r.returncode == 0: return "", ""
+    at = re.findall(r"^@ (\S+)$", said, re.M)
+    if not r or r.returncode < 0: return (at or ["(start)"])[-1], f"OUT OF TIME, {seconds} s"
+    why = re.findall(r"^(?:[\w.]+(?:Error|Exception|Interrupt)\b|it prints).*$", said, re.M) or [said.strip().splitlines()[-1]]
+    return (at or ["(start)"])[-1], why[-1][:70]
 
 
 def copy_of_tree(into: Path) -> Path:
@@ -97,15 +192,20 @@ def export(home: Path) -> None:
     if all((home / m).read_bytes() == (root / m).read_bytes() for m in modules): raise RuntimeError("the change did not arrive")
 
 
+def passes(home: Path, nb: str) -> bool:
+    """Whether a page of a tree runs, and prints what is saved in it."""
+    rc, _, _, out = execute(home / "nbs" / nb, home, root / ".pytest_cache" / "d" / "xla", home=home)
+    return rc == 0 and stale(outputs(root / "nbs" / nb), outputs(out), text=True) == []
+
+
 def holds(home: Path, tests: str) -> bool:
     """Whether some tests of a tree pass."""
     command = [sys.executable, "-m", "pytest", "-qx", *shlex.split(tests)]
     return subprocess.run(command, cwd=home, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
 
 
-def try_one(nb: Path, mutant, also, limits, tests: str) -> tuple[str, str]:
-    """What noticed a change: the name of a page, "pytest", or nothing."""
-    cell, source, what = mutant
+def elsewhere(nb: Path, cell: str, source: str, also: list[Path], tests: str) -> str:
+    """What else of a changed tree notices: the name of a page, "pytest", or nothing."""
     with tempfile.TemporaryDirectory() as t:
         home = copy_of_tree(Path(t))
         book = json.loads(nb.read_text(encoding="utf-8"))
@@ -113,40 +213,41 @@ def try_one(nb: Path, mutant, also, limits, tests: str) -> tuple[str, str]:
             if c["id"] == cell: c["source"] = source.splitlines(keepends=True)
         (home / "nbs" / nb.name).write_text(json.dumps(book), encoding="utf-8")
         export(home)
-        for page in (nb.name, *(p.name for p in also)):
-            if not passes(home, page, limits[page]): return page, what
-        if tests and not holds(home, tests): return "pytest", what
-    return "", what
+        for page in also:
+            if not passes(home, page.name): return page.name
+        return "pytest" if tests and not holds(home, tests) else ""
 
 
 def main() -> int:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("nb", type=Path)
-    ask.add_argument("-n", type=int, default=20)
-    for name in ("--seed", "--jobs"): ask.add_argument(name, type=int, default=int(name == "--jobs"))
+    ask.add_argument("nb", type=Path, nargs="+")
+    for name, default in ("--sample", 20), ("--seed", 0), ("--seconds", 300): ask.add_argument(name, type=int, default=default)
     ask.add_argument("--also", type=Path, nargs="*", default=[])
     for name in ("--pytest", "--cell"): ask.add_argument(name, default="")
+    ask.add_argument("--only", type=int, nargs="*", help="numbers of the drawn changes, as --list shows them")
     ask.add_argument("--list", action="store_true")
     args = ask.parse_args()
-    found = [m for m in mutants(args.nb) if not args.cell or m[2].startswith(args.cell + ":")]
-    chosen = random.Random(args.seed).sample(found, min(args.n, len(found)))
-    if args.list: print(*(m[2] for m in found), sep="\n"); return 0
-    limits = {}
-    for page in (args.nb, *args.also):
-        with tempfile.TemporaryDirectory() as t:
-            start = time.monotonic()
-            if not passes(copy_of_tree(Path(t)), page.name, 900): print(f"{page.name} fails unchanged"); return 2
-            limits[page.name] = 60 + 4 * (time.monotonic() - start)
+    chosen = list(enumerate(draw([p.resolve() for p in args.nb], args.sample, args.seed, args.cell)))
+    if args.only is not None: chosen = [c for c in chosen if c[0] in args.only]
+    if args.list: print(*(f"{k:3} {m[0].name.split('.')[0]:14} {m[3]}" for k, m in chosen), sep="\n"); return 0
     with tempfile.TemporaryDirectory() as t:
-        if args.pytest and not holds(copy_of_tree(Path(t)), args.pytest): print("the tests fail unchanged"); return 2
-    lived = 0
-    with ThreadPoolExecutor(args.jobs) as pool:
-        for killer, what in pool.map(lambda m: try_one(args.nb, m, args.also, limits, args.pytest), chosen):
-            elsewhere = f"  [{killer}]" if killer not in ("", args.nb.name) else ""
-            print("died    " if killer else "SURVIVED", what, elsewhere, flush=True)
-            lived += not killer
-    print(f"{args.nb.name}: {len(chosen)} of {len(found)} changes tried, {lived} survived")
+        if (args.also or args.pytest) and (bad := [p.name for p in args.also if not passes(copy_of_tree(Path(t)), p.name)]):
+            print("fail unchanged:", *bad); return 2
+    table = []
+    for k, (nb, cell, source, what) in chosen:
+        where, why = notice(nb, cell, source, reach(nb, cell), args.seconds)
+        if not where or why.startswith("NameError"): where, why = notice(nb, cell, source, None, args.seconds)
+        if not where and (args.also or args.pytest): where = elsewhere(nb, cell, source, args.also, args.pytest)
+        row = f"{k:3}", nb.name.split("_")[0], " ".join(what.split()), where or "SURVIVED", why
+        table.append([x.replace("|", "\\|") for x in row])
+        print(*table[-1], sep=" | ", flush=True)
+    lived = sum(row[3] == "SURVIVED" for row in table)
+    table[:0] = [["", "room", "cell:line, change", "noticed by", "why"], ["---"] * 5]
+    print("", *(f"| {' | '.join(row)} |" for row in table), sep="\n")
+    print(f"\n{len(chosen)} changes tried, {lived} survived, {sum('OUT OF TIME' in r[4] for r in table)} ran out of time")
     return int(lived > 0)
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]: child(sys.stdin.read())
+    else: sys.exit(main())

@@ -133,10 +133,8 @@ def bind_primitive(
     args: Sequence         # What it is done to
 ) -> list[Array]:          # What comes out
     """Apply a primitive as it was traced."""
-    # functions in the parameters, and the rest; only a dict in later releases
-    bound = primitive.get_bind_params(params)
-    functions, params = ((), bound) if isinstance(bound, dict) else bound
+    params = primitive.get_bind_params(params)  # a jaxpr in them may go in as a function
     axes = mesh_axes(*args)  # a primitive on its own does not align what varies under `shard_map`
     if axes: args = [vary_over(x, axes) for x in args]
-    out = primitive.bind(*functions, *args, **params)
+    out = primitive.bind(*args, **params)
     return list(out) if primitive.multiple_results else [out]

@@ -105,7 +105,8 @@ def make_feed_forward(
     return MixtureOfExperts(
         rngs, d_model=spec.d_model, d_ff=ff.d_ff, num_experts=ff.num_experts, top_k=ff.top_k,
         renormalize=ff.renormalize, dropout_rate=spec.dropout_rate, ff_activation=ff.activation,
-        router_jitter=ff.router_jitter, **common)
+        router_jitter=ff.router_jitter, shared_d_ff=ff.shared_d_ff, shared_gate=ff.shared_gate,
+        **common)
 
 # %% ../../nbs/43_layers.blocks.ipynb #result
 def result(y, cache_given, cache, return_aux: bool, aux):

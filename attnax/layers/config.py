@@ -197,6 +197,8 @@ class BlockFields(RunConfig):
     renormalize_experts: bool = True        # Whether the weights of a token's experts add up to one
     router_jitter: float = 0.0                   # Noise on the router's input in training
     capacity_factor: float | None = None         # Room of an expert; None: no token is dropped
+    shared_expert_d_ff: int | None = None        # Width of an expert that all tokens use, if any
+    shared_expert_gate: bool = False             # Whether it has a gate, one number per token
     keys_from: int | None = None                 # In `layer_pattern`: whose keys this layer reads
     layer_pattern: tuple[Mapping[str, Any], ...] | None = None # What layers change
 
@@ -236,7 +238,8 @@ class LayerSpecs(BlockFields):
         return ExpertsSpec(
             num_experts=self.num_experts, d_ff=self.d_ff, activation=self.ff_activation,
             top_k=self.experts_top_k, renormalize=self.renormalize_experts,
-            router_jitter=self.router_jitter, capacity_factor=self.capacity_factor)
+            router_jitter=self.router_jitter, capacity_factor=self.capacity_factor,
+            shared_d_ff=self.shared_expert_d_ff, shared_gate=self.shared_expert_gate)
 
 # %% ../../nbs/40_layers.config.ipynb #one-layer
 class _OneLayer(LayerSpecs):

@@ -6,7 +6,7 @@
 __all__ = ['dropless_jitted', 'route_top_k', 'router_statistics', 'sort_by_expert', 'ExpertSpec', 'hidden_rows', 'expert_rows',
            'rows_or_zero', 'each_block', 'blocks_forward', 'expert_rows_backward', 'blocks_backward', 'ragged_forward',
            'ragged_backward', 'by_platform', 'dropless_rule', 'expert_blocks', 'dropless_experts', 'capacity_experts',
-           'MixtureOfExperts', 'expert_parallel', 'expert_specs']
+           'SharedExpert', 'MixtureOfExperts', 'expert_parallel', 'expert_specs']
 
 # %% ../../nbs/34_layers.moe.ipynb #imports
 from functools import partial, reduce
@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from .embeddings import check_rngs
-from .feedforward import dropout_rngs, resolve_activation
+from .feedforward import FeedForward, dropout_rngs, resolve_activation
 from ..kernels.jaxprs import mesh_axes, vary_over
 from ..typing import check_arrays, explain_words
 
@@ -359,8 +359,38 @@ def capacity_experts(
     out = jnp.zeros(x.shape, y.dtype).at[tokens].add(y, mode="drop")
     return out.astype(dtype), jnp.maximum(ends - starts - capacity, 0).sum()
 
+# %% ../../nbs/34_layers.moe.ipynb #shared-expert
+class SharedExpert(nnx.Module):
+    """A feed-forward that every token uses, and its gate if there is one. Raises: as `FeedForward`
+    does."""
+    def __init__(
+        self,
+        rngs: nnx.Rngs,                       # Source of the initial values, and of dropout
+        d_model: int,                         # Width of input and output, `m`
+        d_ff: int,                            # Width inside
+        gated: bool = False,                  # Whether a sigmoid of the token multiplies the result
+        dropout_rate: float = 0.0,            # Share of the hidden activations to drop in training
+        ff_activation: str = "swiglu",        # A key of `ff_activations`
+        dtype: DTypeLike | None = None,       # Of the computation; the wider one when `None`
+        param_dtype: DTypeLike = jnp.float32  # Dtype of the parameters
+    ):
+        kept = dict(use_bias=False, dtype=dtype, param_dtype=param_dtype)
+        self.ffn = FeedForward(rngs, d_model, d_ff, dropout_rate, ff_activation, **kept)
+        self.gate = nnx.Linear(d_model, 1, rngs=rngs, **kept) if gated else None
+
+    def __call__(
+        self,
+        x: Float[Array, "... m"],         # Tokens
+        *,
+        deterministic: bool | None = None # No dropout; `None`: by `train()`
+    ) -> Float[Array, "... m"]:           # What is added to the chosen experts' results
+        """Apply to every token."""
+        y = self.ffn(x, deterministic=deterministic)
+        return y if self.gate is None else jax.nn.sigmoid(self.gate(x)) * y
+
 # %% ../../nbs/34_layers.moe.ipynb #check-mixture
-def _check_mixture(d_model, d_ff, num_experts, top_k, capacity_factor, dispatch, **rates) -> None:
+def _check_mixture(d_model, d_ff, num_experts, top_k, capacity_factor, dispatch, shared,
+                   **rates) -> None:
     """Raises: `ValueError`, as the layer does."""
     if min(d_model, d_ff, num_experts) < 1:
         raise ValueError("`d_model`, `d_ff` and `num_experts` must be at least 1, "
@@ -375,6 +405,10 @@ def _check_mixture(d_model, d_ff, num_experts, top_k, capacity_factor, dispatch,
         raise ValueError(f"`capacity_factor` must be positive, got {capacity_factor}")
     if dispatch not in ("dropless", "capacity"):
         raise ValueError(f"`dispatch` must be 'dropless' or 'capacity', got {dispatch!r}")
+    if shared[0] is not None and shared[0] < 1:
+        raise ValueError(f"`shared_d_ff` must be at least 1, got {shared[0]}")
+    if shared == (None, True):
+        raise ValueError("`shared_gate` needs a shared expert: `shared_d_ff`, got None")
 
 # %% ../../nbs/34_layers.moe.ipynb #make-mixture
 class _MadeMixture(nnx.Module):
@@ -382,8 +416,7 @@ class _MadeMixture(nnx.Module):
     @explain_words
     def __init__(
         self,
-        rngs: nnx.Rngs,                     # Source of the initial values, of dropout and of jitter
-        *,
+        rngs: nnx.Rngs, *,                  # Source of the initial values, of dropout and of jitter
         d_model: int,                           # Width of input and output, `m`
         d_ff: int,                              # Width inside an expert
         num_experts: int,                       # Number of experts
@@ -394,28 +427,30 @@ class _MadeMixture(nnx.Module):
         capacity_factor: float = 1.25,          # Room of an expert in fair shares, with a limit
         dispatch: Literal["dropless", "capacity"] = "dropless", # No drops, or a limit
         renormalize: bool = True,               # Whether a token's weights add up to one
+        shared_d_ff: int | None = None, shared_gate: bool = False, # An expert of all; its gate
         block_size: int | None = None,          # Rows at a time, as in `dropless_experts`
         dtype: DTypeLike | None = None,         # Of the products; the wider one when `None`
         param_dtype: DTypeLike = jnp.float32    # Dtype of the parameters
     ):
         check_rngs(rngs)
-        _check_mixture(d_model, d_ff, num_experts, top_k, capacity_factor, dispatch,
+        shared = shared_d_ff, shared_gate
+        _check_mixture(d_model, d_ff, num_experts, top_k, capacity_factor, dispatch, shared,
                        dropout_rate=dropout_rate, router_jitter=router_jitter)
         init = nnx.initializers.lecun_normal(in_axis=-2, out_axis=-1, batch_axis=0)
         make = lambda *shape: nnx.Param(init(rngs.params(), (num_experts, *shape), param_dtype))
-        draw = nnx.initializers.normal(0.02)
-        self.router = nnx.Param(draw(rngs.params(), (d_model, num_experts), param_dtype))
+        first = nnx.initializers.normal(0.02)(rngs.params(), (d_model, num_experts), param_dtype)
+        self.router = nnx.Param(first)
         if resolve_activation(ff_activation)[1]: self.gate_proj = make(d_model, d_ff)
         self.up_proj, self.down_proj = make(d_model, d_ff), make(d_ff, d_model)
         self.num_experts, self.top_k, self.ff_activation = num_experts, top_k, ff_activation
-        self.dropout_rate = dropout_rate
         self.router_jitter, self.renormalize, self.dtype = router_jitter, renormalize, dtype
         self.dispatch, self.capacity_factor, self.block_size = dispatch, capacity_factor, block_size
-        self.deterministic = False  # `train()` and `eval()` set it
-        # Without noise there is no need for a random state, which a checkpoint would have to carry
+        self.dropout_rate, self.deterministic = dropout_rate, False # as `train()` and `eval()` say
         noisy = dropout_rate or router_jitter
         keys = dropout_rngs(rngs, noisy) if noisy else None
         self.rngs = None if keys is None else keys.dropout.fork()
+        self.shared = shared_d_ff and SharedExpert(
+            rngs, d_model, *shared, dropout_rate, ff_activation, dtype, param_dtype)
 
 # %% ../../nbs/34_layers.moe.ipynb #mixture-tokens
 class _Tokens(_MadeMixture):
@@ -519,6 +554,7 @@ class MixtureOfExperts(_Dispatched):
         tokens, weights, experts, aux = self.choices(tokens, valid, deterministic)
         key = self.noise(self.dropout_rate, deterministic)
         y, aux["dropped_fraction"] = self.dispatched(tokens, weights, experts, key)
+        if self.shared is not None: y = y + self.shared(tokens, deterministic=deterministic)
         return y.reshape(x.shape), aux
 
 # %% ../../nbs/34_layers.moe.ipynb #check-parallel
@@ -555,7 +591,8 @@ def expert_parallel(
     of `tokens`, or where JAX knows better; `NotImplementedError` for `dispatch="capacity"`.
     """
     held = _check_parallel(moe, x, axis_name, tokens)
-    rows, valid = moe.flat_tokens(x, padding_mask)
+    mine, valid = moe.flat_tokens(x, padding_mask)
+    rows, mine = mine, mine if valid is None else jnp.where(valid[:, None], mine, 0)
     if tokens == "sharded":
         rows, valid = jax.tree.map(lambda a: lax.all_gather(a, axis_name, tiled=True),
                                    (rows, valid))
@@ -564,9 +601,11 @@ def expert_parallel(
     here = jnp.where((here >= 0) & (here < held), here, held)
     key = moe.noise(moe.dropout_rate, deterministic)
     y, aux["dropped_fraction"] = moe.dispatched(rows, weights, here, key)
-    if tokens == "replicated": return lax.psum(y, axis_name).reshape(x.shape), aux
+    shared = 0 if moe.shared is None else moe.shared(mine, deterministic=deterministic)
+    if tokens == "replicated": return (lax.psum(y, axis_name) + shared).reshape(x.shape), aux
     aux = jax.tree.map(lambda a: lax.pmean(a, axis_name), aux)  # equal already; this tells JAX so
-    return lax.psum_scatter(y, axis_name, tiled=True).reshape(x.shape), aux
+    y = lax.psum_scatter(y, axis_name, tiled=True)
+    return (y + shared).reshape(x.shape), aux
 
 # %% ../../nbs/34_layers.moe.ipynb #expert-specs
 def expert_specs(

@@ -84,11 +84,9 @@ class _OffsetEmbedding(LearnedPositionalEmbedding):
 
     def __call__(self, x: Float[Array, "*b s m"], *, position_ids: Int[Array, "*b s"]
                  | None = None) -> Float[Array, "*b s m"]:
-        given, pad = position_ids, None
-        if given is not None and self.padding:
-            pad = jnp.asarray(given) == -1
-            given = jnp.where(pad, 0, given)
-        ids = positions_for(x, given, self.embedding.shape[0] - self.offset)
+        pad = None if position_ids is None or not self.padding else jnp.asarray(position_ids) == -1
+        if pad is not None: position_ids = jnp.where(pad, 0, position_ids)
+        ids = positions_for(x, position_ids, self.embedding.shape[0] - self.offset)
         rows = jnp.where(ids < 0, self.embedding.shape[0], ids + self.offset)
         if pad is not None: rows = jnp.where(pad, self.offset - 1, rows)
         return super().__call__(x, position_ids=rows)
@@ -123,8 +121,9 @@ class Learned(Positions):
     def embedding(self, rngs, *, num_positions, d_model,
                   param_dtype=jnp.float32) -> LearnedPositionalEmbedding:
         """The module that adds them, with `num_positions + offset` rows."""
-        offset = partial(_OffsetEmbedding, offset=self.offset, padding=self.pad_id is not None)
-        kind = offset if self.offset else LearnedPositionalEmbedding
+        kind = LearnedPositionalEmbedding
+        if self.offset:
+            kind = partial(_OffsetEmbedding, offset=self.offset, padding=self.pad_id is not None)
         return kind(rngs, num_positions=num_positions, d_model=d_model, init_std=self.init_std,
                     param_dtype=param_dtype)
 
@@ -361,7 +360,7 @@ class RelativeBias(Positions):
         raise ValueError("`RelativeBias` learns a table: make its mod with `make_mod(rngs, "
                          "num_heads=...)`, and keep it")
 
-    def make_mod(self, rngs, *, num_heads: int, param_dtype=jnp.float32) -> "RelativeBiasMod":
+    def make_mod(self, rngs, *, num_heads: int, param_dtype=jnp.float32) -> nnx.Module:
         """A mod with a table of its own. Raises: `ValueError` if `num_heads` < 1."""
         return RelativeBiasMod(rngs, self, num_heads, param_dtype)
 

@@ -238,13 +238,17 @@ class ExpertsSpec:
     router_jitter: float = 0.0           # Noise on the router's input in training
     capacity_factor: float | None = None # Room of an expert in fair shares; None: no token is ever
                                          # dropped
+    shared_d_ff: int | None = None       # Width inside an expert of all tokens; None: none
+    shared_gate: bool = False            # Whether it has a gate, one number per token
 
     def __post_init__(self):
         """Check and settle every field."""
-        _at_least(self, 1, "num_experts", "d_ff", "top_k")
+        _at_least(self, 1, "num_experts", "d_ff", "top_k", "shared_d_ff")
         _positive(self, "capacity_factor")
         _settle_activation(self)
         check_rate("router_jitter", self.router_jitter)
+        if self.shared_gate and self.shared_d_ff is None:
+            raise ValueError("`shared_gate` needs a shared expert: `shared_d_ff`, got None")
         if self.top_k > self.num_experts:
             raise ValueError(f"`top_k` must not exceed num_experts={self.num_experts}, got "
                              f"{self.top_k}")

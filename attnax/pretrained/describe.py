@@ -26,10 +26,9 @@ from ..models.sentence import SentenceEncoder
 from .family import Family, Fields, clean_tensors
 from .files import _DTYPES, _header, find_weights, read_json
 from .gguf import GGUFFile, GGUFTensors, read_gguf
-from .gguf_llama import llama_from_gguf
+from .gguf_llama import model_from_gguf
 from .hub import (
     HubName, _listed, _one_line, _weight_files, _without, fetch_pretrained, hub_name)
-from .llama import LLAMA
 from .load import _other_format, _place, find_family
 from .mapping import align_names, blueprint, check_tensors, parameter_shapes
 
@@ -77,13 +76,15 @@ def _of_headers(headers: Mapping[str, tuple[str, tuple[int, ...]]],
 
 # %% ../../nbs/77a_pretrained.describe.ipynb #stored-gguf
 def _stored_gguf(path: Path) -> _Stored:
-    """Raises: as `read_gguf` and `llama_from_gguf`."""
+    """Raises: as `read_gguf` and `model_from_gguf`."""
     file = read_gguf(path)
     kinds: Counter[str] = Counter()
     for name in file.tensors: kinds[file.tensors.kind(name)] += math.prod(file.tensors.shape(name))
     hollow = GGUFFile(file.architecture, file.fields, _HollowTensors(file.tensors))
     has = "in the file" if "tokenizer.ggml.tokens" in file.fields else None
-    return _Stored("GGUF", LLAMA, *llama_from_gguf(hollow), kinds, path.stat().st_size, has)
+    said, tensors = model_from_gguf(hollow)
+    family = find_family(said["model_type"])
+    return _Stored("GGUF", family, said, tensors, kinds, path.stat().st_size, has)
 
 # %% ../../nbs/77a_pretrained.describe.ipynb #stored-folder
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")

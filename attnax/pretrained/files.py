@@ -280,10 +280,12 @@ def _check_tensors(tensors: Mapping[str, np.ndarray], max_shard_bytes: int) -> N
 
 # %% ../../nbs/65_pretrained.files.ipynb #write-others
 def _write_others(new: Path, others: Mapping[str, Any]) -> list[str]:
-    """Write more JSON; the names, in the order in which they may appear."""
+    """Write more JSON, and safetensors; the names, in the order in which they may appear."""
     for name, content in others.items():
         (new / name).parent.mkdir(exist_ok=True)
-        _write_json(new / name, content)
+        if name.endswith(".safetensors"):
+            _write_file(new / name, {n: _host_array(n, x) for n, x in content.items()})
+        else: _write_json(new / name, content)
     return list(others)
 
 # %% ../../nbs/65_pretrained.files.ipynb #write-parts

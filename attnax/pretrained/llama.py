@@ -38,7 +38,8 @@ def read_decoder(
     fields: Fields,                 # A config of theirs
     *,
     activation: str = "hidden_act", # What the field of the activation is called
-    rope_base: float = 10000.0,     # Base of the rotary frequencies, where nothing is said
+    rope_base: float = 10000.0,     # Base of the rotary frequencies, where nothing is said; the
+    # base itself where `more` has `rope_scaling`
     tied: bool = False,             # Whether embeddings are tied, where nothing is said
     max_len: int = 2048,            # Positions, where nothing is said
     norm_eps: float = 1e-6,         # Epsilon of the norms, where nothing is said
@@ -63,7 +64,10 @@ def read_decoder(
         tie_embeddings=fields.take("tie_word_embeddings", bool, tied),
         pad_token_id=read_pad(fields, vocab_size, eos if isinstance(eos, int) and eos >= 0 else 0),
         pos_emb_type="rope", use_bias=False, dropout_rate=0.0)
-    return TransformerConfig(**shared | read_rope(fields, rope_base) | more)
+    width = shared["head_dim"] or width // shared["num_heads"]
+    rope = (dict(rope_base=rope_base) if "rope_scaling" in more    # the family has read them
+            else read_rope(fields, rope_base, max_len=shared["max_len"], head_dim=width))
+    return TransformerConfig(**shared | rope | more)
 
 # %% ../../nbs/68_pretrained.llama.ipynb #write-decoder
 def write_decoder(

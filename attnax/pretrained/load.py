@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import util
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -32,8 +33,9 @@ from .family import (
     Family, Fields, Origin, config_of, load_family, tensors_of)
 from .files import read_json, read_tensors, write_folder
 from .gemma import GEMMA2
+from .gemma3 import GEMMA3, text_of_gemma3
 from .gguf import read_gguf
-from .gguf_llama import llama_from_gguf
+from .gguf_llama import model_from_gguf
 from .gpt2 import GPT2
 from .hub import fetch_pretrained, hub_name
 from .llama import LLAMA
@@ -41,31 +43,49 @@ from .mapping import blueprint, parameter_shapes, weight_dtype, weight_kind
 from .mistral import MISTRAL, MIXTRAL
 from .modernbert import MODERNBERT
 from .mpnet import DISTILBERT, MPNET
+from .olmo import OLMO2, OLMO3
 from .qwen import QWEN2, QWEN3
+from .qwen_moe import QWEN2_MOE, QWEN3_MOE
 from .roberta import ROBERTA, XLM_ROBERTA
-from .sentence_folder import read_pooling, write_pooling
+from .sentence_folder import (
+    read_pooling, read_vector_layers, write_pooling)
+from .smollm3 import SMOLLM3
 from .vit import VIT
 from .whisper import WHISPER
 
 # %% ../../nbs/77_pretrained.load.ipynb #families
 FAMILIES: dict[str, Family] = {
     f.model_type: f
-    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GPT2, BERT, VIT, WHISPER,
-              ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT)}
+    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE,
+              GEMMA2, GEMMA3, GPT2, BERT, ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT, VIT,
+              WHISPER)}
+
+# Kinds of models of which one part is read, and what takes that part out
+_PARTS = {"gemma3": text_of_gemma3}
+
+# %% ../../nbs/77_pretrained.load.ipynb #variant
+def _class_of(family: Family) -> Any:
+    """The class of model that a family gives, where its builder says it."""
+    return getattr(family.build, "__annotations__", {}).get("return")
+
+def _variant(family: Family, config: Mapping[str, Any], model: nnx.Module | None) -> Family:
+    """The family itself, or the variant of it whose files or models these are."""
+    for other in family.variants:
+        kind = _class_of(other)
+        if other.when(config) or isinstance(kind, type) and isinstance(model, kind): return other
+    return family
 
 # %% ../../nbs/77_pretrained.load.ipynb #find-family
 def find_family(
-    model_type: Any  # What a config.json says, or the user
-) -> Family:         # Its family
+    model_type: Any,                     # What a config.json says, or the user
+    config: Mapping[str, Any] = MappingProxyType({}), # The rest of that file, which may tell more
+    model: nnx.Module | None = None      # Or the model that is to be written
+) -> Family:                             # Its family
     """A family by name. Raises: `NotImplementedError` that lists those there are."""
-    if isinstance(model_type, str) and model_type in FAMILIES: return FAMILIES[model_type]
+    if isinstance(model_type, str) and model_type in FAMILIES:
+        return _variant(FAMILIES[model_type], config, model)
     raise NotImplementedError(f"`model_type`={model_type!r} is not among the families that attnax "
                               f"knows: {', '.join(FAMILIES)}")
-
-# %% ../../nbs/77_pretrained.load.ipynb #gives
-def _gives(family: Family) -> Any:
-    """The class of a family's models, as its builder is annotated."""
-    return getattr(family.build, "__annotations__", {}).get("return")
 
 # %% ../../nbs/77_pretrained.load.ipynb #place
 def _place(found: Path) -> Path:
@@ -89,6 +109,7 @@ def _fetch_weights(
     name: str | os.PathLike,        # What the user gave
     folder: Path,                   # Where its config is
     family: Family,                 # What the config says it is
+    said: Mapping[str, Any],        # The config
     ignore_fields: Sequence[str],   # Fields of the config to pass over
     hub: Mapping[str, Any]          # `revision` and the other options of `fetch_pretrained`
 ) -> None:
@@ -97,7 +118,7 @@ def _fetch_weights(
     Raises: as `load_pretrained`.
     """
     if hub_name(name) is None: return
-    fields = Fields(read_json(folder / "config.json"), ignore_fields)
+    fields = Fields(said, ignore_fields)
     family.read_config(fields)
     fields.finish()
     fetch_pretrained(name, **{**hub, "revision": folder.name})
@@ -123,24 +144,29 @@ def _other_format(
 ) -> tuple[Family, dict[str, Any], Mapping[str, np.ndarray]] | None: # Family, config and tensors
     """What llama.cpp and CTranslate2 keep, in the words of safetensors; None for a folder of
     those. Raises: as `load_pretrained`."""
-    if path.suffix == ".gguf": return LLAMA, *llama_from_gguf(read_gguf(path))
+    if path.suffix == ".gguf":
+        said, tensors = model_from_gguf(read_gguf(path))
+        return find_family(said["model_type"]), said, tensors
     if not (path / "model.bin").is_file() or "model_type" in read_json(path / "config.json"):
         return None
     return WHISPER, *_ctranslate2_contents(path)
 
 # %% ../../nbs/77_pretrained.load.ipynb #contents
 def _contents(
-    path: Path,                                          # A folder or a file
-    before: Callable[[Family], None] = lambda family: None # Called before safetensors are read
+    path: Path,                          # A folder or a file
+    before: Callable[[Family, Mapping[str, Any]], None] = lambda family, said: None # Called with
+    # family and config before safetensors are read
 ) -> tuple[Family, Mapping[str, Any], Mapping[str, np.ndarray]]: # Family, config and tensors
     """The family that reads a folder or a file, and what it is given."""
     if (other := _other_format(path)) is not None: return other
     config = read_json(path / "config.json")
-    family = find_family(config.get("model_type"))
-    if _gives(family) is SentenceEncoder:
-        read_pooling(path)   # may refuse, and the weights take longer
-    before(family)
-    return family, config, read_tensors(path)
+    part = _PARTS.get(str(config.get("model_type")), lambda config, tensors: (config, tensors))
+    said, _ = part(config, {})
+    family = find_family(said.get("model_type"), said)
+    # may refuse, and the weights take longer
+    if _class_of(family) is SentenceEncoder: read_pooling(path)
+    before(family, said)
+    return family, *part(config, read_tensors(path))
 
 # %% ../../nbs/77_pretrained.load.ipynb #dtype-of-most
 def _dtype_of_most(tensors: Mapping[str, np.ndarray]) -> str:
@@ -193,18 +219,22 @@ def load_pretrained(
     hub: dict[str, Any] = dict(revision=revision, token=token, cache_dir=cache_dir,
                                local_files_only=local_files_only)
     place = _place(fetch_pretrained(path, weights=False, **hub))
-    def fetch(family: Family): _fetch_weights(path, place, family, ignore_fields, hub)
+    def fetch(family: Family, said: Mapping[str, Any]):
+        _fetch_weights(path, place, family, said, ignore_fields, hub)
     family, config, tensors = _contents(place, fetch)
     stored = _dtype_of_most(tensors) if kind is None else kind.name
     model = load_family(_family_in_dtype(family, stored), config, tensors, dtype=kind,
                         ignore=ignore, ignore_fields=ignore_fields, **settings)
-    return _as_folder_says(model, place)
+    return _as_folder_says(model, place, kind)
 
 # %% ../../nbs/77_pretrained.load.ipynb #as-folder-says
-def _as_folder_says(model: nnx.Module, place: Path) -> PretrainedModel:
+def _as_folder_says(model: nnx.Module, place: Path,
+                    dtype: jnp.dtype | None = None) -> PretrainedModel:
     """A model that was loaded; a sentence encoder pools as its folder says."""
     if isinstance(model, SentenceEncoder):
-        model.pooling, model.normalize = read_pooling(place, model.config.d_model)
+        width = model.config.d_model
+        model.pooling, model.normalize = read_pooling(place, width)
+        model.vector_layers = nnx.List(read_vector_layers(place, width, dtype))
     if isinstance(model, PretrainedModel): return model
     raise NotImplementedError(f"a family gave a {type(model).__name__}, which is not among "
                               "`PretrainedModel`")
@@ -249,7 +279,7 @@ def check_as_described(
 
     Raises: `ValueError` that names what differs.
     """
-    kind = _gives(family)
+    kind = _class_of(family)
     if isinstance(kind, type) and not isinstance(model, kind):
         raise ValueError(f"`{family.model_type}` is a family of `{kind.__name__}`, got a "
                          f"`{type(model).__name__}`")
@@ -260,6 +290,14 @@ def check_as_described(
     plan, _ = blueprint(lambda: family.build(family.config_of(model), names))
     _check_modules(family, model, plan)
     _check_shapes(model, plan)
+
+# %% ../../nbs/77_pretrained.load.ipynb #without-vector-layers
+def _without_vector_layers(model: nnx.Module) -> nnx.Module:
+    """A sentence encoder without the layers behind its pooling, which have files of their own."""
+    if not isinstance(model, SentenceEncoder) or not model.vector_layers: return model
+    bare = nnx.merge(*nnx.split(model))
+    bare.vector_layers = nnx.List([])
+    return bare
 
 # %% ../../nbs/77_pretrained.load.ipynb #save
 def save_pretrained(
@@ -281,9 +319,10 @@ def save_pretrained(
     if family is None:
         raise ValueError("`family` is needed for a model that was not loaded: one of "
                          f"{', '.join(FAMILIES)}")
-    kind, model = find_family(family), unstack_layers(model)
-    check_as_described(kind, model)
-    tensors, config = tensors_of(kind, model), config_of(kind, model)
+    kind, model = find_family(family, model=model), unstack_layers(model)
+    bare = _without_vector_layers(model)
+    check_as_described(kind, bare)
+    tensors, config = tensors_of(kind, bare), config_of(kind, bare)
     config["torch_dtype" if "torch_dtype" in config else "dtype"] = _dtype_of_most(tensors)
     others = write_pooling(model) if isinstance(model, SentenceEncoder) else {}
     write_folder(path, config, tensors, overwrite=overwrite, max_shard_bytes=max_shard_bytes,

@@ -10,7 +10,8 @@ import pytest
 from notebooks import root
 from test_readme import environment
 
-checked = ["attnax/layers", "attnax/models", "attnax/audio.py"]    # to grow to all of `attnax`
+read = ["attnax"]                                                  # by the checker
+checked = ["attnax/layers", "attnax/models", "attnax/audio.py"]    # while they run; to grow to all of `attnax`
 calls = Path(__file__).with_name("typed_calls.py")
 
 
@@ -18,14 +19,14 @@ calls = Path(__file__).with_name("typed_calls.py")
 def test_checker(tmp_path):
     """No error under pyright's basic rules; and it does look: a file with a mistake has one."""
     (tmp_path / "wrong.py").write_text("from attnax.layers.norms import RMSNorm\nRMSNorm('wide', rngs=None)\n", encoding="utf-8")
-    options = {"typeCheckingMode": "basic", "extraPaths": [str(root)], "include": [str(root / part) for part in checked] + ["."]}
+    options = {"typeCheckingMode": "basic", "extraPaths": [str(root)], "include": [str(root / part) for part in read] + ["."]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(options), encoding="utf-8")
     command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--outputjson", "-p", str(tmp_path)]
     said = json.loads(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout)
     errors = [d for d in said["generalDiagnostics"] if d["severity"] == "error"]
     ours = [d for d in errors if Path(d["file"]).name != "wrong.py"]
     assert not ours, "\n".join(f"{d['file']}:{d['range']['start']['line'] + 1}: {d['message']}" for d in ours)
-    assert said["summary"]["filesAnalyzed"] > len(checked) and len(errors) > len(ours)
+    assert said["summary"]["filesAnalyzed"] > 50 and len(errors) > len(ours)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("beartype") is None, reason="beartype, of the extra `dev`, is not installed")

@@ -374,7 +374,7 @@ class SharedExpert(nnx.Module):
         dtype: DTypeLike | None = None,       # Of the computation; the wider one when `None`
         param_dtype: DTypeLike = jnp.float32  # Dtype of the parameters
     ):
-        kept = dict(use_bias=False, dtype=dtype, param_dtype=param_dtype)
+        kept: dict[str, Any] = dict(use_bias=False, dtype=dtype, param_dtype=param_dtype)
         self.ffn = FeedForward(rngs, d_model, d_ff, dropout_rate, ff_activation, **kept)
         self.gate = nnx.Linear(d_model, 1, rngs=rngs, **kept) if gated else None
 
@@ -449,8 +449,8 @@ class _MadeMixture(nnx.Module):
         noisy = dropout_rate or router_jitter
         keys = dropout_rngs(rngs, noisy) if noisy else None
         self.rngs = None if keys is None else keys.dropout.fork()
-        self.shared = shared_d_ff and SharedExpert(
-            rngs, d_model, *shared, dropout_rate, ff_activation, dtype, param_dtype)
+        self.shared = None if shared_d_ff is None else SharedExpert(
+            rngs, d_model, shared_d_ff, shared_gate, dropout_rate, ff_activation, dtype, param_dtype)
 
 # %% ../../nbs/34_layers.moe.ipynb #mixture-tokens
 class _Tokens(_MadeMixture):

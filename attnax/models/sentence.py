@@ -118,6 +118,7 @@ class _Embeds(nnx.Module):
     normalize: bool
     pooling: Pooling
     pooler: nnx.Linear | None
+    vector_layers: nnx.List
 
     def embed(
         self,

@@ -166,7 +166,8 @@ def _contents(
     # may refuse, and the weights take longer
     if _class_of(family) is SentenceEncoder: read_pooling(path)
     before(family, said)
-    return family, *part(config, read_tensors(path))
+    said, tensors = part(config, read_tensors(path))
+    return family, said, tensors
 
 # %% ../../nbs/77_pretrained.load.ipynb #dtype-of-most
 def _dtype_of_most(tensors: Mapping[str, np.ndarray]) -> str:

@@ -47,7 +47,7 @@ def _layer_kinds(fields: Fields, num_layers: int) -> list[str]:
 def _read_ropes(fields: Fields, kinds: list[str]) -> dict[str, Any]:
     """Rotary fields of ours, by kinds of layers."""
     fields.only("rope_theta", 5e5, 500000)
-    old = dict.fromkeys(("full_attention", "sliding_attention"), ("rope_theta", 5e5))
+    old = {kind: ("rope_theta", 5e5) for kind in ("full_attention", "sliding_attention")}
     longest = fields.take("max_position_embeddings", int, 2048)
     return fields_by_kind(kinds, read_layer_ropes(fields, old, max_len=longest))
 

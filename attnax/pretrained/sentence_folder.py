@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from ..models.sentence import SentenceEncoder, VectorActivation, VectorLayer
+from ..models.sentence import Pooling, SentenceEncoder, VectorActivation, VectorLayer
 from .family import Fields
 from .files import read_json, read_tensors
 
@@ -37,11 +37,11 @@ def _read_steps(path: Path) -> list[tuple[str, str]]:
     return [(step["type"].split(".")[-1], step["path"]) for step in steps]
 
 # %% ../../nbs/76d_pretrained.sentence_folder.ipynb #read-pooling
-_KEYS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls",
+_KEYS: dict[str, Pooling] = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls",
          "pooling_mode_lasttoken": "last", "pooling_mode_max_tokens": "max",
          "pooling_mode_weightedmean_tokens": "weighted_mean",
          "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt"}
-_WORDS = {"mean": "mean", "cls": "cls", "lasttoken": "last", "max": "max",
+_WORDS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "lasttoken": "last", "max": "max",
           "weightedmean": "weighted_mean", "mean_sqrt_len_tokens": "mean_sqrt"}
 
 # %% ../../nbs/76d_pretrained.sentence_folder.ipynb #check-settings
@@ -60,7 +60,7 @@ def _rest_of_settings(said: Mapping[str, Any], path: Path, width: int | None) ->
     return said
 
 # %% ../../nbs/76d_pretrained.sentence_folder.ipynb #one-way
-def _pooling_of(said: Mapping[str, Any], path: Path, width: int | None) -> str:
+def _pooling_of(said: Mapping[str, Any], path: Path, width: int | None) -> Pooling:
     """The one way that the settings of a pooling step name. Raises: as `read_pooling`."""
     said = _rest_of_settings(said, path, width)
     word = said.pop("pooling_mode", None)
@@ -82,7 +82,7 @@ def _pooling_of(said: Mapping[str, Any], path: Path, width: int | None) -> str:
 def read_pooling(
     folder: str | os.PathLike,  # Of a sentence encoder
     width: int | None = None # Numbers in a vector, to compare with the folder's; None: do not
-) -> tuple[str, bool]:          # `pooling` and `normalize` of a `SentenceEncoder`
+) -> tuple[Pooling, bool]:          # `pooling` and `normalize` of a `SentenceEncoder`
     """How one vector is made of the states; the mean, brought to length one, where the folder has
     no `modules.json`.
 

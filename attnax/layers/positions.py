@@ -84,8 +84,9 @@ class _OffsetEmbedding(LearnedPositionalEmbedding):
 
     def __call__(self, x: Float[Array, "*b s m"], *, position_ids: Int[Array, "*b s"]
                  | None = None) -> Float[Array, "*b s m"]:
-        pad = None if position_ids is None or not self.padding else jnp.asarray(position_ids) == -1
-        if pad is not None: position_ids = jnp.where(pad, 0, position_ids)
+        pad = None
+        if position_ids is not None and self.padding:
+            pad, position_ids = position_ids == -1, jnp.where(position_ids == -1, 0, position_ids)
         ids = positions_for(x, position_ids, self.embedding.shape[0] - self.offset)
         rows = jnp.where(ids < 0, self.embedding.shape[0], ids + self.offset)
         if pad is not None: rows = jnp.where(pad, self.offset - 1, rows)

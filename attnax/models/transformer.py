@@ -28,7 +28,7 @@ from ..layers.config import BlocksConfig, TransformerConfig, check_config
 from ..layers.embeddings import TokenEmbedding
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import RMSNorm, create_norm
-from ..layers.positions import Learned, RelativeBiasMod
+from ..layers.positions import Learned
 from ..layers.moe import MixtureOfExperts
 from ..layers.stack import (
     StackedBlocks, make_stack, run_blocks, stack_parts, stored_blocks, unsliced, weights_by_layer)
@@ -106,11 +106,11 @@ class _Inputs(nnx.Module):
 # %% ../../nbs/50_models.transformer.ipynb #embeds
 class _Embeds(_Inputs):
     """From ids to what the first block reads."""
-    relative_bias: RelativeBiasMod | None
     token_embed: TokenEmbedding
     type_embed: TokenEmbedding | None
     pos_encoding: nnx.Module | None
     embed_ln: nnx.LayerNorm | RMSNorm | None
+    relative_bias: ScoreMod | None
     dropout: nnx.Dropout
 
     def _embed(self, input_ids, position_ids, token_type_ids, deterministic):

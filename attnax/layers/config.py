@@ -310,6 +310,9 @@ class _LayerChecks(ConfigSpecs):
         """Raises: `ValueError` for what acts on scores where there are none, and for positions that
         do not fit."""
         self.positions.check(head_dim)
+        bias = getattr(self, "relative_bias", None)
+        if not isinstance(bias, RelativeBias | None): raise ValueError(
+            f"`relative_bias` must be a RelativeBias, got {type(bias).__name__}")
         kind = AttentionType(self.attention_type)
         if kind not in (AttentionType.LINEAR, AttentionType.LITE): return
         clash = f"and attention_type={kind.value!r} has none"
@@ -376,8 +379,7 @@ class TransformerConfig(BlocksConfig):
     max_len: int = 512                           # Longest sequence
     kv_cache_max_len: int | None = None          # Length of KV caches; `max_len` when None
     pad_token_id: int = 0                        # Id of padding
-    pos_emb_type: PosEmbType | Positions = "sinusoidal" # How positions enter, by name or as an
-                                                        # object
+    pos_emb_type: PosEmbType | Positions = "sinusoidal" # How positions enter, or by which object
     rope_base: float = 10000.0                   # Base of the rotary frequencies
     rope_dim: int | None = None         # Channels of a head that are rotated; all of them when None
     rope_scaling: RopeScaling | None = None      # Slower rotation for longer texts
@@ -397,9 +399,6 @@ class TransformerConfig(BlocksConfig):
         """Check every field."""
         if not isinstance(self.pos_emb_type, Positions):
             check_choice("pos_emb_type", self.pos_emb_type, PosEmbType)
-        if not isinstance(self.relative_bias, RelativeBias | None):
-            raise ValueError("`relative_bias` must be a RelativeBias, got "
-                             f"{type(self.relative_bias).__name__}")
         self._check_blocks()
 
     @property

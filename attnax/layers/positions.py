@@ -42,11 +42,8 @@ class Positions:
     ) -> nnx.Module | None:                   # Called as `module(x, position_ids=...)`, or None
         """First job: what is added to embedded tokens."""
 
-    def position_ids(
-        self,
-        input_ids: Int[Array, "b s"]          # Token ids
-    ) -> Int[Array, "b s"] | None:            # None: 0 ... s-1, whatever the ids are
-        """Which positions tokens have, for a scheme that asks what they are."""
+    def position_ids(self, input_ids: Int[Array, "b s"]) -> Int[Array, "b s"] | None:
+        """Which positions tokens have, for a scheme that asks what they are; None: 0 ... s-1."""
 
     def turn(
         self,

@@ -274,8 +274,7 @@ class TransformerEncoder(_Calls):
         def norm(): return create_norm(c.norm_type, c.d_model, rngs, epsilon=c.norm_eps,
                                        scale_offset=c.norm_scale_offset, use_bias=c.norm_bias,
                                        **dtypes)
-        scale = 1.0 if c.embed_scale is None else c.embed_scale
-        self.token_embed = embed(c.vocab_size, scale=scale)
+        self.token_embed = embed(c.vocab_size, scale=c.embed_scale or 1.0)
         self.pos_encoding = c.positions.embedding(
             rngs, num_positions=_longest(c), d_model=c.d_model, param_dtype=c.param_dtype)
         self.type_embed = embed(c.num_token_types) if c.num_token_types else None

@@ -281,7 +281,7 @@ class VisionTransformer(_Resizes):
         config: VisionTransformerConfig # Every choice
     ):
         check_config(config, VisionTransformerConfig)
-        self.config, c, m = config, config, config.d_model
+        self.config, c, m, offset = config, config, config.d_model, config.norm_scale_offset
         dtypes: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
         spread, by_query = nnx.initializers.normal(0.02), c.pool == "attention"
         def learned(count): return nnx.Param(spread(rngs.params(), (1, count, m), c.param_dtype))
@@ -295,9 +295,8 @@ class VisionTransformer(_Resizes):
         self.register_tokens = learned(c.num_register_tokens) if c.num_register_tokens else None
         blocks = [EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)]
         self.layers = make_stack(blocks, c)
-        norm: dict[str, Any] = dict(epsilon=c.norm_eps, scale_offset=c.norm_scale_offset,
-                                    use_bias=c.norm_bias, **dtypes)
-        self.final_norm = create_norm(c.norm_type, m, rngs, **norm) if c.use_pre_norm else None
+        self.final_norm = None if not c.use_pre_norm else create_norm(
+            c.norm_type, m, rngs, c.norm_eps, scale_offset=offset, use_bias=c.norm_bias, **dtypes)
         self.head = None if c.num_classes is None else nnx.Linear(
             m, c.num_classes, rngs=rngs, preferred_element_type=logit_dtype(c), **dtypes)
         self.pool_query = learned(1) if by_query else None

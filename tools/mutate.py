@@ -252,9 +252,12 @@ def main() -> int:
     chosen = list(enumerate(draw([p.resolve() for p in args.nb], args.sample, args.seed, args.cell)))
     if args.only is not None: chosen = [c for c in chosen if c[0] in args.only]
     if args.list: print(*(f"{k:3} {m[0].name.split('.')[0]:14} {m[3]}" for k, m in chosen), sep="\n"); return 0
-    with tempfile.TemporaryDirectory() as t:
-        if (args.also or args.pytest) and (bad := [p.name for p in args.also if not passes(copy_of_tree(Path(t)), p.name)]):
-            print("fail unchanged:", *bad); return 2
+    if args.also or args.pytest:
+        with tempfile.TemporaryDirectory() as t:
+            home = copy_of_tree(Path(t))
+            bad = [p.name for p in args.also if not passes(home, p.name)]
+            if args.pytest and not holds(home, args.pytest): bad.append("pytest")
+        if bad: print("fail unchanged:", *bad); return 2
     table = []
     for k, (nb, cell, source, what) in chosen:
         where, why = notice(nb, cell, source, reach(nb, cell), args.seconds)

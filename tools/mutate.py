@@ -13,6 +13,7 @@ no longer taken). The pages must pass as they are: `pytest -k 11_` first.
 import argparse
 import ast
 import json
+import os
 import random
 import re
 import resource
@@ -29,7 +30,7 @@ root = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root / "tests"), str(root / "tools")]
 
 from exec_nbs import run_one  # noqa: E402
-from notebooks import EXPORT, code  # noqa: E402
+from notebooks import EXPORT, code, module  # noqa: E402
 from test_notebooks import environment, execute, outputs, recorded, shown, stale  # noqa: E402
 from test_project import nbdev  # noqa: E402
 
@@ -132,10 +133,13 @@ def reach(nb: Path, cell: str) -> list[str]:
     defined = set().union(*(names[i][1] for i in exported - {cell}))
     touched, before = set(names[cell][1]), order[:order.index(cell)]
     run = {cell, *(i for i in before if imports[i])}
+    # a first look, at what the page is going to define
+    looks = {c["id"] for c in page if c["id"] not in exported and f"from {module(nb)} import" in c["source"]}
+    touched |= set().union(*(names[i][1] for i in looks)) - modules
     for _ in order:   # a definition may use what is defined below it, so once is not enough
         size = len(run)
         for i in order:
-            if names[i][0] & touched and (i in exported or i not in before):
+            if names[i][0] & touched and (i in exported or i not in before or looks):
                 run.add(i)
                 touched |= names[i][1] - modules - (set() if i in exported else defined)
         wanted = set().union(*(names[i][0] for i in run))
@@ -150,11 +154,13 @@ def child(job: str) -> None:
     """Run some cells of a page with one of them changed; say which one runs, and stop where something else is printed."""
     from execnb.nbio import nb2dict
     from nbdev.clean import clean_nb
-    nb, cell, source, only, seconds = json.loads(job)
+    nb, cell, source, only, seconds, changed = json.loads(job)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     saved = outputs(Path(nb))
 
-    def before(c): print("@", c.id, file=sys.__stderr__, flush=True)
+    def before(c):
+        if sys.path[0] != changed: sys.path.insert(0, changed)
+        print("@", c.id, file=sys.__stderr__, flush=True)
 
     def after(c):
         clean_nb(nb2 := {"cells": [c.copy()], "metadata": {}}, clean_ids=True)
@@ -164,18 +170,34 @@ def child(job: str) -> None:
     run_one(Path(nb), only=only, change={cell: source}, before=before, after=after)
 
 
+def changed_package(nb: Path, cell: str, source: str, into: Path) -> None:
+    """The package with the change in its module, since pages import what they are going to define for a first look."""
+    shutil.copytree(root / "attnax", into / "attnax")
+    py = into.joinpath(*module(nb).split("."))
+    py = py / "__init__.py" if py.is_dir() else py.with_suffix(".py")
+    def body(text): return re.sub(r"\A(?:#\|.*\n)+", "", text).strip()
+    was, = (c["source"] for c in code(nb) if c["id"] == cell)
+    text = py.read_text(encoding="utf-8")
+    if text.count(body(was)) != 1: raise RuntimeError(f"`{cell}` does not stand in {py.name}: run `nbdev_export`")
+    py.write_text(text.replace(body(was), body(source)), encoding="utf-8")
+
+
 def notice(nb: Path, cell: str, source: str, only: list[str] | None, seconds: int) -> tuple[str, str]:
     """The cell of a page that noticed a change, and why; nothing if none did."""
-    job = json.dumps([str(nb), cell, source, only, seconds])
     cmd = [sys.executable, __file__, "--child", "-"]
-    try: r = subprocess.run(cmd, cwd=root, env=environment(nb, root / ".pytest_cache" / "d" / "xla"), text=True, input=job,
-                            capture_output=True, timeout=10 * seconds)
-    except subprocess.TimeoutExpired as e: r, said = None, (e.stderr or b"").decode()
-    else: said = r.stderr
+    env = environment(nb, root / ".pytest_cache" / "d" / "xla")
+    with tempfile.TemporaryDirectory() as t:
+        changed_package(nb, cell, source, Path(t))
+        job = json.dumps([str(nb), cell, source, only, seconds, t])
+        env["PYTHONPATH"] = os.pathsep.join([t, env.get("PYTHONPATH", "")])
+        try: r = subprocess.run(cmd, cwd=root, env=env, text=True, input=job, capture_output=True, timeout=10 * seconds)
+        except subprocess.TimeoutExpired as e: r, said = None, (e.stderr or b"").decode()
+        else: said = r.stderr
     if r and r.returncode == 0: return "", ""
     at = re.findall(r"^@ (\S+)$", said, re.M)
     if not r or r.returncode < 0: return (at or ["(start)"])[-1], f"OUT OF TIME, {seconds} s"
-    why = re.findall(r"^(?:[\w.]+(?:Error|Exception|Interrupt)\b|it prints).*$", said, re.M) or [said.strip().splitlines()[-1]]
+    last = said.strip().splitlines()[-1]
+    why = re.findall(r"^ *((?:[\w.]+(?:Error|Exception|Interrupt)\b|it prints).*)$", said, re.M) or [last]
     return (at or ["(start)"])[-1], why[-1][:70]
 
 
@@ -230,9 +252,12 @@ def main() -> int:
     chosen = list(enumerate(draw([p.resolve() for p in args.nb], args.sample, args.seed, args.cell)))
     if args.only is not None: chosen = [c for c in chosen if c[0] in args.only]
     if args.list: print(*(f"{k:3} {m[0].name.split('.')[0]:14} {m[3]}" for k, m in chosen), sep="\n"); return 0
-    with tempfile.TemporaryDirectory() as t:
-        if (args.also or args.pytest) and (bad := [p.name for p in args.also if not passes(copy_of_tree(Path(t)), p.name)]):
-            print("fail unchanged:", *bad); return 2
+    if args.also or args.pytest:
+        with tempfile.TemporaryDirectory() as t:
+            home = copy_of_tree(Path(t))
+            bad = [p.name for p in args.also if not passes(home, p.name)]
+            if args.pytest and not holds(home, args.pytest): bad.append("pytest")
+        if bad: print("fail unchanged:", *bad); return 2
     table = []
     for k, (nb, cell, source, what) in chosen:
         where, why = notice(nb, cell, source, reach(nb, cell), args.seconds)

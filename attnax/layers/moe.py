@@ -450,7 +450,8 @@ class _MadeMixture(nnx.Module):
         keys = dropout_rngs(rngs, noisy) if noisy else None
         self.rngs = None if keys is None else keys.dropout.fork()
         self.shared = None if shared_d_ff is None else SharedExpert(
-            rngs, d_model, shared_d_ff, shared_gate, dropout_rate, ff_activation, dtype, param_dtype)
+            rngs, d_model, shared_d_ff, shared_gate, dropout_rate, ff_activation, dtype,
+            param_dtype)
 
 # %% ../../nbs/34_layers.moe.ipynb #mixture-tokens
 class _Tokens(_MadeMixture):

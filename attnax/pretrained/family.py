@@ -363,7 +363,7 @@ def read_layer_ropes(
 def fields_by_kind(
     kinds: Sequence[str],                   # The kind of each layer
     own: Mapping[str, Mapping[str, Any]]    # Fields of ours that layers of each kind have
-) -> dict[str, Any]:                        # The first layer's, and `layer_pattern` if others differ
+) -> dict[str, Any]:                       # The first layer's, and `layer_pattern` if others differ
     """From kinds of layers to the fields of a config."""
     each = [dict(own[kind]) for kind in kinds]
     turn = repeating(each)
@@ -400,7 +400,7 @@ class Family:
     buffers: tuple[str, ...] = ()                   # Patterns of tensors that are no weights
     tied: tuple[str, str] | None = None             # A tensor that may be stored twice; its place
     config_of: Callable[[Any], Any] = lambda model: model.config # What `read_config` made
-    variants: tuple["Family", ...] = ()             # Families whose files have this `model_type` too
+    variants: tuple["Family", ...] = ()             # Families that have this `model_type` too
     when: Callable[[Mapping[str, Any]], bool] = lambda config: False # Of a variant: its own files
 
     def all_rules(

@@ -27,19 +27,23 @@ from ..models.sentence import SentenceEncoder
 from ..models.transformer import TransformerLM
 from ..models.vision import VisionTransformer
 from ..models.whisper import Whisper
-from .bert import BERT
 from .ctranslate2 import read_ctranslate2, whisper_from_ctranslate2
 from .family import (
     Family, Fields, Origin, config_of, load_family, tensors_of)
 from .files import read_json, read_tensors, write_folder
-from .gemma import GEMMA2
-from .gemma3 import GEMMA3, text_of_gemma3
 from .gguf import read_gguf
 from .gguf_llama import model_from_gguf
-from .gpt2 import GPT2
 from .hub import fetch_pretrained, hub_name
-from .llama import LLAMA
 from .mapping import blueprint, parameter_shapes, weight_dtype, weight_kind
+from .sentence_folder import (
+    read_pooling, read_vector_layers, write_pooling)
+
+# %% ../../nbs/77_pretrained.load.ipynb #families
+from .bert import BERT
+from .gemma import GEMMA2
+from .gemma3 import GEMMA3, text_of_gemma3
+from .gpt2 import GPT2
+from .llama import LLAMA
 from .mistral import MISTRAL, MIXTRAL
 from .modernbert import MODERNBERT
 from .mpnet import DISTILBERT, MPNET
@@ -47,13 +51,10 @@ from .olmo import OLMO2, OLMO3
 from .qwen import QWEN2, QWEN3
 from .qwen_moe import QWEN2_MOE, QWEN3_MOE
 from .roberta import ROBERTA, XLM_ROBERTA
-from .sentence_folder import (
-    read_pooling, read_vector_layers, write_pooling)
 from .smollm3 import SMOLLM3
 from .vit import VIT
 from .whisper import WHISPER
 
-# %% ../../nbs/77_pretrained.load.ipynb #families
 FAMILIES: dict[str, Family] = {
     f.model_type: f
     for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE,

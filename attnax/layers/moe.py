@@ -446,8 +446,7 @@ class _MadeMixture(nnx.Module):
         self.router_jitter, self.renormalize, self.dtype = router_jitter, renormalize, dtype
         self.dispatch, self.capacity_factor, self.block_size = dispatch, capacity_factor, block_size
         self.dropout_rate, self.deterministic = dropout_rate, False # as `train()` and `eval()` say
-        noisy = dropout_rate or router_jitter
-        keys = dropout_rngs(rngs, noisy) if noisy else None
+        keys = dropout_rngs(rngs, n) if (n := dropout_rate or router_jitter) else None
         self.rngs = None if keys is None else keys.dropout.fork()
         self.shared = None if shared_d_ff is None else SharedExpert(
             rngs, d_model, shared_d_ff, shared_gate, dropout_rate, ff_activation, dtype,

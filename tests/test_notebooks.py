@@ -45,7 +45,7 @@ INTERNALS = re.compile(r"jaxpr|jax\.extend|import pallas|memory_analysis|temp_by
 USERS = ("00_", "50_", "51_", "97_")
 # Rooms that use the same insides by way of the others, and prove something else: the kit, which the kernels' rooms run;
 # the demo, which the command runs; texts, figures, files of other people
-APART = re.compile(r"02_|6[345]_|6[89]_|7\d_|8\d_|9[0-6]")
+APART = re.compile(r"02_|6[345]_|6[89]_|7\d[a-e]?_|8\d_|9[0-6]")
 
 
 def rests_on_internals(nb: Path) -> bool:
@@ -58,7 +58,7 @@ def rests_on_internals(nb: Path) -> bool:
 
 # Pages of many small programs, where LLVM's optimizations take a third of the time: mods and plans, layers, models, loading.
 # They are no part of JAX or of attnax, and the pages of kernels, the first page, training, tutorials and benchmarks have them
-SMALL_PROGRAMS = re.compile(r"0[3-9][a-d]?_|1\d[a-d]?_|[3-5]\d_|60_|6[6-9]_|7\d[a-d]?_")
+SMALL_PROGRAMS = re.compile(r"0[3-9][a-d]?_|1\d[a-d]?_|[3-5]\d[a-d]?_|60_|6[6-9]_|7\d[a-e]?_")
 QUICK_COMPILER = "--xla_backend_optimization_level=0"
 # XLA's newer way to write fused loops for a CPU takes a quarter of these pages' time up to JAX 0.10; later ones have no other
 if jax.__version_info__ < (0, 11): QUICK_COMPILER += " --xla_cpu_use_fusion_emitters=false"

@@ -102,6 +102,7 @@ def test_every_import_is_installed():
         cells = [c for c in page(nb.name)["cells"] if c["cell_type"] == "code" and c["id"] != colab.ID]
         source = colab.cell_source(page(nb.name)) or ""
         named = set(re.findall(r'"([A-Za-z][\w-]*)[=>]=', source)) | {x for e in extras if e in source for x in extras[e]}
+        named |= {n.replace("-", "_") for line in re.findall("--no-deps (.*)", source) for n in line.split()}   # real weights
         tops = {n.split(".")[0] for n in colab.imported(cells)} - set(sys.stdlib_module_names) - base
         missing = {t for t in tops if colab.DISTRIBUTIONS.get(t, t) not in named}
         assert missing == set(), f"{nb.name}: {missing}"

@@ -105,7 +105,7 @@ def test_subclass_of_yours_has_its_own_signature():
     (ax.MultiHeadAttention.__call__, ['x (Float[Array, "b s m"]): Hidden states to attend from', "num_new_tokens (Int[Array,"]),
     (ax.TransformerConfig, ["d_model (int, default 512): Model width, `m`", "vocab_size (int): Number of token ids"]),
     (ax.generate, ["temperature (float, default 0.0): 0: greedy; above: sampling",
-                   "prompt_ids (Int[Array, \"b s\"]): Prompts"]),
+                   "Sequence): Integers, or lists; padded on the right"]),
     (ax.ScoreMod, ['scores (Float[Array, "b h q k"]): Scaled scores of all pairs']),
     (ax.AttentionType, ['LINEAR ("linear"): Softmax-free linear attention']),
     (ax.KVLayerCache.take_in, ["keys_new: As in `LayerCache.take_in`"]),

@@ -42,7 +42,10 @@ class Positions:
     ) -> nnx.Module | None:                   # Called as `module(x, position_ids=...)`, or None
         """First job: what is added to embedded tokens."""
 
-    def position_ids(self, input_ids: Int[Array, "b s"]) -> Int[Array, "b s"] | None:
+    def position_ids(
+        self,
+        input_ids: Int[Array, "b s"]  # Token ids
+    ) -> Int[Array, "b s"] | None:    # Their positions; None: 0 ... s-1
         """Which positions tokens have, for a scheme that asks what they are; None: 0 ... s-1."""
 
     def turn(
@@ -128,7 +131,10 @@ class Learned(Positions):
         return kind(rngs, num_positions=num_positions, d_model=d_model, init_std=self.init_std,
                     param_dtype=param_dtype)
 
-    def position_ids(self, input_ids: Int[Array, "b s"]) -> Int[Array, "b s"] | None:
+    def position_ids(
+        self,
+        input_ids: Int[Array, "b s"]  # Token ids
+    ) -> Int[Array, "b s"] | None:    # Their positions; None: 0 ... s-1
         """Tokens that are not padding, counted from 0; -1 at padding."""
         if self.pad_id is None: return None
         real = input_ids != self.pad_id

@@ -28,8 +28,7 @@ from ..typing import ScoreMod
 # %% ../../nbs/35_layers.positions.ipynb #positions
 @dataclass(frozen=True, kw_only=True)
 class Positions:
-    """How a model knows the positions of its tokens. This one tells it nothing; a scheme overrides
-    the method that is its job."""
+    """How a model knows positions. This one says nothing; a scheme overrides what is its job."""
     turns: ClassVar[bool] = False             # Whether it turns queries and keys
 
     def embedding(
@@ -42,11 +41,9 @@ class Positions:
     ) -> nnx.Module | None:                   # Called as `module(x, position_ids=...)`, or None
         """First job: what is added to embedded tokens."""
 
-    def position_ids(
-        self,
-        input_ids: Int[Array, "b s"]  # Token ids
-    ) -> Int[Array, "b s"] | None:    # Their positions; None: 0 ... s-1
-        """Which positions tokens have, for a scheme that asks what they are; None: 0 ... s-1."""
+    def position_ids(self, input_ids: Int[Array, "b s"] # Token ids
+                     ) -> Int[Array, "b s"] | None: # Their positions, if ids tell; None: 0 ... s-1
+        """Which positions tokens have, where that depends on what they are, such as padding."""
 
     def turn(
         self,

@@ -41,7 +41,8 @@ class Positions:
     ) -> nnx.Module | None:                   # Called as `module(x, position_ids=...)`, or None
         """First job: what is added to embedded tokens."""
 
-    def position_ids(self, input_ids: Int[Array, "b s"] # Token ids
+    def position_ids(self,
+                     input_ids: Int[Array, "b s"]   # Token ids
                      ) -> Int[Array, "b s"] | None: # Their positions, if ids tell; None: 0 ... s-1
         """Which positions tokens have, where that depends on what they are, such as padding."""
 
@@ -53,10 +54,9 @@ class Positions:
         """Second job: what becomes of queries and keys."""
         return x
 
-    def score_mod(
-        self,
-        num_heads: int                        # Query heads, `h`
-    ) -> ScoreMod | None:                     # None where scores stay as they are
+    def score_mod(self,
+                  num_heads: int              # Query heads, `h`
+                  ) -> ScoreMod | None:       # None where scores stay as they are
         """Third job: what becomes of scores."""
 
     def make_mod(

@@ -17,6 +17,7 @@ from ..layers.attention import ContextKV
 from ..layers.blocks import DecoderBlock
 from ..layers.cache import Caches, StackedParts, caches_length, positions_from
 from ..layers.config import TransformerConfig, check_config
+from ..layers.embeddings import check_rngs
 from ..layers.stack import run_blocks, weights_by_layer
 from .transformer import (
     TransformerDecoder, TransformerEncoder, as_key_mask, language_head, make_head)
@@ -192,6 +193,7 @@ class EncoderDecoder(_Writes):
         if encoder is not None and encoder_config is not None:
             raise ValueError("`encoder` and `encoder_config` say the same: give one of them")
         encoder_config = config if encoder_config is None else encoder_config
+        check_rngs(rngs)
         for given in (config, encoder_config): check_config(given, TransformerConfig)
         if encoder_config.d_model != config.d_model:
             raise ValueError(f"`encoder_config` must have d_model={config.d_model} as the decoder "

@@ -25,7 +25,7 @@ from ..layers.blocks import AUX, EncoderBlock
 from ..layers.cache import (
     Caches, StackedCaches, caches_length, check_layer_cache, positions_from)
 from ..layers.config import BlocksConfig, TransformerConfig, check_config
-from ..layers.embeddings import TokenEmbedding
+from ..layers.embeddings import TokenEmbedding, check_rngs
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import RMSNorm, create_norm
 from ..layers.positions import Learned
@@ -265,6 +265,7 @@ class TransformerEncoder(_Calls):
         block: Callable | None = None # A class of yours in place of `EncoderBlock`
         # or a function of what its `from_config` takes
     ):
+        check_rngs(rngs)
         check_config(config, TransformerConfig)
         self.config, c = config, config
         make: Callable = self.block if block is None else block

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 from ..layers.attention import MultiHeadAttention
 from ..layers.blocks import EncoderBlock
 from ..layers.config import BlocksConfig, Pool, check_config
-from ..layers.embeddings import LearnedPositionalEmbedding, PatchEmbedding, as_pair
+from ..layers.embeddings import (
+    LearnedPositionalEmbedding, PatchEmbedding, as_pair, check_rngs)
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import RMSNorm, create_norm
 from ..layers.positions import Learned, Positions
@@ -280,6 +281,7 @@ class VisionTransformer(_Resizes):
         rngs: nnx.Rngs,                 # Keys for parameters and dropout
         config: VisionTransformerConfig # Every choice
     ):
+        check_rngs(rngs)
         check_config(config, VisionTransformerConfig)
         self.config, c, m, offset = config, config, config.d_model, config.norm_scale_offset
         dtypes: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)

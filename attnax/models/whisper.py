@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..layers.blocks import EncoderBlock
 from ..layers.config import TransformerConfig, check_config
-from ..layers.embeddings import LearnedPositionalEmbedding
+from ..layers.embeddings import LearnedPositionalEmbedding, check_rngs
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import RMSNorm, create_norm
 from ..layers.stack import StackedBlocks, make_stack, run_blocks
@@ -73,6 +73,7 @@ class AudioEncoder(_Listens):
         *,
         num_mels: int = 80         # Rows of the spectrogram
     ):
+        check_rngs(rngs)
         check_config(config, TransformerConfig)
         self.config, self.num_mels, c, width = config, num_mels, config, config.d_model
         dtypes: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)

@@ -265,8 +265,7 @@ class TransformerEncoder(_Calls):
         block: Callable | None = None # A class of yours in place of `EncoderBlock`
         # or a function of what its `from_config` takes
     ):
-        check_rngs(rngs)
-        check_config(config, TransformerConfig)
+        check_rngs(rngs); check_config(config, TransformerConfig)
         self.config, c = config, config
         make: Callable = self.block if block is None else block
         make = getattr(make, "from_config", make)

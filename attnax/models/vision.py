@@ -281,8 +281,7 @@ class VisionTransformer(_Resizes):
         rngs: nnx.Rngs,                 # Keys for parameters and dropout
         config: VisionTransformerConfig # Every choice
     ):
-        check_rngs(rngs)
-        check_config(config, VisionTransformerConfig)
+        check_rngs(rngs); check_config(config, VisionTransformerConfig)
         self.config, c, m, offset = config, config, config.d_model, config.norm_scale_offset
         dtypes: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
         spread, by_query = nnx.initializers.normal(0.02), c.pool == "attention"

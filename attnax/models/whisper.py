@@ -73,8 +73,7 @@ class AudioEncoder(_Listens):
         *,
         num_mels: int = 80         # Rows of the spectrogram
     ):
-        check_rngs(rngs)
-        check_config(config, TransformerConfig)
+        check_rngs(rngs); check_config(config, TransformerConfig)
         self.config, self.num_mels, c, width = config, num_mels, config, config.d_model
         dtypes: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
         three: dict[str, Any] = dict(kernel_size=(3,), padding=((1, 1),), rngs=rngs, **dtypes)

@@ -101,7 +101,7 @@ def _stored_folder(path: Path) -> _Stored:
         return _Stored("CTranslate2", family, config, arrays, kinds,
                        (path / "model.bin").stat().st_size, _tokenizer(path))
     config = read_json(path / "config.json")
-    family, where = find_family(config.get("model_type")), find_weights(path)
+    family, where = find_family(config.get("model_type"), config), find_weights(path)
     files = sorted(set(where.values()))
     found = {name: (said["dtype"], tuple(said["shape"])) for file in files
              for name, said in _header(file).items()}
@@ -112,7 +112,7 @@ def _stored_name(name: HubName, options: Mapping[str, Any]) -> _Stored:
     """What the hub tells of weights that may not be here. Raises: as `fetch_pretrained`."""
     folder = fetch_pretrained(name.repo, weights=False, **options)
     config, files = read_json(folder / "config.json"), _weight_files(folder)
-    family, at = find_family(config.get("model_type")), {**options, "revision": folder.name}
+    family, at = find_family(config.get("model_type"), config), {**options, "revision": folder.name}
     if all((folder / file).exists() for file in files): return _stored_folder(folder)
     there, headers = _listed(name, at), {}
     missing = [file for file in files if file not in there]

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from attnax.pretrained import load_pretrained
 from attnax.pretrained.bert import BERT
-from attnax.pretrained.family import Fields, settled
+from attnax.pretrained.family import settled
 from attnax.pretrained.gemma import GEMMA2
 from attnax.pretrained.gemma3 import GEMMA3
 from attnax.pretrained.gpt2 import GPT2
@@ -88,11 +88,7 @@ class Ours:
     """What attnax makes of configs: a print, or the words with which it refuses. Equal configs are run once, and written once."""
     def __init__(self, family): self.family, self.known, self.read_back = family, {}, {}
 
-    def read(self, config: dict):
-        fields = Fields(config)
-        ours = self.family.read_config(fields)
-        fields.finish()
-        return ours
+    def read(self, config: dict): return self.family.read(config)
 
     def __call__(self, config: dict, large: bool = False) -> np.ndarray | str | None:
         try: ours = self.read(config)

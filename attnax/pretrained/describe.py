@@ -23,13 +23,13 @@ from flax import nnx
 from ..layers.config import TransformerConfig
 from ..layers.memory import init_decoder_kv_caches_from_config
 from ..models.sentence import SentenceEncoder
-from .family import Family, Fields, clean_tensors
+from .family import Family, clean_tensors
 from .files import _DTYPES, _header, find_weights, read_json
 from .gguf import GGUFFile, GGUFTensors, read_gguf
 from .gguf_llama import model_from_gguf
 from .hub import (
     HubName, _listed, _one_line, _weight_files, _without, fetch_pretrained, hub_name)
-from .load import _other_format, _place, find_family
+from .load import _other_format, _place, family_and_part, find_family
 from .mapping import align_names, blueprint, check_tensors, parameter_shapes
 
 # %% ../../nbs/77a_pretrained.describe.ipynb #hollow
@@ -101,18 +101,20 @@ def _stored_folder(path: Path) -> _Stored:
         return _Stored("CTranslate2", family, config, arrays, kinds,
                        (path / "model.bin").stat().st_size, _tokenizer(path))
     config = read_json(path / "config.json")
-    family, where = find_family(config.get("model_type"), config), find_weights(path)
-    files = sorted(set(where.values()))
+    files = sorted(set(find_weights(path).values()))
     found = {name: (said["dtype"], tuple(said["shape"])) for file in files
              for name, said in _header(file).items()}
-    return _Stored("safetensors", family, config, *_of_headers(found, path), _tokenizer(path))
+    hollow, kinds, nbytes = _of_headers(found, path)
+    return _Stored("safetensors", *family_and_part(config, hollow), kinds, nbytes,
+                   _tokenizer(path))
 
 # %% ../../nbs/77a_pretrained.describe.ipynb #stored-name
 def _stored_name(name: HubName, options: Mapping[str, Any]) -> _Stored:
     """What the hub tells of weights that may not be here. Raises: as `fetch_pretrained`."""
     folder = fetch_pretrained(name.repo, weights=False, **options)
     config, files = read_json(folder / "config.json"), _weight_files(folder)
-    family, at = find_family(config.get("model_type"), config), {**options, "revision": folder.name}
+    family_and_part(config, {})   # may refuse
+    at = {**options, "revision": folder.name}
     if all((folder / file).exists() for file in files): return _stored_folder(folder)
     there, headers = _listed(name, at), {}
     missing = [file for file in files if file not in there]
@@ -122,7 +124,8 @@ def _stored_name(name: HubName, options: Mapping[str, Any]) -> _Stored:
             said = client.HfApi(token=options["token"]).parse_safetensors_file_metadata(
                 name.repo, file, revision=folder.name)
             headers |= {n: (x.dtype, tuple(x.shape)) for n, x in said.tensors.items()}
-    return _Stored("safetensors", family, config, *_of_headers(headers, name.repo),
+    hollow, kinds, nbytes = _of_headers(headers, name.repo)
+    return _Stored("safetensors", *family_and_part(config, hollow), kinds, nbytes,
                    _tokenizer(folder))
 
 # %% ../../nbs/77a_pretrained.describe.ipynb #beginning
@@ -148,9 +151,8 @@ def _stored_beginning(name: HubName, options: Mapping[str, Any], folder: Path) -
 # %% ../../nbs/77a_pretrained.describe.ipynb #check
 def _checked(stored: _Stored) -> nnx.Module:
     """The model without numbers, if what is stored fits it. Raises: as `load_family`."""
-    fields, family = Fields(stored.config), stored.family
-    ours = family.read_config(fields)
-    fields.finish()
+    family = stored.family
+    ours = family.read(stored.config)
     tensors = clean_tensors(family, stored.tensors)
     model, _ = blueprint(lambda: family.build(ours, frozenset(tensors)))
     rules = family.all_rules(model)

@@ -403,6 +403,17 @@ class Family:
     variants: tuple["Family", ...] = ()             # Families that have this `model_type` too
     when: Callable[[Mapping[str, Any]], bool] = lambda config: False # Of a variant: its own files
 
+    def read(
+        self,
+        config: Mapping[str, Any],        # The object in config.json
+        ignore_fields: Iterable[str] = () # Fields to pass over
+    ) -> Any:                             # A config of ours
+        """Read a config of which nothing may be overlooked. Raises: as `Fields` does."""
+        fields = Fields(config, ignore_fields)
+        ours = self.read_config(fields)
+        fields.finish()
+        return ours
+
     def all_rules(
         self,
         model: nnx.Module # A model of the family, which may be abstract
@@ -549,9 +560,7 @@ def load_family(
     """
     ignore, ignore_fields = (_several(n, x)
                              for n, x in (("ignore", ignore), ("ignore_fields", ignore_fields)))
-    dtype, fields = weight_dtype(dtype), Fields(config, ignore_fields)
-    ours = family.read_config(fields)
-    fields.finish()
+    dtype, ours = weight_dtype(dtype), family.read(config, ignore_fields)
     ours = with_settings(ours, settings) if settings else ours
     if scanned := settings.get("scan_layers", False):
         ours = with_settings(ours, {"scan_layers": False})
@@ -584,9 +593,7 @@ def config_of(
         if settled(family.read_config(Fields(before))) == settled(ours): return before
     written = {"architectures": [family.architecture], "model_type": family.model_type,
                **family.write_config(ours)}
-    fields = Fields(written)
-    want, got = settled(ours), settled(family.read_config(fields))
-    fields.finish()
+    want, got = settled(ours), settled(family.read(written))
     lost = [name for name in want if want[name] != got[name]]
     if lost:
         raise ValueError(f"`{family.model_type}` cannot say `{lost[0]}`={want[lost[0]]!r}; it "

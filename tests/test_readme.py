@@ -1,4 +1,4 @@
-"""The README runs as pasted, block after block in one session, and it and a user's script are clean for a type checker."""
+"""The README is its page, block after block in one session, and it and a user's script are clean for a type checker."""
 import importlib.util
 import json
 import os
@@ -6,10 +6,10 @@ import re
 import subprocess
 import sys
 
+import colab
 import pytest
-from notebooks import root
+from notebooks import code, root
 from public_names import stale_pages
-from test_notebooks import compiled_in
 
 needs = re.compile(r"# Needs the package (\w+)\n")
 script = '''
@@ -46,16 +46,18 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg"}
 
 
-def test_readme_runs_as_pasted(tmp_path, pytestconfig):
-    """In a session with nothing but what the page says. A block that opens with `# Needs the package x` runs where x is."""
-    lacking = [p for b in blocks() for p in needs.findall(b) if importlib.util.find_spec(p) is None]
-    pasted = [b for b in blocks() if not set(needs.findall(b)) & set(lacking)]
-    assert len(blocks()) >= 5 and len(pasted) >= len(blocks()) - 1, "one block alone may need a package of its own"
-    (tmp_path / "pasted.py").write_text("\n".join(pasted), encoding="utf-8")
-    env = environment() | compiled_in(pytestconfig.cache.mkdir("xla"))   # `nbs/index.ipynb` has compiled much of it
-    said = subprocess.run([sys.executable, "pasted.py"], cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert said.returncode == 0, said.stderr
-    if lacking: pytest.skip(f"all blocks ran but the one that needs {', '.join(lacking)}, which is not installed")
+def test_readme_runs_as_pasted():
+    """Its blocks are the cells of nbs/index.ipynb, which `test_notebooks` runs in this order in one session, and of what is
+    hidden there nothing helps: the first cell, which installs in Colab and does nothing elsewhere."""
+    shown, hidden = [], []
+    for c in code(root / "nbs" / "index.ipynb"):
+        source = re.sub(r"^#\|.*\n?", "", c["source"], flags=re.M).strip()
+        if "hide" in c["directives"]: hidden.append(c["id"])
+        elif source: shown.append(source)
+    assert [b.strip() for b in blocks()] == shown and len(shown) >= 5 and hidden == [colab.ID]
+    # a block that needs a package of its own says so to who pastes it, and to the page
+    own = [c for c in code(root / "nbs" / "index.ipynb") if "real_weights" in c["directives"]]
+    assert [needs.findall(c["source"]) for c in own] == [c["directives"]["real_weights"].split() for c in own] and len(own) <= 1
 
 
 def checked(folder, files: dict[str, str]) -> list[str]:

@@ -1,0 +1,115 @@
+"""Write nbs/fixtures/pretrained/parity.csv: how far attnax is from Hugging Face transformers on every model under
+nbs/fixtures/pretrained, and whether what it saves comes back there.
+
+    pip install torch transformers
+    python tools/make_parity_table.py            # every fixture
+    python tools/make_parity_table.py bert gpt2  # these again, the other rows as they are
+
+A row is a model: its `model_type`, layers, width and parameters; the largest relative error of its states, of its logits (or
+what it gives in their place) and of its logits out of caches, which are filled in three pieces; the greedy tokens that are
+equal; and what transformers reads of the folder that attnax writes, tensors and outputs compared bit for bit.
+"""
+import argparse
+import csv
+import json
+import sys
+
+import jax.numpy as jnp
+import make_fixtures as fixtures
+import numpy as np
+import torch
+import transformers
+from flax import nnx
+
+sys.path.insert(0, str(fixtures.root))
+
+from attnax.models.generate import generate
+from attnax.pretrained import load_pretrained, save_pretrained
+from attnax.pretrained.family import language_model_errors, relative_error
+
+table = fixtures.folder / "parity.csv"
+COLUMNS = ("model_type", "fixture", "layers", "width", "parameters", "states", "logits", "cached", "tokens", "of", "round_trip")
+
+
+def run(model, *args): return nnx.jit(lambda model, *args: model(*args))(model, *args)
+
+
+def causal(model, want) -> dict:
+    errors = language_model_errors(model, want)
+    total = want["generated"].size
+    return dict(states=errors["hidden"], logits=errors["logits"], cached=errors["cached"],
+                tokens=round(total * (1 - errors["generated"])), of=total)
+
+
+def encoder(model, want) -> dict:
+    seen = want["attention_mask"].astype(bool)
+    if "token_type_ids" in want:
+        hidden = nnx.jit(lambda model, kinds, *args: model(*args, token_type_ids=kinds))(
+            model, want["token_type_ids"], want["input_ids"], seen)
+    else: hidden = run(model, want["input_ids"], seen)
+    found = dict(states=relative_error(hidden[seen], want["last_hidden_state"][seen]))
+    if "logits" in want and model.masked_head is not None:
+        found["logits"] = relative_error(model.logits(hidden)[seen], want["logits"][seen])
+    elif "pooler_output" in want and model.pooler is not None:
+        rows = seen[:, 0]   # what is pooled is the first token
+        found["logits"] = relative_error(model.pool(hidden)[rows], want["pooler_output"][rows])
+    return found
+
+
+def vit(model, want) -> dict:
+    return dict(logits=relative_error(run(model, jnp.moveaxis(want["pixel_values"], 1, -1)), want["logits"]))
+
+
+def whisper(model, want) -> dict:
+    features, ids, new = jnp.asarray(want["features"]), jnp.asarray(want["decoder_ids"]), want["generated"]
+    heard, logits = nnx.jit(lambda model: (model.encode(features), model(features, ids)))(model)
+    written = generate(model, ids[:, :1], source=features, max_new_tokens=new.shape[1])
+    return dict(states=relative_error(heard, want["encoder_hidden"]), logits=relative_error(logits, want["logits"]),
+                tokens=int((np.asarray(written) == new).sum()), of=new.size)
+
+
+JUDGES = dict(causal=causal, bert=encoder, states=encoder, encoder=encoder, vit=vit, whisper=whisper)
+
+
+def first(config: dict, *names: str):
+    """The first of several names that a config has, in its own words or in those of its text half."""
+    return next((config[n] for n in names if config.get(n) is not None), "")
+
+
+def row(name: str) -> dict:
+    """A line of the table."""
+    path = fixtures.folder / name
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    with np.load(path / "expected.npz") as z: want = dict(z)
+    model = load_pretrained(path)
+    errors = JUDGES[fixtures.FAMILIES[name].run](model, want)
+    good, line = fixtures.round_trip(name, path, load_pretrained, save_pretrained)
+    print(line, flush=True)
+    size = sum(x.size for x in fixtures.disk_tensors(path).values())
+    layers = first(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers")
+    width = first(config, "hidden_size", "n_embd", "d_model", "dim")
+    return dict(model_type=config["model_type"], fixture=name, layers=layers, width=width, parameters=size,
+                **{n: f"{x:.0e}" if isinstance(x, float) else x for n, x in errors.items()},
+                round_trip="bit for bit" if good else "")
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("fixtures", nargs="*", help="folders under nbs/fixtures/pretrained; all if none is given")
+    chosen = p.parse_args().fixtures
+    if wrong := set(chosen) - set(fixtures.FAMILIES): p.error(f"unknown fixtures {sorted(wrong)}")
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    rows = {}
+    if chosen and table.exists():
+        with open(table, newline="", encoding="utf-8") as f: rows = {r["fixture"]: r for r in csv.DictReader(f)}
+    for name in chosen or fixtures.FAMILIES: rows[name] = row(name)
+    with open(table, "w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows[name] for name in fixtures.FAMILIES if name in rows)
+    return 0
+
+
+if __name__ == "__main__": sys.exit(main())

@@ -13,7 +13,7 @@ from notebooks import notebooks, root
 from wheels import run
 
 written = [nb for nb in notebooks() if any(c.get("id") == colab.ID for c in json.loads(nb.read_text(encoding="utf-8"))["cells"])]
-TUTORIAL, FILES = "82_fashion.ipynb", "fixtures/fashion"  # the quickest that needs no weights, and what it reads
+TUTORIAL, FILES = "03b_from_transformers.ipynb", "fixtures/pretrained/llama"  # the quickest that reads files, and what it reads
 
 
 def page(name: str) -> dict: return json.loads((root / "nbs" / name).read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PASSING', 'POINTWISE', 'ARRANGING', 'CALLS', 'TAKES_WIDE', 'called', 'primitive_names', 'walk_jaxpr', 'mesh_axes',
-           'vary_over', 'vary_like', 'unvary_like', 'struct_like', 'bind_primitive']
+           'vary_over', 'vary_like', 'unvary_like', 'struct_like', 'bind_primitive', 'needed_equations']
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -138,3 +138,16 @@ def bind_primitive(
     if axes: args = [vary_over(x, axes) for x in args]
     out = primitive.bind(*args, **params)
     return list(out) if primitive.multiple_results else [out]
+
+# %% ../../nbs/11a_kernels.jaxprs.ipynb #needed
+def needed_equations(
+    jaxpr,             # Of a function
+    outputs: Sequence  # Some of `jaxpr.outvars`
+) -> list:             # Equations, in order
+    """The equations that some outputs of a function rest on."""
+    wanted, kept = {v for v in outputs if not isinstance(v, Literal)}, []
+    for e in reversed(jaxpr.eqns):
+        if wanted.isdisjoint(e.outvars): continue
+        kept.append(e)
+        wanted.update(v for v in e.invars if not isinstance(v, Literal))
+    return kept[::-1]

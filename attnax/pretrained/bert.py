@@ -8,11 +8,11 @@ __all__ = ['BERT_ACTIVATIONS', 'BERT', 'read_bert', 'write_bert', 'build_bert']
 # %% ../../nbs/73_pretrained.bert.ipynb #imports
 from typing import Any
 
-from flax import nnx
 
 from ..layers.config import TransformerConfig
 from ..models.sentence import SentenceEncoder
 from .family import Family, Fields, check_divides, read_pad
+from .mapping import draft_rngs
 
 # %% ../../nbs/73_pretrained.bert.ipynb #activations
 BERT_ACTIVATIONS = {"gelu": "gelu_exact", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu",
@@ -70,7 +70,7 @@ def build_bert(
     names: frozenset[str]      # Names of the tensors there are, which say whether there is a pooler
 ) -> SentenceEncoder:          # With initial values
     """A sentence encoder, to be filled."""
-    return SentenceEncoder(nnx.Rngs(0), config,
+    return SentenceEncoder(draft_rngs(), config,
                            pooler=any(n.endswith("pooler.dense.weight") for n in names))
 
 # %% ../../nbs/73_pretrained.bert.ipynb #bert

@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from ..layers.config import TransformerConfig, check_windows
 from .family import (
@@ -22,6 +21,7 @@ from .family import (
 from .gemma import GEMMA2_NORMS, write_gemma2
 from .llama import DECODER_TABLE, GATED, LLAMA, build_lm, read_decoder
 from ..models.sentence import SentenceEncoder
+from .mapping import draft_rngs
 from .qwen import QK_NORMS, windows_of_kinds
 
 # %% ../../nbs/71a_pretrained.gemma3.ipynb #layer-kinds
@@ -104,7 +104,7 @@ def build_encoder(
     names: frozenset[str] = frozenset() # Names of the tensors there are, which decide nothing
 ) -> SentenceEncoder:                   # With initial values
     """A sentence encoder, to be filled."""
-    return SentenceEncoder(nnx.Rngs(0), config)
+    return SentenceEncoder(draft_rngs(), config)
 
 EMBEDDING_GEMMA = Family(
     "gemma3_text", "Gemma3TextModel", read_embedding_gemma, write_embedding_gemma, build_encoder,

@@ -8,11 +8,11 @@ __all__ = ['GATED', 'DECODER_TABLE', 'LLAMA', 'read_decoder', 'write_decoder', '
 # %% ../../nbs/68_pretrained.llama.ipynb #imports
 from typing import Any
 
-from flax import nnx
 
 from ..layers.config import TransformerConfig, check_biases
 from ..models.transformer import TransformerLM
 from .family import Family, Fields, check_divides, read_pad, read_rope, write_rope
+from .mapping import draft_rngs
 
 # %% ../../nbs/68_pretrained.llama.ipynb #gated
 # Activations, as their configs call them
@@ -130,7 +130,7 @@ def build_lm(
     names: frozenset[str] = frozenset() # Names of the tensors; a language model does not ask
 ) -> TransformerLM:                     # With initial values
     """A language model, to be filled."""
-    return TransformerLM(nnx.Rngs(0), config)
+    return TransformerLM(draft_rngs(), config)
 
 # %% ../../nbs/68_pretrained.llama.ipynb #llama
 LLAMA = Family("llama", "LlamaForCausalLM", read_llama, write_llama, build_lm, DECODER_TABLE,

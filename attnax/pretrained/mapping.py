@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Rule', 'renamed', 'joined', 'stacked', 'reshaped', 'find', 'rules_of_module', 'rules_from_table', 'align_names',
            'parameter_shapes', 'expected_shapes', 'check_tensors', 'weight_kind', 'weight_dtype', 'read_parameters',
-           'write_tensors', 'blueprint']
+           'write_tensors', 'draft_rngs', 'blueprint']
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #imports
 import re
@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array
 
+from ..kernels.jaxprs import bind_primitive, needed_equations, walk_jaxpr
 from ..layers.embeddings import LearnedPositionalEmbedding, TokenEmbedding
 from ..layers.norms import RMSNorm
 
@@ -300,6 +300,13 @@ def write_tensors(
         out |= {name: np.ascontiguousarray(x) for name, x in zip(rule.theirs, made, strict=True)}
     return out
 
+# %% ../../nbs/66_pretrained.mapping.ipynb #draft-rngs
+def draft_rngs() -> nnx.Rngs:
+    """Keys for a model whose initial values nobody will see. Its construction is quick to trace."""
+    rngs = nnx.Rngs(0)
+    rngs.default.count = nnx.RngCount(np.zeros((), np.uint32), tag=rngs.default.tag)
+    return rngs
+
 # %% ../../nbs/66_pretrained.mapping.ipynb #blueprint
 def blueprint(
     build: Callable[[], nnx.Module] # Makes the model, with initial values that nobody will see
@@ -316,10 +323,15 @@ def blueprint(
         return states
     program, shapes = jax.make_jaxpr(parts, return_shape=True)()
     graph, (weights, others) = graphs[-1], (jax.tree.structure(s) for s in shapes)
+    rest_vars = program.jaxpr.outvars[weights.num_leaves:]
+    kept = {id(e) for e in needed_equations(program.jaxpr, rest_vars)}
+    def visit(e, given):
+        if id(e) not in kept: return [None] * len(e.outvars)
+        return bind_primitive(e.primitive, e.params, given)
+    def unlearned():   # what is no weight: streams of random keys
+        return walk_jaxpr(program.jaxpr, program.consts, (), visit)[weights.num_leaves:]
     def fill(parameters):
-        # what is no weight are streams of random keys; the compiler drops all the
-        # rest of the program
-        rest = jax.jit(lambda: jaxpr_as_fun(program)()[weights.num_leaves:])()
+        rest = jax.jit(unlearned)()
         flat = [(path, v.replace(parameters[".".join(map(str, path))]))
                 for path, v in nnx.to_flat_state(shapes[0])]
         return nnx.merge(graph, nnx.from_flat_state(flat), jax.tree.unflatten(others, rest))

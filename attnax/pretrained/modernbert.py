@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from ..layers.config import TransformerConfig, check_biases
 from ..models.sentence import MaskedHead, SentenceEncoder
 from .family import (
     Family, Fields, check_divides, read_pad, read_rope, write_rope)
 from .llama import GATED
-from .mapping import Rule, joined, parameter_shapes
+from .mapping import Rule, draft_rngs, joined, parameter_shapes
 from .roberta import encoder_rules, with_defaults
 
 # %% ../../nbs/73c_pretrained.modernbert.ipynb #kinds
@@ -183,8 +182,8 @@ def build_modernbert(
 ) -> SentenceEncoder:          # With initial values
     """An encoder, to be filled; the layer of its head has no bias."""
     filled = any(n.endswith("head.dense.weight") for n in names)
-    head = MaskedHead(nnx.Rngs(0), config, use_bias=False) if filled else None
-    return SentenceEncoder(nnx.Rngs(0), config, masked_head=head)
+    head = MaskedHead(draft_rngs(), config, use_bias=False) if filled else None
+    return SentenceEncoder(draft_rngs(), config, masked_head=head)
 
 MODERNBERT = Family("modernbert", "ModernBertModel", read_modernbert, write_modernbert,
                     build_modernbert, {}, modernbert_rules)

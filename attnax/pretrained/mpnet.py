@@ -9,13 +9,13 @@ __all__ = ['MPNET', 'DISTILBERT', 'read_mpnet', 'write_mpnet', 'read_distilbert'
 from dataclasses import replace
 from typing import Any
 
-from flax import nnx
 
 from ..layers.config import TransformerConfig
 from ..layers.positions import RelativeBias
 from ..models.sentence import MaskedHead, SentenceEncoder
 from .bert import BERT, BERT_ACTIVATIONS, read_bert, write_bert
 from .family import Family, Fields, check_divides, read_pad
+from .mapping import draft_rngs
 from .roberta import (
     LM_HEAD, build_roberta, counted, encoder_rules, with_defaults, write_roberta)
 
@@ -94,8 +94,8 @@ def build_distilbert(
 ) -> SentenceEncoder:          # With initial values
     """An encoder, to be filled; the head has the activation of the blocks."""
     filled = any(n.endswith("vocab_transform.weight") for n in names)
-    head = MaskedHead(nnx.Rngs(0), config, activation=config.ff_activation) if filled else None
-    return SentenceEncoder(nnx.Rngs(0), config, masked_head=head)
+    head = MaskedHead(draft_rngs(), config, activation=config.ff_activation) if filled else None
+    return SentenceEncoder(draft_rngs(), config, masked_head=head)
 
 # %% ../../nbs/73b_pretrained.mpnet.ipynb #distilbert
 _LAYER = {"self_attn.query_proj": "attention.q_lin", "self_attn.key_proj": "attention.k_lin",

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from flax import nnx
 
 from ..layers.config import TransformerConfig
 from ..layers.positions import Learned
 from ..models.sentence import MaskedHead, SentenceEncoder
 from .bert import BERT, read_bert, write_bert
 from .family import Family, Fields
-from .mapping import Rule, rules_from_table
+from .mapping import Rule, draft_rngs, rules_from_table
 
 # %% ../../nbs/73a_pretrained.roberta.ipynb #counted
 def counted(
@@ -77,8 +76,8 @@ def build_roberta(
 ) -> SentenceEncoder:          # With initial values
     """An encoder, to be filled."""
     def has(end): return any(n.endswith(end) for n in names)
-    head = MaskedHead(nnx.Rngs(0), config) if has("head.dense.weight") else None
-    return SentenceEncoder(nnx.Rngs(0), config, pooler=has("pooler.dense.weight"),
+    head = MaskedHead(draft_rngs(), config) if has("head.dense.weight") else None
+    return SentenceEncoder(draft_rngs(), config, pooler=has("pooler.dense.weight"),
                            masked_head=head)
 
 # %% ../../nbs/73a_pretrained.roberta.ipynb #rules

@@ -13,7 +13,7 @@ from flax import nnx
 
 from ..layers.config import check_biases
 from .family import Family, Fields, check_divides
-from .mapping import Rule, parameter_shapes, reshaped
+from .mapping import Rule, draft_rngs, parameter_shapes, reshaped
 from ..models.vision import VisionTransformer, VisionTransformerConfig
 
 # %% ../../nbs/74_pretrained.vit.ipynb #size
@@ -95,7 +95,7 @@ def build_vit(
     names: frozenset[str] = frozenset() # Names of the tensors there are; the config has said all
 ) -> VisionTransformer:                 # With initial values
     """A vision transformer, to be filled."""
-    return VisionTransformer(nnx.Rngs(0), config)
+    return VisionTransformer(draft_rngs(), config)
 
 # %% ../../nbs/74_pretrained.vit.ipynb #vit
 VIT = Family("vit", "ViTForImageClassification", read_vit, write_vit, build_vit, {

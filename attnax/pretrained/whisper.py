@@ -13,6 +13,7 @@ from flax import nnx
 from ..layers.config import TransformerConfig
 from ..models.whisper import Whisper, WhisperConfig
 from .family import Family, Fields, check_divides, read_pad
+from .mapping import draft_rngs
 
 # %% ../../nbs/75_pretrained.whisper.ipynb #unused-fields
 # Fields about training, or about decoding by other programs
@@ -98,7 +99,7 @@ def build_whisper(
     names: frozenset[str] = frozenset() # Names of the tensors there are; the config has said all
 ) -> Whisper:                           # With initial values
     """A Whisper, to be filled."""
-    return Whisper(nnx.Rngs(0), config)
+    return Whisper(draft_rngs(), config)
 
 # %% ../../nbs/75_pretrained.whisper.ipynb #both-configs
 def _both_configs(model: nnx.Module) -> WhisperConfig:

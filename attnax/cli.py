@@ -293,8 +293,8 @@ def run_write(
     return 0
 
 # %% ../nbs/97_cli.ipynb #bench
-def _run_bench(what: str, options: dict) -> None:
-    """Run a benchmark with the options that were given."""
+def _run_bench(what: str, options: dict) -> int:
+    """Run a benchmark with the options that were given; 1 where the peer wrote other tokens."""
     from attnax.bench.attention import bench_attention, bench_linear
     from attnax.bench.decode import bench_decode
     from attnax.bench.moe import bench_moe
@@ -303,14 +303,15 @@ def _run_bench(what: str, options: dict) -> None:
         raise ValueError(f"--chart {options['chart']} is there already: name another file, or add "
                          "--overwrite")
     if options.pop("device", "cpu") == "cpu":
-        {"attention": bench_attention, "linear": bench_linear, "moe": bench_moe,
-         "decode": bench_decode}[what](**options)
-        return
+        if what == "decode": return bench_decode(**options)
+        {"attention": bench_attention, "linear": bench_linear, "moe": bench_moe}[what](**options)
+        return 0
     from attnax.bench.accelerator import bench_accelerator
     if (dtype := options.pop("dtype", "bfloat16")) != "bfloat16":
         raise ValueError(f"`dtype` is bfloat16 on a gpu, got {dtype}")
     if "head_dim" in options: options["head_dims"] = (options.pop("head_dim"),)
     bench_accelerator(**options)
+    return 0
 
 # %% ../nbs/97_cli.ipynb #info
 def run_info(
@@ -462,15 +463,15 @@ def _run(command: str, options: dict, own_process: bool) -> int:
         if command == "check": return run_check(options["kernels"], options["only"])
         if command == "write":
             with _quit_at_once(own_process): return run_write(**options)
-        _run_bench(options.pop("what"), options)
-        return 0
+        return _run_bench(options.pop("what"), options)
     except BrokenPipeError: raise   # an OSError of another kind
     except (ValueError, NotImplementedError, OSError) as e: return _refuse(e)
 
 # %% ../nbs/97_cli.ipynb #main
 def main(
     argv: Sequence[str] | None = None # Arguments; those of the process when None
-) -> int:  # 0; 1 when a check failed, 2 when the request cannot be met, 130 when interrupted
+) -> int:  # 0; 1 when a check failed or a peer wrote other tokens, 2 when the request cannot be
+           # met, 130 when interrupted
     """Run a command."""
     try:
         with _quit_at_once(argv is None):

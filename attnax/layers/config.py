@@ -195,6 +195,8 @@ class BlockFields(RunConfig):
     num_experts: int | None = None               # Experts in place of the feed-forward
     experts_top_k: int = 2                       # Experts per token
     renormalize_experts: bool = True        # Whether the weights of a token's experts add up to one
+    experts_bias: bool = False                   # Whether the matrices of experts have biases
+    router_bias: bool = False                    # Whether the scores of their router have one
     router_jitter: float = 0.0                   # Noise on the router's input in training
     capacity_factor: float | None = None         # Room of an expert; None: no token is dropped
     shared_expert_d_ff: int | None = None        # Width of an expert that all tokens use, if any
@@ -238,6 +240,7 @@ class LayerSpecs(BlockFields):
         return ExpertsSpec(
             num_experts=self.num_experts, d_ff=self.d_ff, activation=self.ff_activation,
             top_k=self.experts_top_k, renormalize=self.renormalize_experts,
+            use_bias=self.experts_bias, router_bias=self.router_bias,
             router_jitter=self.router_jitter, capacity_factor=self.capacity_factor,
             shared_d_ff=self.shared_expert_d_ff, shared_gate=self.shared_expert_gate)
 

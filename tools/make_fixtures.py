@@ -251,7 +251,7 @@ FAMILIES = {
              layer_types=["full_attention", "sliding_attention", "sliding_attention"]), "causal", matrix=0.4,
         matters=(eps, dict(swiglu_limit=1e9), dict(sliding_window=4), dict(sliding_window=6), dict(num_experts_per_tok=2),
                  dict(rope_parameters=rope(1e4))),
-        old_drop=("swiglu_alpha",)),
+        old_drop=("swiglu_alpha",), old_add=dict(rope_parameters=rope(100.0))),  # without it, YaRN is meant
     "roberta": Family(
         "RobertaModel", "RobertaConfig",
         dict(tiny, max_position_embeddings=60, type_vocab_size=2, layer_norm_eps=1e-3, pad_token_id=1), "encoder",
@@ -588,6 +588,18 @@ def make(name: str, out: Path) -> str:
     return f"{name:8} seed {seed:3}  margin {lead:7.4f}  least move {least:7.4f}  output std {std:5.2f}  {size / 1024:5.0f} KiB"
 
 
+def make_mxfp4(path: Path) -> str:
+    """What transformers reads in weights of four bits: a row for each scale, each of the 16 codes in both halves of a byte."""
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+    codes = np.arange(16, dtype=np.uint8)
+    blocks = np.broadcast_to(codes | 15 - codes << 4, (1, 256, 1, 16)).astype(np.uint8)
+    scales = np.arange(256, dtype=np.uint8).reshape(1, 256, 1)
+    out = {str(kind).split(".")[-1]: convert_moe_packed_tensors(*map(torch.from_numpy, (blocks, scales)), dtype=kind)
+           for kind in (torch.float32, torch.bfloat16)}
+    np.savez_compressed(path, blocks=blocks, scales=scales, **{n: x.float().numpy() for n, x in out.items()})
+    return f"{path.name}  {path.stat().st_size / 1024:.0f} KiB"
+
+
 # ---- Through attnax and back
 
 def older(path: Path, to: Path) -> Path:
@@ -672,6 +684,7 @@ def main() -> int:
         return int(not all(good))
     else:
         for name in names: print(make(name, folder / name), flush=True)
+        if "gpt_oss" in names: print(make_mxfp4(folder.parent / "mxfp4.npz"))
     return 0
 
 

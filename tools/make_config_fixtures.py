@@ -323,7 +323,8 @@ FEW = {
                 "attention_bias", "num_hidden_layers"),
     "qwen2_moe": EXPERTS, "qwen3_moe": EXPERTS,
     "gpt_oss": ("num_local_experts", "num_experts_per_tok", "num_experts", "swiglu_alpha", "swiglu_limit", "experts_per_token",
-                "initial_context_length", "layer_types", "sliding_window", "rope_parameters", "attention_bias", "num_hidden_layers"),
+                "initial_context_length", "layer_types", "sliding_window", "rope_parameters", "attention_bias",
+                "num_hidden_layers"),
     "olmo2": ("num_attention_heads", "num_key_value_heads", "head_dim", "rms_norm_eps", "attention_bias", "rope_parameters"),
     "olmo3": ("layer_types", "sliding_window", "rope_parameters", "rope_scaling", "num_key_value_heads", "head_dim",
               "attention_bias")}

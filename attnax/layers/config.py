@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PosEmbType', 'Pool', 'Remat', 'check_fields', 'check_windows', 'repeating', 'FrozenRecord', 'check_pattern',
-           'sources_in_turn', 'RunConfig', 'BlockFields', 'LayerSpecs', 'ConfigSpecs', 'ConfigChecks', 'BlocksConfig',
-           'TransformerConfig', 'check_config']
+           'sources_in_turn', 'RunConfig', 'ExpertBiases', 'BlockFields', 'LayerSpecs', 'ConfigSpecs', 'ConfigChecks',
+           'BlocksConfig', 'TransformerConfig', 'check_config']
 
 # %% ../../nbs/40_layers.config.ipynb #imports
 from collections.abc import Collection, Mapping, Sequence
@@ -161,9 +161,16 @@ class RunConfig:
     compute_dtype: str | None = None             # Of the computation; the parameters' when None
     param_dtype: str = "float32"                 # Dtype of the parameters
 
+# %% ../../nbs/40_layers.config.ipynb #experts-biases
+@dataclass(frozen=True, kw_only=True)
+class ExpertBiases(RunConfig):
+    """Constants that experts and their router may add."""
+    experts_bias: bool = False # Whether the matrices of experts have biases
+    router_bias: bool = False  # Whether the scores of their router have one
+
 # %% ../../nbs/40_layers.config.ipynb #block-fields
 @dataclass(frozen=True, kw_only=True)
-class BlockFields(RunConfig):
+class BlockFields(ExpertBiases):
     """What the blocks of a model are; each field may be left out."""
     d_model: int = 512                           # Model width, `m`
     num_heads: int = 8                           # Query heads, `h`
@@ -195,8 +202,6 @@ class BlockFields(RunConfig):
     num_experts: int | None = None               # Experts in place of the feed-forward
     experts_top_k: int = 2                       # Experts per token
     renormalize_experts: bool = True        # Whether the weights of a token's experts add up to one
-    experts_bias: bool = False                   # Whether the matrices of experts have biases
-    router_bias: bool = False                    # Whether the scores of their router have one
     router_jitter: float = 0.0                   # Noise on the router's input in training
     capacity_factor: float | None = None         # Room of an expert; None: no token is dropped
     shared_expert_d_ff: int | None = None        # Width of an expert that all tokens use, if any

@@ -122,8 +122,8 @@ def expert_rows(
     spec: ExpertSpec,                 # Fixed settings
     x: Float[Array, "... r m"],       # Rows
     weight: Float[Array, "... r"],    # Router weight of each row
-    params: tuple[Array, ...],    # (gate, up, down), or (up, down) where the activation has no gate;
-                                  # then their biases, one row each, if they have any
+    params: tuple[Array, ...],        # (gate, up, down), or (up, down) where there is no gate; then
+                                      # their biases, one row each, if they have any
     ids: Int[Array, "... r"],         # Assignment of each row, for dropout
     key: Array | None,                # Key for dropout; `None`: no dropout
     dot: Any = jnp.matmul             # How rows meet parameters
@@ -451,10 +451,25 @@ def _check_mixture(d_model, d_ff, num_experts, top_k, capacity_factor, dispatch,
     if shared == (None, True):
         raise ValueError("`shared_gate` needs a shared expert: `shared_d_ff`, got None")
 
-# %% ../../nbs/34_layers.moe.ipynb #make-mixture
+# %% ../../nbs/34_layers.moe.ipynb #make-biases
 MATRICES = "gate", "up", "down"   # of an expert, in the order of `params`
 
-class _MadeMixture(nnx.Module):
+class _Biases(nnx.Module):
+    """What a mixture adds to products, if anything."""
+    router: nnx.Param
+    router_bias: nnx.Param | None
+
+    def _make_biases(self, experts: bool, router: bool) -> None:
+        """Zeros, for the matrices that there are."""
+        def zeros(p, *shape): return nnx.Param(jnp.zeros(shape, p[...].dtype))
+        self.router_bias = zeros(self.router, self.router.shape[1]) if router else None
+        for name in MATRICES if experts else ():
+            matrix = getattr(self, f"{name}_proj", None)
+            if matrix is None: continue
+            setattr(self, f"{name}_bias", zeros(matrix, matrix.shape[0], matrix.shape[2]))
+
+# %% ../../nbs/34_layers.moe.ipynb #make-mixture
+class _MadeMixture(_Biases):
     """The parameters and settings of a mixture."""
     @explain_words
     def __init__(
@@ -470,27 +485,22 @@ class _MadeMixture(nnx.Module):
         capacity_factor: float = 1.25,          # Room of an expert in fair shares, with a limit
         dispatch: Literal["dropless", "capacity"] = "dropless", # No drops, or a limit
         renormalize: bool = True,               # Whether a token's weights add up to one
-        use_bias: bool = False, router_bias: bool = False, # Biases of the experts, of the router
+        use_bias: bool = False, router_bias: bool = False, # Biases of experts; of router
         shared_d_ff: int | None = None, shared_gate: bool = False, # An expert of all; its gate
         block_size: int | None = None,          # Rows at a time, as in `dropless_experts`
         dtype: DTypeLike | None = None,         # Of the products; the wider one when `None`
         param_dtype: DTypeLike = jnp.float32    # Dtype of the parameters
     ):
         check_rngs(rngs)
-        shared = shared_d_ff, shared_gate
-        _check_mixture(d_model, d_ff, num_experts, top_k, capacity_factor, dispatch, shared,
-                       dropout_rate=dropout_rate, router_jitter=router_jitter)
+        _check_mixture(d_model, d_ff, num_experts, top_k, capacity_factor, dispatch, (
+            shared_d_ff, shared_gate), dropout_rate=dropout_rate, router_jitter=router_jitter)
         init = nnx.initializers.lecun_normal(in_axis=-2, out_axis=-1, batch_axis=0)
         make = lambda *shape: nnx.Param(init(rngs.params(), (num_experts, *shape), param_dtype))
         first = nnx.initializers.normal(0.02)(rngs.params(), (d_model, num_experts), param_dtype)
         self.router = nnx.Param(first)
         if resolve_activation(ff_activation)[1]: self.gate_proj = make(d_model, d_ff)
         self.up_proj, self.down_proj = make(d_model, d_ff), make(d_ff, d_model)
-        zeros = lambda *shape: nnx.Param(jnp.zeros(shape, param_dtype))
-        self.router_bias = zeros(num_experts) if router_bias else None
-        for name in MATRICES if use_bias else ():
-            if not hasattr(self, f"{name}_proj"): continue
-            setattr(self, f"{name}_bias", zeros(num_experts, d_model if name == "down" else d_ff))
+        self._make_biases(use_bias, router_bias)
         self.num_experts, self.top_k, self.ff_activation = num_experts, top_k, ff_activation
         self.router_jitter, self.renormalize, self.dtype = router_jitter, renormalize, dtype
         self.dispatch, self.capacity_factor, self.block_size = dispatch, capacity_factor, block_size
@@ -498,8 +508,7 @@ class _MadeMixture(nnx.Module):
         keys = dropout_rngs(rngs, n) if (n := dropout_rate or router_jitter) else None
         self.rngs = None if keys is None else keys.dropout.fork()
         self.shared = None if shared_d_ff is None else SharedExpert(
-            rngs, d_model, shared_d_ff, shared_gate, dropout_rate, ff_activation, dtype,
-            param_dtype)
+            rngs, d_model, shared_d_ff, shared_gate, dropout_rate, ff_activation, dtype, param_dtype)
 
 # %% ../../nbs/34_layers.moe.ipynb #mixture-tokens
 class _Tokens(_MadeMixture):

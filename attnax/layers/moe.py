@@ -507,8 +507,8 @@ class _MadeMixture(_Biases):
         self.dropout_rate, self.deterministic = dropout_rate, False # as `train()` and `eval()` say
         keys = dropout_rngs(rngs, n) if (n := dropout_rate or router_jitter) else None
         self.rngs = None if keys is None else keys.dropout.fork()
-        self.shared = None if shared_d_ff is None else SharedExpert(
-            rngs, d_model, shared_d_ff, shared_gate, dropout_rate, ff_activation, dtype, param_dtype)
+        self.shared = None if shared_d_ff is None else SharedExpert(rngs, d_model, shared_d_ff,
+            shared_gate, dropout_rate, ff_activation, dtype, param_dtype)
 
 # %% ../../nbs/34_layers.moe.ipynb #mixture-tokens
 class _Tokens(_MadeMixture):

@@ -22,6 +22,7 @@ from attnax.pretrained.family import settled
 from attnax.pretrained.gemma import GEMMA2
 from attnax.pretrained.gemma3 import GEMMA3
 from attnax.pretrained.gpt2 import GPT2
+from attnax.pretrained.gpt_oss import GPT_OSS
 from attnax.pretrained.llama import LLAMA
 from attnax.pretrained.mapping import expected_shapes, parameter_shapes, read_parameters
 from attnax.pretrained.mistral import MISTRAL, MIXTRAL
@@ -40,7 +41,9 @@ tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
 FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE,
-                                      QWEN3_MOE, GEMMA2, GEMMA3, VIT, WHISPER)}
+                                      QWEN3_MOE, GEMMA2, GEMMA3,
+                                      GPT_OSS,
+                                      VIT, WHISPER)}
 ENCODERS = {f.model_type: f for f in (ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT)}   # with a head that fills gaps
 FAMILIES |= ENCODERS
 CLOSE = 1e-4

@@ -108,6 +108,9 @@ BASES = {
         GQA, head_dim=6, query_pre_attn_scalar=9, sliding_window=5, layer_types=["sliding_attention", "full_attention"],
         rope_parameters=dict(sliding_attention=dict(rope_type="default", rope_theta=20.0),
                              full_attention=dict(rope_type="linear", factor=2.0, rope_theta=100.0)))),
+    "gpt_oss": ("GptOssForCausalLM", dict(
+        GQA, num_local_experts=4, num_experts_per_tok=2, head_dim=6, sliding_window=5, rope_parameters=dict(
+            rope_type="yarn", rope_theta=100.0, factor=4.0, original_max_position_embeddings=16, beta_fast=3.0, truncate=False))),
     "gpt2": ("GPT2LMHeadModel", dict(vocab_size=61, n_embd=16, n_head=4, n_layer=2, n_inner=24, n_positions=32,
                                      layer_norm_epsilon=1e-3, bos_token_id=60, eos_token_id=60)),
     "bert": ("BertModel", dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3)),
@@ -166,6 +169,7 @@ EVERYDAY_OF = {
     "olmo2": dict(pad_token_id=[0, 5, None]), "olmo3": dict(pad_token_id=[0, 5, None]),
     "gemma2": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None], hidden_act=["gelu_pytorch_tanh", "silu"]),
     "gemma3_text": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None]),
+    "gpt_oss": dict(pad_token_id=[0, 5, None], output_router_logits=[False], router_aux_loss_coef=[0.9]),
     "gpt2": dict(summary_type=["mean"], summary_use_proj=[False], summary_activation=["tanh"], summary_proj_to_labels=[False],
                  n_ctx=[32, 16], id2label=[{"0": "A", "1": "B", "2": "C"}], num_labels=[3], pad_token_id=[0, 5, None]),
     "bert": dict(position_embedding_type=["absolute"], directionality=["bidi"], pooler_type=["first_token_transform"],
@@ -269,6 +273,11 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
         rope_parameters=[*KINDS, *ROPES[:12:4], *ROPES[-12:], {"full_attention": {"rope_theta": 50.0}},
                          {"sliding_attention": {"rope_theta": 50.0}}, {"chunked_attention": {"rope_theta": 50.0}}],
         rope_local_base_freq=[7.0, None, "7", -1.0], sliding_window_pattern=[1, 2, 3, 0, None, "2"], max_window_layers=[1]),
+    "gpt_oss": DECODER | dict(
+        num_local_experts=[2, 3, 1], num_experts_per_tok=[1, 3, 4, 5], num_experts=[4, 2], swiglu_alpha=[1.702, 1.0],
+        swiglu_limit=[7.0, 3.0, None], experts_per_token=[2, 3], initial_context_length=[16, 4096],
+        rope_parameters=[YARN | {"rope_theta": 100.0}, YARN | {"rope_theta": 100.0, "truncate": False}, {"rope_theta": 50.0}, {},
+                         None, LLAMA3 | {"rope_theta": 100.0}]),
     "bert": CLASSIC | dict(type_vocab_size=[3, 2], position_embedding_type=["relative_key", "relative_key_query"]),
     **{name: CLASSIC | dict(type_vocab_size=[3, 2, 1], position_embedding_type=["relative_key", "relative_key_query"],
                             pad_token_id=[0, 5, 31, 32, 60, 61, -1, None, True, "1"]) for name in ("roberta", "xlm-roberta")},
@@ -313,6 +322,9 @@ FEW = {
     "smollm3": ("no_rope_layer_interval", "no_rope_layers", "layer_types", "use_sliding_window", "sliding_window", "mlp_bias",
                 "attention_bias", "num_hidden_layers"),
     "qwen2_moe": EXPERTS, "qwen3_moe": EXPERTS,
+    "gpt_oss": ("num_local_experts", "num_experts_per_tok", "num_experts", "swiglu_alpha", "swiglu_limit", "experts_per_token",
+                "initial_context_length", "layer_types", "sliding_window", "rope_parameters", "attention_bias",
+                "num_hidden_layers"),
     "olmo2": ("num_attention_heads", "num_key_value_heads", "head_dim", "rms_norm_eps", "attention_bias", "rope_parameters"),
     "olmo3": ("layer_types", "sliding_window", "rope_parameters", "rope_scaling", "num_key_value_heads", "head_dim",
               "attention_bias")}

@@ -89,6 +89,9 @@ gemma3 = dict(gqa, num_hidden_layers=4, head_dim=16, query_pre_attn_scalar=4, sl
 gemma3_old = ("layer_types", "tie_word_embeddings", "use_bidirectional_attention", "_sliding_window_pattern")
 olmo3_ropes = dict(sliding_attention=rope(5e5), full_attention=rope(
     5e5, rope_type="yarn", factor=4.0, original_max_position_embeddings=16, beta_fast=4.0, attention_factor=1.3))
+gpt_oss_rope = rope(100.0, rope_type="yarn", factor=4.0, original_max_position_embeddings=16, beta_fast=3.0, truncate=False)
+gpt_oss = dict(gqa, num_hidden_layers=3, head_dim=12, intermediate_size=32, num_local_experts=3, num_experts_per_tok=2,
+               sliding_window=6, rope_parameters=gpt_oss_rope, bos_token_id=86, eos_token_id=87, pad_token_id=88)
 
 FAMILIES = {
     "bert": Family(
@@ -230,6 +233,25 @@ FAMILIES = {
         matters=(eps, dict(use_bidirectional_attention=False), dict(sliding_window=6), dict(sliding_window=10),
                  dict(layer_types=["full_attention"] * 4), dict(rope_parameters=gemma3_ropes)),
         old_drop=[gemma3_old[0], *gemma3_old[3:]], old_add=dict(sliding_window_pattern=3)),
+    "gpt_oss": Family(
+        # Matrices so large that the bounds of the activation are met; windows in the first and third layer, slowed in all
+        "GptOssForCausalLM", "GptOssConfig", gpt_oss, "causal", matrix=0.4,
+        matters=(eps, dict(swiglu_limit=1e9), dict(swiglu_alpha=1.0), dict(num_experts_per_tok=1), dict(sliding_window=5),
+                 dict(sliding_window=7), dict(layer_types=["full_attention"] * 3),
+                 *(dict(rope_parameters=gpt_oss_rope | other) for other in (
+                     dict(truncate=True), dict(factor=2.0), dict(beta_fast=1.5), dict(rope_theta=1e4)))),
+        old_drop=("swiglu_alpha", "layer_types"),
+        old_add=dict(initial_context_length=16, experts_per_token=2)),
+    "gpt_oss_plain": Family(
+        # Other sizes: one key head, an odd number of pairs, no biases in attention, no scaling, a pattern of its own, tied
+        "GptOssForCausalLM", "GptOssConfig",
+        dict(gpt_oss, vocab_size=89, hidden_size=24, intermediate_size=20, num_hidden_layers=3, num_attention_heads=3,
+             num_key_value_heads=1, head_dim=10, num_local_experts=6, num_experts_per_tok=3, sliding_window=5,
+             attention_bias=False, tie_word_embeddings=True, rope_parameters=rope(100.0),
+             layer_types=["full_attention", "sliding_attention", "sliding_attention"]), "causal", matrix=0.4,
+        matters=(eps, dict(swiglu_limit=1e9), dict(sliding_window=4), dict(sliding_window=6), dict(num_experts_per_tok=2),
+                 dict(rope_parameters=rope(1e4))),
+        old_drop=("swiglu_alpha",), old_add=dict(rope_parameters=rope(100.0))),  # without it, YaRN is meant
     "roberta": Family(
         "RobertaModel", "RobertaConfig",
         dict(tiny, max_position_embeddings=60, type_vocab_size=2, layer_norm_eps=1e-3, pad_token_id=1), "encoder",
@@ -566,6 +588,18 @@ def make(name: str, out: Path) -> str:
     return f"{name:8} seed {seed:3}  margin {lead:7.4f}  least move {least:7.4f}  output std {std:5.2f}  {size / 1024:5.0f} KiB"
 
 
+def make_mxfp4(path: Path) -> str:
+    """What transformers reads in weights of four bits: a row for each scale, each of the 16 codes in both halves of a byte."""
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+    codes = np.arange(16, dtype=np.uint8)
+    blocks = np.broadcast_to(codes | 15 - codes << 4, (1, 256, 1, 16)).astype(np.uint8)
+    scales = np.arange(256, dtype=np.uint8).reshape(1, 256, 1)
+    out = {str(kind).split(".")[-1]: convert_moe_packed_tensors(*map(torch.from_numpy, (blocks, scales)), dtype=kind)
+           for kind in (torch.float32, torch.bfloat16)}
+    np.savez_compressed(path, blocks=blocks, scales=scales, **{n: x.float().numpy() for n, x in out.items()})
+    return f"{path.name}  {path.stat().st_size / 1024:.0f} KiB"
+
+
 # ---- Through attnax and back
 
 def older(path: Path, to: Path) -> Path:
@@ -650,6 +684,7 @@ def main() -> int:
         return int(not all(good))
     else:
         for name in names: print(make(name, folder / name), flush=True)
+        if "gpt_oss" in names: print(make_mxfp4(folder.parent / "mxfp4.npz"))
     return 0
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..layers.feedforward import resolve_activation
+from ..layers.feedforward import activate
 from .measure import (
     Column, Row, check_mib, check_sizes,
     compile_program, difference, finish, machine, markdown_table, notes_of, number, pass_of,
@@ -42,8 +42,7 @@ def dense_experts(
     """The textbook's way, as a peer: every expert on every token."""
     *into, down = params
     inner = [jnp.einsum("tm,emf->tef", x, p) for p in into]
-    hidden = resolve_activation(ff_activation)[0](inner[0])
-    if len(inner) == 2: hidden = hidden * inner[1]
+    hidden = activate(ff_activation, *inner)
     return (jnp.einsum("tef,efm->tem", hidden, down) * gate[..., None]).sum(1)
 
 # %% ../../nbs/92_bench.moe.ipynb #ways

@@ -105,6 +105,7 @@ def make_feed_forward(
     return MixtureOfExperts(
         rngs, d_model=spec.d_model, d_ff=ff.d_ff, num_experts=ff.num_experts, top_k=ff.top_k,
         renormalize=ff.renormalize, dropout_rate=spec.dropout_rate, ff_activation=ff.activation,
+        use_bias=ff.use_bias, router_bias=ff.router_bias,
         router_jitter=ff.router_jitter, shared_d_ff=ff.shared_d_ff, shared_gate=ff.shared_gate,
         **common)
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PosEmbType', 'Pool', 'Remat', 'check_fields', 'check_windows', 'repeating', 'FrozenRecord', 'check_pattern',
-           'sources_in_turn', 'RunConfig', 'BlockFields', 'LayerSpecs', 'ConfigSpecs', 'ConfigChecks', 'BlocksConfig',
-           'TransformerConfig', 'check_config']
+           'sources_in_turn', 'RunConfig', 'ExpertBiases', 'BlockFields', 'LayerSpecs', 'ConfigSpecs', 'ConfigChecks',
+           'BlocksConfig', 'TransformerConfig', 'check_config']
 
 # %% ../../nbs/40_layers.config.ipynb #imports
 from collections.abc import Collection, Mapping, Sequence
@@ -161,9 +161,16 @@ class RunConfig:
     compute_dtype: str | None = None             # Of the computation; the parameters' when None
     param_dtype: str = "float32"                 # Dtype of the parameters
 
+# %% ../../nbs/40_layers.config.ipynb #experts-biases
+@dataclass(frozen=True, kw_only=True)
+class ExpertBiases(RunConfig):
+    """Constants that experts and their router may add."""
+    experts_bias: bool = False # Whether the matrices of experts have biases
+    router_bias: bool = False  # Whether the scores of their router have one
+
 # %% ../../nbs/40_layers.config.ipynb #block-fields
 @dataclass(frozen=True, kw_only=True)
-class BlockFields(RunConfig):
+class BlockFields(ExpertBiases):
     """What the blocks of a model are; each field may be left out."""
     d_model: int = 512                           # Model width, `m`
     num_heads: int = 8                           # Query heads, `h`
@@ -238,6 +245,7 @@ class LayerSpecs(BlockFields):
         return ExpertsSpec(
             num_experts=self.num_experts, d_ff=self.d_ff, activation=self.ff_activation,
             top_k=self.experts_top_k, renormalize=self.renormalize_experts,
+            use_bias=self.experts_bias, router_bias=self.router_bias,
             router_jitter=self.router_jitter, capacity_factor=self.capacity_factor,
             shared_d_ff=self.shared_expert_d_ff, shared_gate=self.shared_expert_gate)
 

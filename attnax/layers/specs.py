@@ -26,7 +26,8 @@ NormKind = Literal["layer", "rms"]
 NormOrder = Literal["before", "after", "both", "output"]
 QKNorm = Literal["head", "full", "l2"]
 FfActivation = Literal[
-    "gelu", "gelu_exact", "gelu_tanh", "relu", "swiglu", "geglu", "geglu_exact", "geglu_tanh"]
+    "gelu", "gelu_exact", "gelu_tanh", "relu", "swiglu", "geglu", "geglu_exact", "geglu_tanh",
+    "swiglu_clamped"]
 AttentionName = Literal[
     "standard", "memory_efficient", "flash", "pallas_flash", "linear", "lite"]
 
@@ -235,6 +236,8 @@ class ExpertsSpec:
     activation: FfActivation = "swiglu"  # Activation, gated or not
     top_k: int = 2                       # Experts per token
     renormalize: bool = True             # Whether the weights of a token's experts add up to one
+    use_bias: bool = False               # Whether the matrices of the experts have biases
+    router_bias: bool = False            # Whether the router's scores have one
     router_jitter: float = 0.0           # Noise on the router's input in training
     capacity_factor: float | None = None # Room of an expert in fair shares; None: no token is ever
                                          # dropped

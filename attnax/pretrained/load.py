@@ -42,6 +42,7 @@ from .sentence_folder import (
 from .bert import BERT
 from .gemma import GEMMA2
 from .gemma3 import GEMMA3, text_of_gemma3
+from .gpt_oss import GPT_OSS, unpacked_gpt_oss
 from .gpt2 import GPT2
 from .llama import LLAMA
 from .mistral import MISTRAL, MIXTRAL
@@ -58,11 +59,14 @@ from .whisper import WHISPER
 FAMILIES: dict[str, Family] = {
     f.model_type: f
     for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE,
-              GEMMA2, GEMMA3, GPT2, BERT, ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT, VIT,
+              GEMMA2, GEMMA3,
+              GPT_OSS,
+              GPT2, BERT, ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT, VIT,
               WHISPER)}
 
 # Kinds of models of which one part is read, and what takes that part out
-_PARTS = {"gemma3": text_of_gemma3}
+_PARTS = {"gemma3": text_of_gemma3,
+          "gpt_oss": unpacked_gpt_oss}
 
 # %% ../../nbs/77_pretrained.load.ipynb #variant
 def _class_of(family: Family) -> Any:

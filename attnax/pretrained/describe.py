@@ -29,7 +29,8 @@ from .gguf import GGUFFile, GGUFTensors, read_gguf
 from .gguf_llama import model_from_gguf
 from .hub import (
     HubName, _listed, _one_line, _weight_files, _without, fetch_pretrained, hub_name)
-from .load import _other_format, _place, family_and_part, find_family
+from .load import (
+    _other_format, _place, family_and_part, find_family, makes_vectors)
 from .mapping import align_names, blueprint, check_tensors, parameter_shapes
 
 # %% ../../nbs/77a_pretrained.describe.ipynb #hollow
@@ -100,13 +101,13 @@ def _stored_folder(path: Path) -> _Stored:
         kinds = Counter({"float32": sum(x.size for x in arrays.values())})
         return _Stored("CTranslate2", family, config, arrays, kinds,
                        (path / "model.bin").stat().st_size, _tokenizer(path))
-    config = read_json(path / "config.json")
-    family_and_part(config, {})   # may refuse: before what lies beside it is looked for
+    config, sentence = read_json(path / "config.json"), makes_vectors(path)
+    family_and_part(config, {}, sentence)   # may refuse: before what lies beside it is looked for
     files = sorted(set(find_weights(path).values()))
     found = {name: (said["dtype"], tuple(said["shape"])) for file in files
              for name, said in _header(file).items()}
     hollow, kinds, nbytes = _of_headers(found, path)
-    return _Stored("safetensors", *family_and_part(config, hollow), kinds, nbytes,
+    return _Stored("safetensors", *family_and_part(config, hollow, sentence), kinds, nbytes,
                    _tokenizer(path))
 
 # %% ../../nbs/77a_pretrained.describe.ipynb #stored-name
@@ -114,7 +115,8 @@ def _stored_name(name: HubName, options: Mapping[str, Any]) -> _Stored:
     """What the hub tells of weights that may not be here. Raises: as `fetch_pretrained`."""
     folder = fetch_pretrained(name.repo, weights=False, **options)
     config, files = read_json(folder / "config.json"), _weight_files(folder)
-    family_and_part(config, {})   # may refuse
+    sentence = makes_vectors(folder)
+    family_and_part(config, {}, sentence)   # may refuse
     at = {**options, "revision": folder.name}
     if all((folder / file).exists() for file in files): return _stored_folder(folder)
     there, headers = _listed(name, at), {}
@@ -126,7 +128,7 @@ def _stored_name(name: HubName, options: Mapping[str, Any]) -> _Stored:
                 name.repo, file, revision=folder.name)
             headers |= {n: (x.dtype, tuple(x.shape)) for n, x in said.tensors.items()}
     hollow, kinds, nbytes = _of_headers(headers, name.repo)
-    return _Stored("safetensors", *family_and_part(config, hollow), kinds, nbytes,
+    return _Stored("safetensors", *family_and_part(config, hollow, sentence), kinds, nbytes,
                    _tokenizer(folder))
 
 # %% ../../nbs/77a_pretrained.describe.ipynb #beginning

@@ -50,7 +50,7 @@ from .mpnet import DISTILBERT, MPNET
 from .olmo import OLMO2, OLMO3
 from .qwen import QWEN2, QWEN3
 from .qwen_moe import QWEN2_MOE, QWEN3_MOE
-from .roberta import ROBERTA, XLM_ROBERTA
+from .roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 from .smollm3 import SMOLLM3
 from .vit import VIT
 from .whisper import WHISPER
@@ -58,8 +58,8 @@ from .whisper import WHISPER
 FAMILIES: dict[str, Family] = {
     f.model_type: f
     for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE,
-              GEMMA2, GEMMA3, GPT2, BERT, ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT, VIT,
-              WHISPER)}
+              GEMMA2, GEMMA3, GPT2, BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, MPNET, DISTILBERT,
+              MODERNBERT, VIT, WHISPER)}
 
 # Kinds of models of which one part is read, and what takes that part out
 _PARTS = {"gemma3": text_of_gemma3}

@@ -131,7 +131,6 @@ class _Embeds(nnx.Module):
     normalize: bool
     pooling: Pooling
     include_prompt: bool
-    pooler: nnx.Linear | None
     vector_layers: nnx.List
 
     @property
@@ -161,15 +160,6 @@ class _Embeds(nnx.Module):
         for layer in self.vector_layers: one = layer(one)
         if not unit or not self.vector_layers: return one
         return one / jnp.maximum(jnp.linalg.norm(one, axis=-1, keepdims=True), 1e-12)
-
-    def pool(
-        self,
-        hidden: Float[Array, "b s m"] # States of the tokens
-    ) -> Float[Array, "b m"]:         # What BERT classifies from
-        """BERT's layer on the first token. Raises: `ValueError` without one."""
-        if self.pooler is None:
-            raise ValueError("this model has no `pooler`; `embed` gives one vector of all states")
-        return jnp.tanh(self.pooler(hidden[:, 0]))
 
 # %% ../../nbs/55_models.sentence.ipynb #masked-head
 class MaskedHead(nnx.Module):
@@ -206,8 +196,33 @@ class MaskedHead(nnx.Module):
         scores = token_embed.attend(x, out_dtype=self.out_dtype)
         return scores + jnp.broadcast_to(self.bias[...].astype(scores.dtype), scores.shape)
 
+# %% ../../nbs/55_models.sentence.ipynb #answers
+class _Answers(_Embeds):
+    """What an encoder says besides its vectors, where its files have the layers for it."""
+    encoder: TransformerEncoder
+    pooler: nnx.Linear | None
+    masked_head: MaskedHead | None
+
+    def pool(
+        self,
+        hidden: Float[Array, "b s m"] # States of the tokens
+    ) -> Float[Array, "b m"]:         # What BERT classifies from
+        """BERT's layer on the first token. Raises: `ValueError` without one."""
+        if self.pooler is None:
+            raise ValueError("this model has no `pooler`; `embed` gives one vector of all states")
+        return jnp.tanh(self.pooler(hidden[:, 0]))
+
+    def logits(
+        self,
+        hidden: Float[Array, "b s m"] # States of the tokens
+    ) -> Float[Array, "b s v"]:       # Of the token that belongs at each place
+        """What fills gaps. Raises: `ValueError` without a head for it."""
+        if self.masked_head is None:
+            raise ValueError("this model has no `masked_head`, which fills gaps")
+        return self.masked_head(hidden, self.encoder.token_embed)
+
 # %% ../../nbs/55_models.sentence.ipynb #sentence-encoder
-class SentenceEncoder(_Embeds):
+class SentenceEncoder(_Answers):
     """An encoder and what makes one vector of its states; sub-modules `encoder`,
     `vector_layers`, and `pooler` and `masked_head` where there are such."""
     def __init__(
@@ -242,15 +257,6 @@ class SentenceEncoder(_Embeds):
         """Encode tokens."""
         return self.encoder(input_ids, padding_mask=padding_mask, token_type_ids=token_type_ids,
                             deterministic=deterministic)
-
-    def logits(
-        self,
-        hidden: Float[Array, "b s m"] # States of the tokens
-    ) -> Float[Array, "b s v"]:       # Of the token that belongs at each place
-        """What fills gaps. Raises: `ValueError` without a head for it."""
-        if self.masked_head is None:
-            raise ValueError("this model has no `masked_head`, which fills gaps")
-        return self.masked_head(hidden, self.encoder.token_embed)
 
 # %% ../../nbs/55_models.sentence.ipynb #round-length
 def _round_length(length: int, longest: int) -> int:

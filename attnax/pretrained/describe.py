@@ -124,7 +124,8 @@ def _stored_folder(path: Path) -> _Stored:
         return _Stored("CTranslate2", family, config, arrays, kinds,
                        (path / "model.bin").stat().st_size, _tokenizer(path))
     config = read_json(path / "config.json")
-    family_and_part(config, {}, makes_vectors(path))   # may refuse: before what lies beside it is looked for
+    # may refuse: before what lies beside it is looked for
+    family_and_part(config, {}, makes_vectors(path))
     files = sorted(set(find_weights(path).values()))
     found = {name: (said["dtype"], tuple(said["shape"])) for file in files
              for name, said in _header(file).items()}

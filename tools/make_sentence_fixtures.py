@@ -3,9 +3,10 @@
     pip install torch transformers sentence-transformers
     python tools/make_sentence_fixtures.py
 
-Each folder holds what a sentence encoder keeps beside its weights (tokenizer, modules.json, settings of its steps, prompts), and
-expected.npz: what Sentence Transformers makes of the texts in texts.json, by call. The weights are those of the model of the
-same family under nbs/fixtures/pretrained, which `WEIGHTS` names; the two are put together in a temporary folder, as the page does.
+Each folder holds what a sentence encoder keeps beside its weights (tokenizer, modules.json, settings of its steps, prompts),
+and expected.npz: what Sentence Transformers makes of the texts in texts.json, by call. The weights are those of the model of
+the same family under nbs/fixtures/pretrained, which `WEIGHTS` names; both are put together in a temporary folder, as the page
+does it.
 
 The committed files come from sentence-transformers 6.2, torch 2.13 and transformers 5.24.
 """
@@ -26,12 +27,14 @@ from sentence_transformers import SentenceTransformer
 root = Path(__file__).resolve().parent.parent
 home = root / "nbs" / "fixtures"
 WEIGHTS = {"bert": "bert", "bert_prompt": "bert", "bert_weighted": "bert", "gemma": "embedding_gemma", "qwen3": "qwen3"}
-WORDS = ("[PAD] [UNK] [CLS] [SEP] query : passage find me what the sea storm ship sank and crew swam to an island where old duke "
-         "his daughter lived with spirit air who sang sweet songs of freedom butler found wine drank it all night long he said that "
-         "monster is king now . , ? a we are such stuff as dreams made on").split()
-TEXTS = ["the ship sank and the crew swam to an island .", "what ?", "", "the storm", "we are such stuff as dreams are made on .",
+WORDS = ("[PAD] [UNK] [CLS] [SEP] query : passage find me what the sea storm ship sank and crew swam to an island where old "
+         "duke his daughter lived with spirit air who sang sweet songs of freedom butler found wine drank it all night long he "
+         "said that monster is king now . , ? a we are such stuff as dreams made on").split()
+TEXTS = ["the ship sank and the crew swam to an island .", "what ?", "", "the storm",
+         "we are such stuff as dreams are made on .",
          "an old duke lived with his daughter , and with a spirit of air who sang sweet songs of freedom all night long .",
-         "the butler found the wine , and drank it .", "he said that the monster is king now .", "sea", "unheard words of the sea"]
+         "the butler found the wine , and drank it .", "he said that the monster is king now .",
+         "sea", "unheard words of the sea"]
 
 
 def tokenizer(ends: str, folder: Path, side: str) -> None:
@@ -46,8 +49,9 @@ def tokenizer(ends: str, folder: Path, side: str) -> None:
     fast.save_pretrained(folder)
 
 
-def files(folder: Path, pooling: str, ends: str = "[CLS] $A [SEP]", side: str = "right", width: int = 32, dense=(), normalize=True,
-          include_prompt: bool = True, max_seq_length: int | None = 16, lower: bool = False, prompts=None, default=None) -> None:
+def files(folder: Path, pooling: str, ends: str = "[CLS] $A [SEP]", side: str = "right", width: int = 32, dense=(),
+          normalize: bool = True, include_prompt: bool = True, max_seq_length: int | None = 16, lower: bool = False,
+          prompts=None, default=None) -> None:
     """What lies beside the weights."""
     steps = ["Transformer", "Pooling", *("Dense" for _ in dense), *(["Normalize"] if normalize else [])]
     modules = [dict(idx=i, name=str(i), path=f"{i}_{step}" if i else "", type=f"sentence_transformers.models.{step}")

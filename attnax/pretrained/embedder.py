@@ -8,7 +8,7 @@ __all__ = ['Embedder', 'open_embedder']
 # %% ../../nbs/77b_pretrained.embedder.ipynb #imports
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -24,6 +24,7 @@ import json, socket, sys, time, urllib.request
 import jax.numpy as jnp, numpy as np
 import attnax as ax
 from attnax.pretrained import describe_pretrained, fetch_pretrained, load_pretrained
+from attnax.pretrained.embedder import open_embedder
 
 hub, local = sys.argv[1:]
 def tell(name, value): print(json.dumps([name, value]), flush=True)
@@ -42,6 +43,10 @@ tell("commit", [commit, *(written(load_pretrained("org/sharded", revision=x)) ==
 tell("texts", sorted(p.name for p in fetch_pretrained("org/texts", weights=False).iterdir()))
 sentence = load_pretrained("org/sentence")
 tell("sentence", [sentence.pooling, sentence.normalize])
+tell("layers described", [str(describe_pretrained(p)) for p in ("org/gemma", f"{local}/gemma")])
+embedders = [open_embedder(p) for p in ("org/gemma", f"{local}/gemma")]
+tell("layers", [[layer.linear.out_features for layer in e.model.vector_layers] for e in embedders])
+tell("vectors", [e.embed(["the ship sank"], prompt_name="query").tolist()[0] for e in embedders])
 tell("gguf", [written(load_pretrained(p)) for p in ("org/whole/q/tiny.gguf", f"{local}/whole/q/tiny.gguf")])
 tell("with a token", sorted(p.name for p in fetch_pretrained("org/gated", token="hf_good", weights=False).iterdir()))
 fails("gated 401", "org/gated-too"); fails("gated 403", "org/closed", token="hf_good")
@@ -111,6 +116,9 @@ def make_repositories(home):
     steps = home / "sentence" / "1_Pooling" / "config.json"
     ways = [k for k in json.loads(steps.read_text()) if k.startswith("pooling")]
     steps.write_text(json.dumps({way: way == "pooling_mode_max_tokens" for way in ways}))
+    shutil.copytree(nbs / "fixtures" / "sentences" / "gemma", home / "gemma", ignore=shutil.ignore_patterns("*.npz"))
+    for file in ("config.json", "model.safetensors"):
+        shutil.copy(nbs / "fixtures" / "pretrained" / "embedding_gemma" / file, home / "gemma")
     for name, kind in (("pickles", "llama"), ("unknown", "swin")):
         (home / name).mkdir()
         said = json.loads((home / "sharded" / "config.json").read_text()) | {"model_type": kind}
@@ -164,6 +172,15 @@ def test_sentence_encoder_brings_its_pooling(told):
     assert told["sentence"] == ["max", True]
 
 
+def test_layers_behind_the_pooling_are_fetched(told):
+    """Weights in folders of their own, as EmbeddingGemma has: the vectors of the local folder, in the width of the last layer."""
+    asked = told["hub"].asked("gemma/.*_Dense/model.safetensors$")
+    assert {re.sub(".*/([0-9]_Dense)/.*", r"\1", path) for path in asked} == {"2_Dense", "3_Dense"}
+    assert told["layers"] == [[48, 24], [48, 24]]
+    named, local = told["vectors"]
+    assert len(named) == 24 and named == local
+
+
 def test_texts_without_weights(told):
     """For a tokenizer alone: all texts, and neither weights, nor pickles, nor what only people read."""
     texts = ["chat_template.jinja", "config.json", "model.safetensors.index.json", "tokenizer.json", "vocab.txt"]
@@ -189,7 +206,7 @@ def test_interrupted_download_goes_on(told):
     assert hub.cut == set() and sum(n for n in sent if n) >= size and len(sent) >= 2, sent
 
 
-@pytest.mark.parametrize("what", ["described", "gguf described", "offline description"])
+@pytest.mark.parametrize("what", ["described", "gguf described", "layers described", "offline description"])
 def test_description(told, what):
     """What headers say through the hub is what they say here."""
     named, local = (text.splitlines() for text in told[what])

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['SentenceEncoder', 'mean_pool', 'AudioEncoder', 'Whisper', 'WhisperConfig', 'PretrainedInfo', 'describe_pretrained',
-           'Family', 'Fields', 'load_family', 'read_tensors', 'read_gguf', 'gguf_tokenizer', 'fetch_pretrained',
-           'FAMILIES', 'load_pretrained', 'package_folder', 'save_pretrained', 'Rule']
+           'Embedder', 'open_embedder', 'Family', 'Fields', 'load_family', 'read_tensors', 'read_gguf',
+           'gguf_tokenizer', 'fetch_pretrained', 'FAMILIES', 'load_pretrained', 'package_folder', 'save_pretrained',
+           'Rule']
 
 # %% ../../nbs/94d_pretrained_init.ipynb #exports
 from ..models.sentence import SentenceEncoder, mean_pool
 from ..models.whisper import AudioEncoder, Whisper, WhisperConfig
 from .describe import PretrainedInfo, describe_pretrained
+from .embedder import Embedder, open_embedder
 from .family import Family, Fields, load_family
 from .files import read_tensors
 from .gguf import read_gguf
@@ -27,6 +29,6 @@ _add_help("attnax.pretrained") # What `help` says of them
 # %% ../../nbs/94d_pretrained_init.ipynb #all
 _all_ = [
     "SentenceEncoder", "mean_pool", "AudioEncoder", "Whisper", "WhisperConfig", "PretrainedInfo",
-    "describe_pretrained", "Family", "Fields", "load_family", "read_tensors", "read_gguf",
-    "gguf_tokenizer", "fetch_pretrained", "FAMILIES", "load_pretrained", "package_folder",
-    "save_pretrained", "Rule"]
+    "describe_pretrained", "Embedder", "open_embedder", "Family", "Fields", "load_family",
+    "read_tensors", "read_gguf", "gguf_tokenizer", "fetch_pretrained", "FAMILIES",
+    "load_pretrained", "package_folder", "save_pretrained", "Rule"]

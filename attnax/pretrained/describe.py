@@ -26,7 +26,7 @@ from ..models.sentence import SentenceEncoder
 from .family import Family, clean_tensors
 from .files import _DTYPES, _header, find_weights, read_json
 from .gguf import GGUFFile, GGUFTensors, read_gguf
-from .gguf_llama import model_from_gguf
+from .gguf_models import model_from_gguf
 from .hub import (
     HubName, _listed, _one_line, _weight_files, _without, fetch_pretrained, hub_name)
 from .load import _other_format, _place, family_and_part, find_family

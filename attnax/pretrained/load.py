@@ -32,7 +32,7 @@ from .family import (
     Family, Origin, config_of, load_family, tensors_of)
 from .files import read_json, read_tensors, write_folder
 from .gguf import read_gguf
-from .gguf_llama import model_from_gguf
+from .gguf_models import model_from_gguf
 from .hub import fetch_pretrained, hub_name
 from .mapping import blueprint, parameter_shapes, weight_dtype, weight_kind
 from .sentence_folder import (

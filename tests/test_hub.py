@@ -74,10 +74,10 @@ def make_gguf(path, model):
     """The model as llama.cpp's converter writes it, one file and nothing else."""
     gguf = pytest.importorskip("gguf")
     from attnax.pretrained.family import tensors_of
-    from attnax.pretrained.gguf_llama import _GGUF_NAMES, _GGUF_TOP
+    from attnax.pretrained.gguf_llama import LLAMA_NAMES, OUTSIDE
     from attnax.pretrained.llama import LLAMA
     path.parent.mkdir(parents=True)
-    c, names = model.config, {theirs: ours for ours, theirs in (_GGUF_NAMES | _GGUF_TOP).items()}
+    c, names = model.config, {theirs: ours for ours, theirs in (LLAMA_NAMES | OUTSIDE).items()}
     w = gguf.GGUFWriter(path, "llama")
     w.add_block_count(c.num_layers); w.add_context_length(c.max_len); w.add_embedding_length(c.d_model)
     w.add_feed_forward_length(c.d_ff); w.add_head_count(c.num_heads); w.add_head_count_kv(c.num_kv_heads)

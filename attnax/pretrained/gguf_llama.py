@@ -63,7 +63,8 @@ class Said(_Taken):
     def same(self, name: str, value: Any) -> None:
         """A field that may be said as it is anyway. Raises: `NotImplementedError` for another
         value."""
-        if self.left.pop(name, value) != value:
+        found = self.left.pop(name, value)
+        if found != value or type(found) is not type(value):   # True is not 1
             raise NotImplementedError(f"`{self.kind}.{name}` other than {value!r} is beyond what is "
                                       "read from GGUF")
 

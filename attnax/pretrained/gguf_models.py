@@ -89,8 +89,9 @@ _OLMO_NAMES = LLAMA_NAMES | _QK_NORMS | {
 def _olmo_ropes(said: Said, width: int) -> dict[str, Any]:
     """Rotations by kinds of layers: those that slide are never scaled."""
     full = gguf_rope(said, width)
-    return {"full_attention": full, "sliding_attention": {"rope_theta": full["rope_theta"],
-                                                          "rope_type": "default"}}
+    base = said.take("rope.freq_base_swa", float, full["rope_theta"])
+    return {"full_attention": full,
+            "sliding_attention": {"rope_theta": base, "rope_type": "default"}}
 
 def _olmo_config(said: Said) -> dict[str, Any]:
     """An OLMo 2; an OLMo 3 where there is a window. Raises: as `decoder_config`."""

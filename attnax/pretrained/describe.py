@@ -26,6 +26,7 @@ from ..models.sentence import SentenceEncoder
 from .family import Family, clean_tensors
 from .files import _DTYPES, _header, find_weights, read_json
 from .gguf import GGUFFile, GGUFTensors, read_gguf
+from .gguf_llama import ROPE_TENSORS
 from .gguf_models import model_from_gguf
 from .hub import (
     HubName, _listed, _one_line, _weight_files, _without, fetch_pretrained, hub_name)
@@ -42,7 +43,10 @@ class _HollowTensors(GGUFTensors):
     """The tensors of a GGUF file, none of them expanded."""
     def __init__(self, tensors: GGUFTensors): self._tensors = tensors
 
-    def __getitem__(self, name: str) -> np.ndarray: return _hollow(self._tensors.shape(name))
+    def __getitem__(self, name: str) -> np.ndarray:
+        hollow = _hollow(self._tensors.shape(name))
+        # divisors of frequencies, which a config takes for numbers and not for weights
+        return hollow + 1 if name in ROPE_TENSORS else hollow
 
     def __iter__(self) -> Iterator[str]: return iter(self._tensors)
 

@@ -32,7 +32,7 @@ from .family import (
     Family, Origin, config_of, load_family, tensors_of)
 from .files import read_json, read_tensors, write_folder
 from .gguf import read_gguf
-from .gguf_models import model_from_gguf
+from .gguf_models import gguf_vector, model_from_gguf
 from .hub import fetch_pretrained, hub_name
 from .mapping import blueprint, parameter_shapes, weight_dtype, weight_kind
 from .sentence_folder import (
@@ -241,7 +241,10 @@ def _as_folder_says(model: nnx.Module, place: Path,
     if isinstance(model, SentenceEncoder):
         width = model.config.d_model
         model.pooling, model.normalize = read_pooling(place, width)
-        model.vector_layers = nnx.List(read_vector_layers(place, width, dtype))
+        layers = read_vector_layers(place, width, dtype)
+        if place.suffix == ".gguf":
+            model.pooling, layers = gguf_vector(read_gguf(place), dtype or jnp.float32)
+        model.vector_layers = nnx.List(layers)
     if isinstance(model, PretrainedModel): return model
     raise NotImplementedError(f"a family gave a {type(model).__name__}, which is not among "
                               "`PretrainedModel`")

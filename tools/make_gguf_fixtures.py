@@ -28,7 +28,8 @@ def tempest() -> str:
 def pieces_of(proto) -> dict:
     """Pieces as llama.cpp's converter writes them."""
     # the numbers of kinds are the same in both formats: 1 normal, 2 unknown, 3 control, 4 user, 5 unused, 6 byte
-    return {"tokens": [p.piece for p in proto.pieces], "scores": [p.score for p in proto.pieces],
+    # and a user's own pieces have spaces again
+    return {"tokens": [p.piece.replace("▁", " ") if p.type == 4 else p.piece for p in proto.pieces], "scores": [p.score for p in proto.pieces],
             "token_type": [p.type for p in proto.pieces]}
 
 
@@ -87,7 +88,7 @@ def with_real_pieces(path: str) -> dict:
     take = lambda name: fields[f"tokenizer.ggml.{name}"].contents()
     proto = pb.ModelProto()
     for piece, score, kind in zip(take("tokens"), take("scores"), take("token_type")):
-        proto.pieces.add(piece=piece, score=score, type=kind)
+        proto.pieces.add(piece=piece.replace(" ", "▁") if kind == 4 else piece, score=score, type=kind)
     t, n = proto.trainer_spec, proto.normalizer_spec
     t.model_type, t.byte_fallback, t.unk_id, t.bos_id, t.eos_id, t.pad_id = 2, True, 3, 2, 1, 0
     n.name, n.add_dummy_prefix, n.remove_extra_whitespaces = "identity", take("add_space_prefix"), False

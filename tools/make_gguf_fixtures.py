@@ -17,7 +17,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 root = Path(__file__).resolve().parent.parent
 out = root / "nbs" / "fixtures" / "gguf"
 TEXTS = ["", " ", "We are such stuff as dreams are made on.", "  two  spaces, and\ttabs\nlines\n\n\nmore ",
-         "I'LL pay 12345.50 now!  don't", "naïve café e\u0301 — 日本語 🙂 ½² ﬁ", "the\u00a0sea-storm’s “rage”", "ABC abcDEF x1 [MASK]"]
+         "I'LL pay 12345.50 now!  don't", "naïve café e\u0301 — 日本語 🙂 ½² ﬁ", "the\u00a0sea-storm’s “rage”",
+         "ABC abcDEF x1 [MASK]"]
 
 
 def tempest() -> str:
@@ -29,8 +30,8 @@ def pieces_of(proto) -> dict:
     """Pieces as llama.cpp's converter writes them."""
     # the numbers of kinds are the same in both formats: 1 normal, 2 unknown, 3 control, 4 user, 5 unused, 6 byte
     # and a user's own pieces have spaces again
-    return {"tokens": [p.piece.replace("▁", " ") if p.type == 4 else p.piece for p in proto.pieces], "scores": [p.score for p in proto.pieces],
-            "token_type": [p.type for p in proto.pieces]}
+    return {"tokens": [p.piece.replace("▁", " ") if p.type == 4 else p.piece for p in proto.pieces],
+            "scores": [p.score for p in proto.pieces], "token_type": [p.type for p in proto.pieces]}
 
 
 def sentencepiece(kind: str, size: int, **options) -> dict:

@@ -156,15 +156,19 @@ def decoder_config(
     name: str,       # Architecture of Hugging Face
     *,
     activation: tuple[str, str] = ("hidden_act", "silu"), # Field of the activation, and its value
-    rope: Callable[[Said, int], dict[str, Any]] = gguf_rope # What reads the rotation
+    rope: Callable[[Said, int], dict[str, Any]] = gguf_rope, # What reads the rotation
+    partial: bool = False # Whether a part of each head may turn
 ) -> dict[str, Any]: # What a config.json would say
     """What all decoders with rotary positions say. Raises: as `Said.take` and `rope` do."""
     heads, d_model = (said.take(n, int) for n in ("attention.head_count", "embedding_length"))
     width = said.take("attention.key_length", int, d_model // heads)
     vocab_size = said.rows("token_embd.weight")
-    for field, value in (("attention.value_length", width), ("rope.dimension_count", width),
-                         ("vocab_size", vocab_size), ("attention.causal", True)):
-        said.same(field, value)
+    turns = said.take("rope.dimension_count", int, width) if partial else width
+    for known, value in (
+            ("attention.value_length", width), ("rope.dimension_count", width),
+            ("vocab_size", vocab_size), ("attention.causal", True),
+            ("tensor_data_layout", "Meta AI original pth")):   # in the oldest files
+        said.same(known, value)
     return dict(
         [activation], model_type=kind, architectures=[name], vocab_size=vocab_size,
         hidden_size=d_model, head_dim=width, num_attention_heads=heads,
@@ -172,7 +176,8 @@ def decoder_config(
         intermediate_size=said.take("feed_forward_length", int),
         num_hidden_layers=said.take("block_count", int),
         rms_norm_eps=said.take("attention.layer_norm_rms_epsilon", float),
-        rope_parameters=rope(said, width),
+        rope_parameters=rope(said, turns) | (
+            {"partial_rotary_factor": turns / width} if partial else {}),
         max_position_embeddings=said.take("context_length", int),
         tie_word_embeddings=not said.has("output.weight"),
         bos_token_id=said.token("bos"), eos_token_id=said.token("eos"),
@@ -213,6 +218,8 @@ class Architecture:
     change: Callable[[str, np.ndarray], np.ndarray] = lambda name, x: x # A tensor by the new name
     # and as stored; gives it as it should be
     beside: tuple[str, ...] = ()   # Tensors that are no part of the network, as their names begin
+    finish: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda tensors: tensors # At
+    # last, of all tensors: what is several here and one there
 
     def rename(
         self,
@@ -276,4 +283,4 @@ def from_gguf(
             new = theirs.replace("{e}", str(e))
             if new in tensors: raise ValueError(f"the GGUF file holds `{new}` twice, in two ways")
             tensors[new] = kind.change(new, one)
-    return config, tensors
+    return config, kind.finish(tensors)

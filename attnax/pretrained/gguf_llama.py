@@ -65,8 +65,8 @@ class Said(_Taken):
         value."""
         found = self.left.pop(name, value)
         if found != value or type(found) is not type(value):   # True is not 1
-            raise NotImplementedError(f"`{self.kind}.{name}` other than {value!r} is beyond what is "
-                                      "read from GGUF")
+            raise NotImplementedError(f"`{self.kind}.{name}` other than {value!r} is beyond what "
+                                      "is read from GGUF")
 
     def finish(self) -> None:
         """See that nothing is left. Raises: `NotImplementedError` that names what is."""

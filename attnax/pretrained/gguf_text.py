@@ -248,8 +248,8 @@ def gguf_tokenizer(
     fields = (file if isinstance(file, GGUFFile) else read_gguf(file, **hub)).fields
     model = fields.get("tokenizer.ggml.model")
     if not isinstance(model, str) or model not in _MODELS:
-        raise ValueError(f"{where}: `tokenizer.ggml.model` must be one of {', '.join(_MODELS)}, got "
-                         f"{model!r}")
+        raise ValueError(f"{where}: `tokenizer.ggml.model` must be one of {', '.join(_MODELS)}, "
+                         f"got {model!r}")
     vocab = _vocabulary(fields, where)
     tokenizer = _MODELS[model](fields, vocab, where)
     _add_kinds(tokenizer, fields, list(vocab), where)

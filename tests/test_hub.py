@@ -53,6 +53,8 @@ while socket.socket().connect_ex(("127.0.0.1", int(hub.rsplit(":", 1)[1]))) == 0
 tell("gone, from the cache", written(load_pretrained("org/sharded")) == written(named))
 tell("local files", written(load_pretrained("org/sharded", local_files_only=True)) == written(named))
 tell("local gguf", written(load_pretrained("org/whole/q/tiny.gguf", local_files_only=True)) == written(named))
+from attnax.pretrained import read_gguf
+tell("read gguf", read_gguf("org/whole/q/tiny.gguf", local_files_only=True).fields == read_gguf(f"{local}/whole/q/tiny.gguf").fields)
 fails("gone", "org/never"); fails("local only", "org/never", local_files_only=True)
 fails("only texts", "org/texts", local_files_only=True)
 """
@@ -225,7 +227,7 @@ def test_one_line(told, case, error, words):
     assert kind == error and words.format(hub=told["hub"].url) in said and "\n" not in said, told[case]
 
 
-@pytest.mark.parametrize("how", ["gone, from the cache", "local files", "local gguf"])
+@pytest.mark.parametrize("how", ["gone, from the cache", "local files", "local gguf", "read gguf"])
 def test_without_the_hub(told, how):
     """What was fetched once is there: asked for so, and when the hub has gone."""
     assert told[how] is True

@@ -169,6 +169,76 @@ def _taking_turns(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         elif ".experts.up_proj." not in name: out[name] = x
     return out
 
+# %% ../../nbs/76e_pretrained.gguf_models.ipynb #deepseek-config
+def _latent_fields(said: Said) -> dict[str, Any]:
+    """Widths of a latent and of heads. Raises: as `Said.take` and `Said.same`."""
+    rank, turns = (said.take(n, int) for n in ("attention.kv_lora_rank", "rope.dimension_count"))
+    end = "_mla" if "attention.key_length_mla" in said.left else ""
+    whole, value = (said.take(f"attention.{n}_length{end}", int) for n in ("key", "value"))
+    if end:   # to llama.cpp one head of keys, which is the latent
+        for name, x in (("key_length", rank + turns), ("value_length", rank), ("head_count_kv", 1)):
+            said.same(f"attention.{name}", x)
+    if whole <= turns:
+        raise ValueError(f"`{said.kind}.attention.key_length{end}` in the GGUF file must exceed "
+                         f"`rope.dimension_count`={turns}, got {whole}")
+    return dict(kv_lora_rank=rank, q_lora_rank=said.take("attention.q_lora_rank", int, None),
+                qk_rope_head_dim=turns, qk_nope_head_dim=whole - turns, v_head_dim=value,
+                head_dim=turns, rope_interleave=True,
+                attention_bias=said.has("blk.0.attn_kv_a_mqa.bias"))
+
+# %% ../../nbs/76e_pretrained.gguf_models.ipynb #deepseek-rope
+def _deepseek_rope(said: Said, width: int) -> dict[str, Any]:
+    """Rotation of a DeepSeek; the file has a tenth of both of its scales."""
+    scale = round(10 * said.take("rope.scaling.yarn_log_multiplier", float, 0.0, zero=True), 6)
+    rope = gguf_rope(said, width)
+    return rope | ({"mscale": scale, "mscale_all_dim": scale} if scale else {})
+
+# %% ../../nbs/76e_pretrained.gguf_models.ipynb #deepseek
+def _deepseek_config(said: Said) -> dict[str, Any]:
+    """A DeepSeek-V3. Raises: as `decoder_config`; `NotImplementedError` for another routing."""
+    if said.take("expert_gating_func", int, 1) != 2:
+        raise NotImplementedError(f"`{said.kind}.expert_gating_func` other than 2 (sigmoid), as a "
+                                  "DeepSeek-V3 has it, is beyond what is read from GGUF")
+    latent = _latent_fields(said)
+    said.left |= {"attention.key_length": latent["head_dim"]}   # what turns
+    config = decoder_config(said, "deepseek_v3", "DeepseekV3ForCausalLM", rope=_deepseek_rope)
+    return config | latent | dict(
+        first_k_dense_replace=said.take("leading_dense_block_count", int, 0, zero=True),
+        n_routed_experts=said.take("expert_count", int),
+        num_experts_per_tok=said.take("expert_used_count", int),
+        moe_intermediate_size=said.take("expert_feed_forward_length", int),
+        n_shared_experts=said.take("expert_shared_count", int),
+        routed_scaling_factor=said.take("expert_weights_scale", float, 1.0),
+        norm_topk_prob=said.take("expert_weights_norm", bool, False),
+        n_group=said.take("expert_group_count", int, 1),
+        topk_group=said.take("expert_group_used_count", int, 1))
+
+# %% ../../nbs/76e_pretrained.gguf_models.ipynb #deepseek-names
+_DEEPSEEK_NAMES = LLAMA_NAMES | _EXPERT_NAMES | {
+    "attn_q_a": "self_attn.q_a_proj", "attn_q_a_norm": "self_attn.q_a_layernorm",
+    "attn_q_b": "self_attn.q_b_proj", "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
+    "attn_kv_a_norm": "self_attn.kv_a_layernorm", "attn_kv_b": "self_attn.kv_b_proj",
+    "attn_k_b": "self_attn.k_b_proj", "attn_v_b": "self_attn.v_b_proj",
+    "exp_probs_b": "mlp.gate.e_score_correction_bias"} | {
+    f"ffn_{part}_shexp": f"mlp.shared_experts.{part}_proj" for part in ("gate", "up", "down")}
+
+# %% ../../nbs/76e_pretrained.gguf_models.ipynb #deepseek-finish
+def _keys_and_values(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The matrix from latents to heads, of two arrays `(heads, rank, keys)` and `(heads, values,
+    rank)`. Raises: `ValueError` for one without the other."""
+    out: dict[str, np.ndarray] = {}
+    for name, x in tensors.items():
+        if name.endswith("e_score_correction_bias.bias"): out[name.removesuffix(".bias")] = x
+        elif ".k_b_proj." in name:
+            values = tensors.get(name.replace("k_b_proj", "v_b_proj"))
+            if values is None or x.ndim != 3 or values.shape[::2] != x.shape[:2]:
+                raise ValueError(f"`{name}` of shape {x.shape} needs `v_b_proj` beside it, of as "
+                                 "many heads and of the same rank")
+            both = np.concatenate([x.swapaxes(1, 2), values], axis=1)
+            out[name.replace("k_b_proj", "kv_b_proj")] = both.reshape(-1, both.shape[-1])
+        elif ".v_b_proj." not in name: out[name] = x
+    return out
+
 # %% ../../nbs/76e_pretrained.gguf_models.ipynb #gemma-names
 _GEMMA_NAMES = LLAMA_NAMES | _QK_NORMS | {
     "post_attention_norm": "post_attention_layernorm", "ffn_norm": "pre_feedforward_layernorm",
@@ -336,6 +406,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "olmo2": Architecture(_olmo_config, _OLMO_NAMES),
     "granite": Architecture(_granite_config, LLAMA_NAMES, neighbours=True),
     "phi3": Architecture(_phi3_config, _PHI3_NAMES),
+    "deepseek2": Architecture(_deepseek_config, _DEEPSEEK_NAMES, finish=_keys_and_values),
     "gpt-oss": Architecture(_gpt_oss_config, _GPT_OSS_NAMES, finish=_taking_turns),
     "gemma2": Architecture(_gemma2_config, _GEMMA_NAMES, change=_less_one),
     "gemma3": Architecture(_gemma3_config, _GEMMA_NAMES, change=_less_one),

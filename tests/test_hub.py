@@ -54,7 +54,8 @@ tell("gone, from the cache", written(load_pretrained("org/sharded")) == written(
 tell("local files", written(load_pretrained("org/sharded", local_files_only=True)) == written(named))
 tell("local gguf", written(load_pretrained("org/whole/q/tiny.gguf", local_files_only=True)) == written(named))
 from attnax.pretrained import read_gguf
-tell("read gguf", read_gguf("org/whole/q/tiny.gguf", local_files_only=True).fields == read_gguf(f"{local}/whole/q/tiny.gguf").fields)
+tell("read gguf", read_gguf("org/whole/q/tiny.gguf", local_files_only=True).fields
+     == read_gguf(f"{local}/whole/q/tiny.gguf").fields)
 fails("gone", "org/never"); fails("local only", "org/never", local_files_only=True)
 fails("only texts", "org/texts", local_files_only=True)
 """

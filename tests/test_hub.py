@@ -58,6 +58,9 @@ while socket.socket().connect_ex(("127.0.0.1", int(hub.rsplit(":", 1)[1]))) == 0
 tell("gone, from the cache", written(load_pretrained("org/sharded")) == written(named))
 tell("local files", written(load_pretrained("org/sharded", local_files_only=True)) == written(named))
 tell("local gguf", written(load_pretrained("org/whole/q/tiny.gguf", local_files_only=True)) == written(named))
+from attnax.pretrained import read_gguf
+tell("read gguf", read_gguf("org/whole/q/tiny.gguf", local_files_only=True).fields
+     == read_gguf(f"{local}/whole/q/tiny.gguf").fields)
 fails("gone", "org/never"); fails("local only", "org/never", local_files_only=True)
 fails("only texts", "org/texts", local_files_only=True)
 """
@@ -79,10 +82,10 @@ def make_gguf(path, model):
     """The model as llama.cpp's converter writes it, one file and nothing else."""
     gguf = pytest.importorskip("gguf")
     from attnax.pretrained.family import tensors_of
-    from attnax.pretrained.gguf_llama import _GGUF_NAMES, _GGUF_TOP
+    from attnax.pretrained.gguf_llama import LLAMA_NAMES, OUTSIDE
     from attnax.pretrained.llama import LLAMA
     path.parent.mkdir(parents=True)
-    c, names = model.config, {theirs: ours for ours, theirs in (_GGUF_NAMES | _GGUF_TOP).items()}
+    c, names = model.config, {theirs: ours for ours, theirs in (LLAMA_NAMES | OUTSIDE).items()}
     w = gguf.GGUFWriter(path, "llama")
     w.add_block_count(c.num_layers); w.add_context_length(c.max_len); w.add_embedding_length(c.d_model)
     w.add_feed_forward_length(c.d_ff); w.add_head_count(c.num_heads); w.add_head_count_kv(c.num_kv_heads)
@@ -242,7 +245,7 @@ def test_one_line(told, case, error, words):
     assert kind == error and words.format(hub=told["hub"].url) in said and "\n" not in said, told[case]
 
 
-@pytest.mark.parametrize("how", ["gone, from the cache", "local files", "local gguf"])
+@pytest.mark.parametrize("how", ["gone, from the cache", "local files", "local gguf", "read gguf"])
 def test_without_the_hub(told, how):
     """What was fetched once is there: asked for so, and when the hub has gone."""
     assert told[how] is True

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .files import require_finite
+from .hub import fetch_pretrained, hub_name
 from ..typing import optional_import
 
 # %% ../../nbs/76_pretrained.gguf.ipynb #reader
@@ -80,6 +81,24 @@ class _Reader(_Bytes):
                             "are left")
         return range(count)
 
+# %% ../../nbs/76_pretrained.gguf.ipynb #expand
+_PLAIN = {"F64": "<f8", "I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+
+def _expander(gguf: Any) -> Callable[[np.ndarray, Any], np.ndarray]:
+    """What makes numbers of packed rows `(rows, bytes)`. It raises: `NotImplementedError` for a
+    kind that cannot be expanded."""
+    def expand(rows: np.ndarray, kind: Any) -> np.ndarray:
+        if kind.name in _PLAIN: return rows.view(_PLAIN[kind.name])
+        if kind.name not in ("Q8_K", "Q1_0"): return gguf.dequantize(rows, kind)
+        blocks = rows.reshape(-1, gguf.GGML_QUANT_SIZES[kind][1])
+        if kind.name == "Q8_K":
+            scale, weights = blocks[:, :4].copy().view("<f4"), blocks[:, 4:260].view(np.int8)
+        else:
+            scale = blocks[:, :2].copy().view("<f2").astype(np.float32)
+            weights = np.unpackbits(blocks[:, 2:], axis=1, bitorder="little") * 2.0 - 1
+        return (scale * weights).reshape(len(rows), -1)
+    return expand
+
 # %% ../../nbs/76_pretrained.gguf.ipynb #tensors
 class _Place(NamedTuple):
     kind: Any               # Quantisation, as the gguf package names it
@@ -122,7 +141,7 @@ class GGUFTensors(Mapping):
         return self._places[name].shape
 
 # %% ../../nbs/76_pretrained.gguf.ipynb #place
-def _read_place(reader: _Reader, gguf: Any) -> tuple[str, _Place]:
+def _read_place(reader: _Reader, gguf: Any, expand: Callable) -> tuple[str, _Place]:
     """Name and place of the next tensor; its start is counted from the first one's."""
     name, axes = reader.string(), reader.number()
     if not 1 <= axes <= 4: raise reader.fail(f"`{name}` must have 1 to 4 axes, got {axes}")
@@ -133,8 +152,7 @@ def _read_place(reader: _Reader, gguf: Any) -> tuple[str, _Place]:
     except ValueError as e:
         raise ValueError(f"{reader.path}: `{name}` has the unknown quantisation {number}") from e
     block, size = gguf.GGML_QUANT_SIZES[kind]
-    # expanding one block of zeros tells whether the package can
-    try: gguf.dequantize(np.zeros((1, size), np.uint8), kind)
+    try: expand(np.zeros((1, size), np.uint8), kind)   # one block of zeros tells whether it can
     except NotImplementedError as e:
         raise ValueError(f"{reader.path}: `{name}` is {kind.name}, which gguf cannot expand") from e
     if min(shape) < 1 or shape[-1] % block:
@@ -173,32 +191,44 @@ def _from_beginning(places: dict[str, _Place], reader: _Reader, align: int) -> d
         if end > size: raise reader.fail(f"`{name}` ends at byte {end} of {size}")
     return {name: p._replace(start=first + p.start) for name, p in places.items()}
 
+# %% ../../nbs/76_pretrained.gguf.ipynb #gguf-path
+def _gguf_path(path: str | os.PathLike, hub: Mapping[str, Any]) -> Path:
+    """Where a file lies; one that is given by name is fetched first. Raises: as `read_gguf`."""
+    name = hub_name(path)
+    if name is not None and not name.file:
+        raise ValueError(f"`path` must be a .gguf file, here or on the hub, "
+                         f"{name.repo}/NAME.gguf, got {path!r}")
+    found = fetch_pretrained(path, **hub)
+    if found.is_file(): return found
+    raise ValueError(f"{found} is not a regular file")
+
 # %% ../../nbs/76_pretrained.gguf.ipynb #read-gguf-file
 def read_gguf(
-    path: str | os.PathLike # File of version 2 or 3, little-endian
-) -> GGUFFile:              # Its fields, and its tensors to be expanded one by one
+    path: str | os.PathLike, # File of version 2 or 3, little-endian, or its name on the hub,
+    # `org/name/file.gguf`
+    **hub: Any               # `revision` and the other options of `fetch_pretrained`, for a name
+) -> GGUFFile:               # Its fields, and its tensors to be expanded one by one
     """Read a GGUF file. Its chat template, if it has one, is the field `tokenizer.chat_template`:
     text, not run.
 
     Raises: `ValueError` that names the file: not GGUF, cut off, contradicting itself, a
     quantisation that cannot be expanded; `FileNotFoundError` without a file; `ImportError` without
-    gguf. Source: Gerganov et al. 2023, GGUF.
+    gguf; for a name, as `fetch_pretrained`. Source: Gerganov et al. 2023, GGUF.
     """
+    path = _gguf_path(path, hub)
     gguf = optional_import("gguf", extra="pretrained")
-    path = Path(path)
-    if path.exists() and not path.is_file(): raise ValueError(f"{path} is not a regular file")
-    reader = _Reader(path)
+    reader, expand = _Reader(path), _expander(gguf)
     reader.take(4)
     version = reader.number()
     if version not in (2, 3):
         raise reader.fail(f"version must be 2 or 3, little-endian, got {version}")
     tensors, fields = reader.number(10), reader.number(10)
     fields = _once(((reader.string(), reader.value()) for _ in reader.counted(fields, 13)), reader)
-    places = _once((_read_place(reader, gguf) for _ in reader.counted(tensors, 32)), reader)
+    places = _once((_read_place(reader, gguf, expand) for _ in reader.counted(tensors, 32)), reader)
     architecture, align = fields.get("general.architecture"), fields.get("general.alignment", 32)
     if not isinstance(architecture, str):
         raise reader.fail(f"`general.architecture` must be a string, got {architecture!r}")
     if type(align) is not int or align < 1:
         raise reader.fail(f"`general.alignment` must be at least 1, got {align!r}")
     places = _from_beginning(places, reader, align)
-    return GGUFFile(architecture, fields, GGUFTensors(path, reader.data, places, gguf.dequantize))
+    return GGUFFile(architecture, fields, GGUFTensors(path, reader.data, places, expand))

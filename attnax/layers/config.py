@@ -22,7 +22,7 @@ from ..typing import explain_words
 
 # %% ../../nbs/40_layers.config.ipynb #names
 PosEmbType = Literal["sinusoidal", "rope", "alibi", "learned", "none"]
-Pool = Literal["cls", "mean", "attention"]
+Pool = Literal["cls", "mean", "cls_mean", "attention"]
 Remat = Literal["nothing", "dots", "everything"]
 
 # %% ../../nbs/40_layers.config.ipynb #check-fields

@@ -115,6 +115,7 @@ def lenient(family: str, base: dict, change: dict) -> str | None:
         if number and ("eps" in name or "softcapping" in name or name == "query_pre_attn_scalar"):
             return "a whole number where a float is meant, or the other way round"
         if number and name in ("layerscale_value", "rope_theta") and family in tool.DINO: return "a whole number, as above"
+        if name in ("out_features", "out_indices", "stage_names"): return "which maps a backbone hands over"
         if name == "return_dict": return "how results are packed, which breaks there"
         if name not in base and not value: return "off, and no field of this family"
         if name in ("pooler_act", "pooler_output_size"): return "about a pooler, which a classifier does not have"

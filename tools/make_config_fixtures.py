@@ -312,7 +312,8 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
         architectures=[["ViTForImageClassification"]], pooler_act=["relu"], pooler_output_size=[None, 16]),
     **{name: DINO_VALUES | dict(
         mlp_ratio=[1, 3, 4], use_swiglu_ffn=[True], qkv_bias=[False],
-        **(dict(use_mask_token=[False, ABSENT]) if name == "dinov2" else dict(num_register_tokens=[0, 1, 4]))) for name in DINO[:2]},
+        **(dict(use_mask_token=[False, ABSENT]) if name == "dinov2" else dict(num_register_tokens=[0, 1, 4])))
+       for name in DINO[:2]},
     "dinov3_vit": DINO_VALUES | dict(
         intermediate_size=[40, 1], num_register_tokens=[0, 1], use_gated_mlp=[True], rope_theta=[50.0, 10000.0, 1.0, 50],
         key_bias=[True], **dict.fromkeys(("query_bias", "value_bias", "proj_bias", "mlp_bias"), [False]),

@@ -34,8 +34,7 @@ from ..typing import check_arrays, explain_words
 class VisionTransformerConfig(BlocksConfig):
     """Hyperparameters of a vision transformer; checked on construction, immutable and hashable.
 
-    Raises: `ValueError` that names the field, for a value out of range or a combination that cannot
-    work.
+    Raises: `ValueError` that names the field, for a value or a combination that cannot work.
     """
     image_size: int | tuple[int, int] = 224 # Height and width of a picture, in pixels
     patch_size: int | tuple[int, int] = 16  # Height and width of a patch; tiles the picture
@@ -58,8 +57,7 @@ class VisionTransformerConfig(BlocksConfig):
         if not isinstance(self.pos_emb_type, Positions):
             check_choice("pos_emb_type", self.pos_emb_type, Literal["learned", "none"])
         self._check_blocks()
-        image = as_pair(self.image_size, "image_size")
-        patch = as_pair(self.patch_size, "patch_size")
+        image, patch = (as_pair(getattr(self, n), n) for n in ("image_size", "patch_size"))
         if any(i % p for i, p in zip(image, patch)):
             raise ValueError("`image_size` must be divisible by `patch_size`, "
                              f"got {image} and {patch}")
@@ -270,15 +268,6 @@ def _turn_anew(
 # %% ../../nbs/52_models.vision.ipynb #resizes-part
 class _Resizes(_Looks):
     """A model for pictures of another size."""
-    def _resized_table(self, old_grid, new_grid, antialias: bool) -> nnx.Param:
-        """Learned positions for another grid. Raises: `NotImplementedError` for other positions."""
-        if not isinstance(self.pos_embed, LearnedPositionalEmbedding):
-            raise NotImplementedError("`image_size`: only a learned table of positions is "
-                                      "interpolated; make a model of the new size, and load its "
-                                      "weights")
-        return nnx.Param(resize_positions(self.pos_embed.embedding[...], old_grid, new_grid,
-                                          int(self.config.use_cls_token), antialias=antialias))
-
     def resized(
         self,
         image_size: int | tuple[int, int], # Height and width of the pictures of the new model
@@ -300,11 +289,18 @@ class _Resizes(_Looks):
         model.patch_embed.image_size = as_pair(image_size, "image_size")
         grid = model.patch_embed.grid_size
         if isinstance(turning, AxialRope):
-            model.config = replace(model.config, pos_emb_type=replace(turning, grid=grid))
-            _turn_anew(model, model.config.positions)
+            turned = replace(turning, grid=grid)
+            model.config = replace(model.config, pos_emb_type=turned)
+            _turn_anew(model, turned)
         if model.pos_embed is None: return model
+        if not isinstance(model.pos_embed, LearnedPositionalEmbedding):
+            raise NotImplementedError("`image_size`: only a learned table of positions is "
+                                      "interpolated; make a model of the new size, and load its "
+                                      "weights")
+        table, front = model.pos_embed.embedding[...], int(self.config.use_cls_token)
         antialias = self.config.pos_antialias if antialias is None else antialias
-        model.pos_embed.embedding = self._resized_table(old, grid, antialias)
+        table = resize_positions(table, old, grid, front, antialias=antialias)
+        model.pos_embed.embedding = nnx.Param(table)
         return model
 
 # %% ../../nbs/52_models.vision.ipynb #tokens-part

@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from attnax.pretrained import load_pretrained
 from attnax.pretrained.bert import BERT
+from attnax.pretrained.dino import DINOV2, DINOV2_WITH_REGISTERS, DINOV3
 from attnax.pretrained.family import settled
 from attnax.pretrained.gemma import GEMMA2
 from attnax.pretrained.gemma3 import GEMMA3
@@ -41,9 +42,10 @@ tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
 FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE,
-                                      QWEN3_MOE, GEMMA2, GEMMA3,
-                                      GPT_OSS,
-                                      VIT, WHISPER)}
+                                      QWEN3_MOE, GEMMA2, GEMMA3, GPT_OSS, VIT, DINOV2, DINOV2_WITH_REGISTERS, DINOV3, WHISPER)}
+                                      QWEN3_MOE, GEMMA2, GEMMA3, VIT,
+                                      DINOV2, DINOV2_WITH_REGISTERS, DINOV3,
+                                      WHISPER)}
 ENCODERS = {f.model_type: f for f in (ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT)}   # with a head that fills gaps
 FAMILIES |= ENCODERS
 CLOSE = 1e-4
@@ -73,12 +75,12 @@ def run(family, config) -> np.ndarray:
                                            for path, v in nnx.to_flat_state(state)]))
     model.eval()
     name = family.model_type
-    if name == "vit": given = tool.inputs(name, config.image_size, config.num_channels)
+    if name in tool.PICTURES: given = tool.inputs(name, config.image_size, config.num_channels)
     elif name == "whisper": given = tool.inputs(name, mels=config.num_mels, length=2 * config.encoder.max_len)
     else: given = tool.inputs(name)
     given = {n: jnp.asarray(x) for n, x in given.items()}
     def outputs(pixel_values=None, input_features=None, input_ids=None, token_type_ids=None, decoder_input_ids=None):
-        if name == "vit": return (model(pixel_values.transpose(0, 2, 3, 1)),)
+        if name in tool.PICTURES: return (model(pixel_values.transpose(0, 2, 3, 1)),)
         if name == "whisper": return (model(input_features, decoder_input_ids),)
         if masked: return (model.logits(model(input_ids)),)
         if name != "bert": return (model(input_ids),)
@@ -114,6 +116,8 @@ def lenient(family: str, base: dict, change: dict) -> str | None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
         if number and ("eps" in name or "softcapping" in name or name == "query_pre_attn_scalar"):
             return "a whole number where a float is meant, or the other way round"
+        if number and name in ("layerscale_value", "rope_theta") and family in tool.DINO: return "a whole number, as above"
+        if name in ("out_features", "out_indices", "stage_names"): return "which maps a backbone hands over"
         if name == "return_dict": return "how results are packed, which breaks there"
         if name not in base and not value: return "off, and no field of this family"
         if name in ("pooler_act", "pooler_output_size"): return "about a pooler, which a classifier does not have"
@@ -175,7 +179,7 @@ def test_changed_configs(name):
     assert not wrong, f"{len(wrong)} of {len(changes)}:\n" + "\n".join(wrong)
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {"bert", "vit", *ENCODERS}))   # what writes text
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {"bert", *tool.PICTURES, *ENCODERS}))   # what writes text
 def test_head_beside_its_embedding(name, tmp_path):
     """A head that is stored beside the embedding it is tied to may be there or not, and must hold the same numbers."""
     family, (copy, home) = FAMILIES[name], FAMILIES[name].tied

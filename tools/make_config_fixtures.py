@@ -39,6 +39,8 @@ FOLDER = Path(__file__).resolve().parent.parent / "nbs" / "fixtures" / "configs"
 LIMIT = 1_500_000                    # parameters of a model that is still run
 MEMORY = 6 * 2**30                   # bytes of address space
 NUMBERS = 12                         # in a print
+DINO = ("dinov2", "dinov2_with_registers", "dinov3_vit")
+PICTURES = ("vit", *DINO)            # families that look at pictures
 
 
 # ---- What both sides share: no torch here
@@ -61,7 +63,7 @@ def inputs(family: str, image_size=16, channels: int = 3, mels: int = 8, length:
     """The one input of a family; a picture and a spectrogram have the size that the config says."""
     rng = np.random.default_rng(7)
     ids = rng.integers(3, 40, (2, 12))
-    if family == "vit":
+    if family in PICTURES:
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         return {"pixel_values": rng.standard_normal((2, channels, *size)).astype(np.float32)}
     if family == "whisper": return {"input_features": rng.standard_normal((2, mels, length)).astype(np.float32),
@@ -85,6 +87,7 @@ def fingerprint(*outputs: np.ndarray) -> np.ndarray:
 TINY = dict(vocab_size=61, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4)
 GQA = dict(TINY, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-3)
 ROPE = dict(rope_parameters=dict(rope_type="default", rope_theta=100.0))
+DINO_TINY = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=4, image_size=16, patch_size=4, layer_norm_eps=1e-3)
 BASES = {
     "llama": ("LlamaForCausalLM", dict(GQA, **ROPE)),
     "mistral": ("MistralForCausalLM", dict(GQA, **ROPE, sliding_window=5)),
@@ -126,6 +129,9 @@ BASES = {
             sliding_attention=dict(rope_type="default", rope_theta=10.0)))),
     "vit": ("ViTForImageClassification", {n: v for n, v in TINY.items() if n != "vocab_size"} | dict(
         image_size=16, patch_size=4, layer_norm_eps=1e-3, num_labels=5)),
+    "dinov2": ("Dinov2Model", dict(DINO_TINY, mlp_ratio=2)),
+    "dinov2_with_registers": ("Dinov2WithRegistersModel", dict(DINO_TINY, mlp_ratio=2, num_register_tokens=2)),
+    "dinov3_vit": ("DINOv3ViTModel", dict(DINO_TINY, intermediate_size=24, num_register_tokens=2)),
     "whisper": ("WhisperForConditionalGeneration", dict(
         vocab_size=61, d_model=16, num_mel_bins=8, encoder_layers=2, decoder_layers=1, encoder_attention_heads=4,
         decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=20, max_source_positions=12, max_target_positions=16,
@@ -156,6 +162,7 @@ DROPOUTS = {
     "distilbert": ("dropout", "attention_dropout", "qa_dropout", "seq_classif_dropout"),
     "modernbert": ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
     "vit": ("attention_probs_dropout_prob", "hidden_dropout_prob"),
+    **dict.fromkeys(DINO[:2], ("attention_probs_dropout_prob", "hidden_dropout_prob")),
     "whisper": ("attention_dropout", "dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop")}
 EVERYDAY_OF = {
     "llama": dict(pretraining_tp=[1, 2], rope_interleaved=[False], is_llama_config=[True], pad_token_id=[0, 5, None, -1]),
@@ -184,6 +191,10 @@ EVERYDAY_OF = {
         classifier_pooling=["mean", "cls"], deterministic_flash_attn=[True, False], sparse_prediction=[False],
         sparse_pred_ignore_index=[-100, -1], repad_logits_with_grad=[False, True], position_embedding_type=["absolute"]),
     "vit": dict(encoder_stride=[16, 4]),
+    **{name: dict(apply_layernorm=[False], reshape_hidden_states=[False], out_features=[ABSENT], stage_names=[ABSENT],
+                  layerscale_value=[1e-5, ABSENT], num_labels=[3], **dict.fromkeys(
+                      ("pos_embed_shift", "pos_embed_jitter", "pos_embed_rescale") if name == "dinov3_vit" else (), [1.5, None]))
+       for name in DINO},
     "whisper": dict(init_std=[0.1], mask_time_prob=[0.2], mask_time_length=[3], mask_time_min_masks=[1], mask_feature_prob=[0.1],
                     mask_feature_length=[3], mask_feature_min_masks=[1], classifier_proj_size=[8], median_filter_width=[3],
                     begin_suppress_tokens=[None, [2]], decoder_start_token_id=[1], forced_decoder_ids=[[[1, 5]]],
@@ -250,6 +261,11 @@ CLASSIC = dict(
     quantization_config=[{"quant_method": "gptq"}], auto_map=[{"AutoConfig": "x.Config"}], swizzle=[3, None, False, 0],
     attention_bias=[True], head_dim=[4, 6], is_encoder_decoder=[False], rope_theta=[100.0], sliding_window=[3], n_embd=[24],
     use_bidirectional_attention=[True], per_layer_config=[None])
+DINO_VALUES = dict(
+    hidden_size=[24, 32, 18], num_hidden_layers=[1, 3], hidden_act=ACTS, num_attention_heads=[2, 8, 3, 1],
+    layer_norm_eps=[1e-6, 1e-5, 1e-2], image_size=[8, 20, 18, [8, 16], [16, 16], [16], 32], patch_size=[8, 2, 5, [4, 8], [4, 4]],
+    num_channels=[1, 4], drop_path_rate=[0.1], is_causal=[True], head_dim=[8], swizzle=[3, None], is_decoder=[True],
+    quantization_config=[{"quant_method": "gptq"}], attention_bias=[True])
 VALUES = {name: DECODER for name in ("llama", "mistral")} | {
     "qwen2": DECODER, "qwen3": DECODER,
     "mixtral": DECODER | dict(num_local_experts=[2, 3, 1], num_experts_per_tok=[1, 3, 4, 5], num_experts=[4, 2]),
@@ -303,6 +319,14 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
         image_size=[8, 20, 18, [8, 16], [16, 16], [16], 32], patch_size=[8, 2, 5, [4, 8], [4, 4]], num_channels=[1, 4],
         qkv_bias=[True, False], id2label=[{"0": "A", "1": "B", "2": "C"}, {"0": "A"}, {}, None], num_labels=[3, 2, None],
         architectures=[["ViTForImageClassification"]], pooler_act=["relu"], pooler_output_size=[None, 16]),
+    **{name: DINO_VALUES | dict(
+        mlp_ratio=[1, 3, 4], use_swiglu_ffn=[True], qkv_bias=[False],
+        **(dict(use_mask_token=[False, ABSENT]) if name == "dinov2" else dict(num_register_tokens=[0, 1, 4])))
+       for name in DINO[:2]},
+    "dinov3_vit": DINO_VALUES | dict(
+        intermediate_size=[40, 1], num_register_tokens=[0, 1], use_gated_mlp=[True], rope_theta=[50.0, 10000.0, 1.0, 50],
+        key_bias=[True], **dict.fromkeys(("query_bias", "value_bias", "proj_bias", "mlp_bias"), [False]),
+        rope_parameters=[{"rope_theta": 50.0}], qkv_bias=[False]),
     "gpt2": CLASSIC | dict(
         n_embd=[24, 32, 18], n_head=[2, 8, 3, 1], n_layer=[1, 3], n_inner=[40, 64, None], n_positions=[16, 64],
         layer_norm_epsilon=[1e-6, 1e-5, 1e-2, 1], activation_function=ACTS, scale_attn_weights=[True, False],
@@ -319,6 +343,9 @@ EXPERTS = ("num_experts", "num_local_experts", "num_experts_per_tok", "moe_inter
            "qkv_bias", "shared_expert_intermediate_size", "attention_bias", "intermediate_size")
 # Families that stand on the reader of another: of these fields all values that may well be, of others few
 FEW = {
+    **dict.fromkeys(DINO, ("hidden_size", "num_attention_heads", "hidden_act", "image_size", "patch_size", "mlp_ratio",
+                           "use_swiglu_ffn", "num_register_tokens", "use_mask_token", "qkv_bias", "key_bias", "query_bias",
+                           "value_bias", "proj_bias", "mlp_bias", "use_gated_mlp", "rope_theta", "intermediate_size")),
     "smollm3": ("no_rope_layer_interval", "no_rope_layers", "layer_types", "use_sliding_window", "sliding_window", "mlp_bias",
                 "attention_bias", "num_hidden_layers"),
     "qwen2_moe": EXPERTS, "qwen3_moe": EXPERTS,
@@ -452,7 +479,7 @@ class Oracle:
         """Names and shapes of the parameters; None where they are too many. Nothing is allocated."""
         layers = [getattr(read, n, 0) for n in ("num_hidden_layers", "encoder_layers", "decoder_layers")]
         if max(n for n in layers if isinstance(n, int)) > 100: return None
-        if self.family == "vit":
+        if self.family in PICTURES:
             if np.prod(np.broadcast_to(read.image_size, 2) / np.broadcast_to(read.patch_size, 2)) > 1000: return None
         with self.torch.device("meta"): model = self.model(read)
         sizes = {n: tuple(p.shape) for n, p in model.named_parameters()}
@@ -484,11 +511,14 @@ class Oracle:
                 (self.folder / "config.json").write_text(json.dumps(config))
                 model = self.model.from_pretrained(self.folder, dtype=torch.float32).eval()
                 of = {}
-                if self.family == "vit": of = dict(image_size=read.image_size, channels=read.num_channels)
+                if self.family in PICTURES: of = dict(image_size=read.image_size, channels=read.num_channels)
                 if self.family == "whisper": of = dict(mels=read.num_mel_bins, length=2 * read.max_source_positions)
                 given = {n: torch.tensor(x) for n, x in inputs(self.family, **of).items()}
                 with torch.no_grad(): got = model(**given, return_dict=True, output_hidden_states=self.family == "vit")
                 if self.family == "bert": outputs = (got.last_hidden_state, got.pooler_output)
+                elif self.family in DINO:   # the registers are never read out
+                    count = getattr(read, "num_register_tokens", 0)
+                    outputs = (torch.cat([got.last_hidden_state[:, :1], got.last_hidden_state[:, 1 + count:]], 1),)
                 else: outputs = (got.logits,)
                 out = fingerprint(*(x.numpy() for x in outputs))
                 if not np.isfinite(out).all(): self.why, out = "not finite", REFUSED

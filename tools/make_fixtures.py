@@ -15,6 +15,8 @@ A folder holds what `save_pretrained` writes for a tiny random model (config.jso
     encoder   input_ids, attention_mask; last_hidden_state, and pooler_output and logits where there are such
     causal    input_ids; hidden (after the final norm), logits, generated (16 greedy tokens after `input_ids[:, :8]`)
     vit       pixel_values; hidden (after the final norm), logits
+    dino      pixel_values, other_values of another size, masked; last_hidden_state of both, pooler_output, masked_hidden where
+              there is a token for hidden patches, and logits where there is a head
     whisper   features, decoder_ids; encoder_hidden, logits, generated (16 greedy tokens after the start token, none suppressed)
 - config_transformers4.json, the same config as files from before transformers 5 state it: `rope_theta` and `rope_scaling` at
   the top, `torch_dtype`, and without the fields that they left to defaults;
@@ -92,6 +94,9 @@ olmo3_ropes = dict(sliding_attention=rope(5e5), full_attention=rope(
 gpt_oss_rope = rope(100.0, rope_type="yarn", factor=4.0, original_max_position_embeddings=16, beta_fast=3.0, truncate=False)
 gpt_oss = dict(gqa, num_hidden_layers=3, head_dim=12, intermediate_size=32, num_local_experts=3, num_experts_per_tok=2,
                sliding_window=6, rope_parameters=gpt_oss_rope, bos_token_id=86, eos_token_id=87, pad_token_id=88)
+dino = dict(hidden_size=32, num_attention_heads=4, num_hidden_layers=2, image_size=24, patch_size=6, num_channels=3,
+            layer_norm_eps=1e-3)
+
 
 FAMILIES = {
     "bert": Family(
@@ -306,6 +311,37 @@ FAMILIES = {
         idle=("key.bias", "k_proj.bias"),
         matters=(dict(layer_norm_eps=1e-12), dict(hidden_act="gelu_new")),
         old_drop=("pooler_act", "pooler_output_size")),
+    "dinov2": Family(
+        "Dinov2Model", "Dinov2Config", dict(dino, mlp_ratio=2), "dino", idle=("key.bias", "k_proj.bias"),
+        matters=(dict(layer_norm_eps=1e-6), dict(hidden_act="gelu_new")),
+        old_drop=("apply_layernorm", "use_mask_token", "_out_features", "_out_indices")),
+    "dinov2_giant": Family(
+        # The gated feed-forward, whose width of 28 * 2 * 2/3 is rounded up to 40; a head; no token for hidden patches
+        "Dinov2ForImageClassification", "Dinov2Config",
+        dict(dino, hidden_size=28, num_attention_heads=2, num_hidden_layers=3, image_size=20, patch_size=4, mlp_ratio=2,
+             use_swiglu_ffn=True, qkv_bias=False, use_mask_token=False, num_labels=7), "dino",
+        matters=(dict(layer_norm_eps=1e-6),), old_drop=("apply_layernorm",)),
+    "dinov2_with_registers": Family(
+        "Dinov2WithRegistersModel", "Dinov2WithRegistersConfig", dict(dino, num_register_tokens=3, mlp_ratio=2), "dino",
+        idle=("key.bias", "k_proj.bias"), matters=(dict(layer_norm_eps=1e-6), dict(hidden_act="gelu_new")),
+        old_drop=("apply_layernorm",)),
+    "dinov2_with_registers_head": Family(
+        "Dinov2WithRegistersForImageClassification", "Dinov2WithRegistersConfig",
+        dict(dino, hidden_size=24, num_attention_heads=3, num_hidden_layers=1, image_size=20, patch_size=4, mlp_ratio=3,
+             num_register_tokens=1, use_swiglu_ffn=True, num_labels=3), "dino",
+        idle=("key.bias", "k_proj.bias"), matters=(dict(layer_norm_eps=1e-6),)),
+    "dinov3_vit": Family(
+        "DINOv3ViTModel", "DINOv3ViTConfig", dict(dino, intermediate_size=48, num_register_tokens=3), "dino",
+        matters=(dict(layer_norm_eps=1e-6), dict(hidden_act="gelu_new"), dict(rope_theta=10.0)),
+        old_drop=("apply_layernorm", "_out_features", "_out_indices")),
+    "dinov3_vit_gated": Family(
+        # As the largest ones are; biases the other way round, a picture and patches that are not square, no registers
+        "DINOv3ViTModel", "DINOv3ViTConfig",
+        dict(dino, hidden_size=24, num_attention_heads=2, num_hidden_layers=3, image_size=[24, 16], patch_size=[6, 4],
+             intermediate_size=40, use_gated_mlp=True, hidden_act="silu", query_bias=False, key_bias=True, value_bias=False,
+             proj_bias=False, mlp_bias=False, rope_theta=30.0), "dino",
+        idle=("register_tokens",),   # of which there are none
+        matters=(dict(layer_norm_eps=1e-6), dict(hidden_act="gelu"), dict(rope_theta=100.0))),
     "whisper": Family(
         "WhisperForConditionalGeneration", "WhisperConfig",
         # Narrower than the others, to keep within the size; unlike counts of layers, as distilled models have
@@ -436,6 +472,29 @@ def forward_vit(model, pixel_values):
 def run_vit(model, rng):
     inputs = dict(pixel_values=torch.from_numpy(rng.standard_normal((2, 3, 32, 32), dtype=np.float32)))
     return inputs, forward_vit(model, **inputs), float("inf")
+
+
+@torch.no_grad()
+def forward_dino(model, pixel_values, other_values, masked):
+    base = model if type(model).__name__.endswith("Model") else model.base_model
+    first, other = base(pixel_values), base(other_values)
+    out = dict(last_hidden_state=first.last_hidden_state, pooler_output=first.pooler_output,
+               other_hidden=other.last_hidden_state, other_pooled=other.pooler_output)
+    if base.embeddings.mask_token is not None:
+        out["masked_hidden"] = base(pixel_values, bool_masked_pos=masked.bool()).last_hidden_state
+    return out if base is model else out | dict(logits=model(pixel_values).logits)
+
+
+def run_dino(model, rng):
+    def pair(size): return [size, size] if isinstance(size, int) else list(size)
+    (high, wide), (down, across) = pair(model.config.image_size), pair(model.config.patch_size)
+    # a picture with a row of patches less and two columns more; every third patch hidden
+    sizes = (high, wide), (high - down, wide + 2 * across)
+    first, other = (torch.from_numpy(rng.standard_normal((2, 3, *size), dtype=np.float32)) for size in sizes)
+    n = (high // down) * (wide // across)
+    masked = torch.arange(2 * n).reshape(2, n) % 3 == 0
+    inputs = dict(pixel_values=first, other_values=other, masked=masked.int())
+    return inputs, forward_dino(model, **inputs), float("inf")
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..layers.attention import MultiHeadAttention
 from ..layers.blocks import EncoderBlock
@@ -21,7 +21,7 @@ from ..layers.embeddings import (
     LearnedPositionalEmbedding, PatchEmbedding, as_pair, check_rngs)
 from ..layers.feedforward import dropout_rngs
 from ..layers.norms import RMSNorm, create_norm
-from ..layers.positions import Learned, Positions
+from ..layers.positions import AxialRope, Learned, Positions
 from ..layers.specs import AttentionType, check_choice
 from ..layers.stack import (
     StackedBlocks, make_stack, run_blocks, unsliced, weights_by_layer)
@@ -34,8 +34,7 @@ from ..typing import check_arrays, explain_words
 class VisionTransformerConfig(BlocksConfig):
     """Hyperparameters of a vision transformer; checked on construction, immutable and hashable.
 
-    Raises: `ValueError` that names the field, for a value out of range or a combination that cannot
-    work.
+    Raises: `ValueError` that names the field, for a value or a combination that cannot work.
     """
     image_size: int | tuple[int, int] = 224 # Height and width of a picture, in pixels
     patch_size: int | tuple[int, int] = 16  # Height and width of a patch; tiles the picture
@@ -47,22 +46,23 @@ class VisionTransformerConfig(BlocksConfig):
     d_ff: int = 3072                        # Width inside the feed-forward
     dropout_rate: float = 0.0               # On patches, attention weights and each sub-layer
     use_cls_token: bool = True              # Whether a learned token comes before the patches
-    pool: Pool = "cls"                      # Head sees: class token, mean, or a query's find
+    pool: Pool = "cls"                      # Head sees: class token, mean, both, a query's find
     num_register_tokens: int = 0            # Learned tokens that attend and are never read out
+    use_mask_token: bool = False            # Whether a learned token can stand for hidden patches
     pos_emb_type: Literal["learned", "none"] | Positions = "learned" # Table, none, or an object
+    pos_antialias: bool = False             # How `resized` interpolates, as `resize_positions`
 
     def __post_init__(self):
         """Check every field."""
         if not isinstance(self.pos_emb_type, Positions):
             check_choice("pos_emb_type", self.pos_emb_type, Literal["learned", "none"])
         self._check_blocks()
-        image = as_pair(self.image_size, "image_size")
-        patch = as_pair(self.patch_size, "patch_size")
+        image, patch = (as_pair(getattr(self, n), n) for n in ("image_size", "patch_size"))
         if any(i % p for i, p in zip(image, patch)):
             raise ValueError("`image_size` must be divisible by `patch_size`, "
                              f"got {image} and {patch}")
-        if self.pool == "cls" and not self.use_cls_token:
-            raise ValueError("`pool`='cls' needs a class token: set use_cls_token=True "
+        if self.pool in ("cls", "cls_mean") and not self.use_cls_token:
+            raise ValueError(f"`pool`={self.pool!r} needs a class token: set use_cls_token=True "
                              "or pool='mean'")
         if (count := self.num_register_tokens) < 0:
             raise ValueError(f"`num_register_tokens` must not be negative, got {count}")
@@ -121,12 +121,28 @@ def resize_positions(
     patches = patches.reshape(-1, table.shape[1]).astype(table.dtype)
     return jnp.concatenate([table[:num_prefix], patches])
 
+# %% ../../nbs/52_models.vision.ipynb #hidden-patches
+def _hidden(
+    x: Float[Array, "b n m"],                # Patches
+    token: nnx.Param | None,                 # What stands for a hidden one
+    masked: Bool[Array, "b n"]               # Which are hidden
+) -> Float[Array, "b n m"]:                  # Patches, and the token in the place of some
+    """Hide patches. Raises: `ValueError` where there is no such token, or for another shape."""
+    check_arrays(masked=masked)
+    if token is None:
+        raise ValueError("`masked` needs a token for hidden patches: set use_mask_token=True")
+    if masked.shape != x.shape[:2] or masked.dtype != bool:
+        raise ValueError(f"`masked` must be boolean, of shape (batch, patches) = {x.shape[:2]}, "
+                         f"got {masked.dtype} of shape {masked.shape}")
+    return jnp.where(masked[..., None], token[...].astype(x.dtype), x)
+
 # %% ../../nbs/52_models.vision.ipynb #pictures-part
 class _Pictures(nnx.Module):
     """From pictures to what the first block reads."""
     config: VisionTransformerConfig
     patch_embed: PatchEmbedding
     cls_token: nnx.Param | None
+    mask_token: nnx.Param | None
     register_tokens: nnx.Param | None
     pos_embed: nnx.Module | None
     dropout: nnx.Dropout
@@ -136,7 +152,7 @@ class _Pictures(nnx.Module):
         """Tokens in front of the patches: the class token and the registers."""
         return self.config.use_cls_token + self.config.num_register_tokens
 
-    def _embed(self, images, deterministic) -> Float[Array, "b n m"]:
+    def _embed(self, images, deterministic, masked=None) -> Float[Array, "b n m"]:
         """Class token, registers and patches; positions on the first and the last."""
         check_arrays(images=images)
         if not jnp.issubdtype(images.dtype, jnp.floating):
@@ -148,6 +164,7 @@ class _Pictures(nnx.Module):
                              f"got {shape}; for another size use the model that "
                              f"resized({shape[1:3]}) makes")
         x, front = self.patch_embed(images), int(self.config.use_cls_token)
+        if masked is not None: x = _hidden(x, self.mask_token, masked)
         def for_each(token):  # pictures on many devices: where each picture is
             return jnp.zeros_like(x[:, :1]) + token[...].astype(x.dtype)
         if self.cls_token is not None: x = jnp.concatenate([for_each(self.cls_token), x], axis=1)
@@ -165,21 +182,23 @@ class _Encodes(_Pictures):
     pool_query: nnx.Param | None
     pool_attn: MultiHeadAttention | None
 
-    def _encode(self, images, deterministic):
+    def _encode(self, images, deterministic, masked=None):
         """All tokens after the last norm, registers too, and what the experts say."""
         def call(layer, x, cache, own):
             x, *cache, aux = layer(x, self_attn_kv_cache=cache, deterministic=deterministic,
                                    return_aux=True)
             return x, cache[0] if cache else None, aux
-        x, _, auxes = run_blocks(self.layers, call, self._embed(images, deterministic),
+        x, _, auxes = run_blocks(self.layers, call, self._embed(images, deterministic, masked),
                                  remat=self.config.remat, sources=self.config.key_sources())
         x = x if self.final_norm is None else self.final_norm(x)
         return x, join_aux(unsliced(auxes), len(self.layers))
 
-    def _pool(self, x: Float[Array, "b n m"], deterministic) -> Float[Array, "b m"]:
+    def _pool(self, x: Float[Array, "b n m"], deterministic) -> Float[Array, "b w"]:
         """One vector per picture."""
         if self.config.pool == "cls": return x[:, 0]
         patches, query = x[:, self.num_prefix:], self.pool_query
+        if self.config.pool == "cls_mean":
+            return jnp.concatenate([x[:, 0], patches.mean(axis=1)], axis=-1)
         if query is None or self.pool_attn is None: return patches.mean(axis=1)
         query = jnp.broadcast_to(query[...].astype(x.dtype), (x.shape[0], *query.shape[1:]))
         return self.pool_attn(query, context=patches, deterministic=deterministic)[:, 0]
@@ -189,7 +208,7 @@ class _Encodes(_Pictures):
         images: Float[Array, "b height width channels"], # Pictures, as for a call
         *,
         deterministic: bool | None = None                # True: no dropout
-    ) -> Float[Array, "b m"]:                            # What the head sees
+    ) -> Float[Array, "b w"]:          # What the head sees; `w` is `m`, or `2m` for "cls_mean"
         """One vector per picture, for a search or a head of your own; the model needs no head."""
         return self._pool(self._encode(images, deterministic)[0], deterministic)
 
@@ -203,14 +222,16 @@ class _Calls(_Encodes):
         images: Float[Array, "b height width channels"], # Channels last, in the scale of training
         *,
         deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
+        masked: Bool[Array, "b n"] | None = None,        # Patches that are hidden, row by row
         return_aux: bool = False                         # Whether to return what experts say
     ) -> Float[Array, "b classes"] | Any:                # Logits, or `(logits, aux)`
         """Classify pictures, or encode them where `num_classes` is None: tokens `(b, n, m)`, the
         class token first, then the patches, no registers. The aux is zeros without experts.
 
-        Raises: `ValueError` if the pictures have another shape, or are not floating point.
+        Raises: `ValueError` if the pictures have another shape, or are not floating point, or if
+        `masked` has another shape or there is no token for hidden patches.
         """
-        x, aux = self._encode(images, deterministic)
+        x, aux = self._encode(images, deterministic, masked)
         front = int(self.config.use_cls_token)
         if self.head is not None: out = self.head(self._pool(x, deterministic))
         elif self.register_tokens is None: out = x
@@ -233,6 +254,17 @@ class _Looks(_Calls):
         x, sources = self._embed(images, True), self.config.key_sources()
         return jnp.stack(weights_by_layer(self.layers, weigh, x, {}, sources))
 
+# %% ../../nbs/52_models.vision.ipynb #turn-anew
+def _turn_anew(
+    model: nnx.Module,    # A model, changed in place
+    positions: AxialRope  # For all of its blocks
+) -> None:
+    """Give the blocks of a model other positions that turn."""
+    for _, block in nnx.iter_modules(model):
+        if not isinstance(block, EncoderBlock): continue
+        block.self_attn.spec = replace(block.self_attn.spec, positions=positions)
+        block.spec = replace(block.spec, attention=block.self_attn.spec)
+
 # %% ../../nbs/52_models.vision.ipynb #resizes-part
 class _Resizes(_Looks):
     """A model for pictures of another size."""
@@ -240,37 +272,65 @@ class _Resizes(_Looks):
         self,
         image_size: int | tuple[int, int], # Height and width of the pictures of the new model
         *,
-        antialias: bool = False            # As for `resize_positions`
+        antialias: bool | None = None      # As for `resize_positions`; None: as the config says
     ) -> Self:                             # A new model; training one leaves the other as it is
-        """The same model for pictures of another size, with its weights and with its positions
-        interpolated.
+        """The same model for pictures of another size, with its weights; a table of positions is
+        interpolated, and an `AxialRope` gets the new grid.
 
         Raises: `ValueError` if the patches do not tile the new size; `NotImplementedError` for
-        positions that turn.
+        other positions that turn.
         """
-        if self.config.positions.turns:
+        turning = self.config.positions
+        if turning.turns and not isinstance(turning, AxialRope):
             raise NotImplementedError("`image_size`: positions that turn are part of every block; "
                                       "make a model of the new size and load its weights")
-        model = nnx.clone(self)
+        model, old = nnx.clone(self), self.patch_embed.grid_size
         model.config = replace(self.config, image_size=image_size)
         model.patch_embed.image_size = as_pair(image_size, "image_size")
-        grids = self.patch_embed.grid_size, model.patch_embed.grid_size
+        grid = model.patch_embed.grid_size
+        if isinstance(turning, AxialRope):
+            turned = replace(turning, grid=grid)
+            model.config = replace(model.config, pos_emb_type=turned)
+            _turn_anew(model, turned)
         if model.pos_embed is None: return model
         if not isinstance(model.pos_embed, LearnedPositionalEmbedding):
             raise NotImplementedError("`image_size`: only a learned table of positions is "
                                       "interpolated; make a model of the new size, and load its "
                                       "weights")
         table, front = model.pos_embed.embedding[...], int(self.config.use_cls_token)
-        table = resize_positions(table, *grids, front, antialias=antialias)
+        antialias = self.config.pos_antialias if antialias is None else antialias
+        table = resize_positions(table, old, grid, front, antialias=antialias)
         model.pos_embed.embedding = nnx.Param(table)
         return model
 
+# %% ../../nbs/52_models.vision.ipynb #tokens-part
+class _Made(_Resizes):
+    """What the first block reads is made of, and the tokens that a config asks for."""
+    def _make_tokens(self, rngs: nnx.Rngs, c: VisionTransformerConfig) -> None:
+        """Patches, learned tokens and positions; single tokens start at zero."""
+        m, dtypes = c.d_model, dict[str, Any](dtype=c.compute_dtype, param_dtype=c.param_dtype)
+        def zeros(there): return nnx.Param(jnp.zeros((1, 1, m), c.param_dtype)) if there else None
+        self.patch_embed = PatchEmbedding(
+            rngs, image_size=c.image_size, patch_size=c.patch_size, num_channels=c.num_channels,
+            d_model=m, **dtypes)
+        self.cls_token, self.mask_token = zeros(c.use_cls_token), zeros(c.use_mask_token)
+        self.pos_embed = c.positions.embedding(
+            rngs, num_positions=self.patch_embed.num_patches + c.use_cls_token, d_model=m,
+            param_dtype=c.param_dtype)
+        few = c.num_register_tokens
+        self.register_tokens = self._learned(rngs, c, few) if few else None
+
+    def _learned(self, rngs: nnx.Rngs, c: VisionTransformerConfig, count: int) -> nnx.Param:
+        """Tokens that start apart."""
+        spread = nnx.initializers.normal(0.02)
+        return nnx.Param(spread(rngs.params(), (1, count, c.d_model), c.param_dtype))
+
 # %% ../../nbs/52_models.vision.ipynb #vision-transformer
-class VisionTransformer(_Resizes):
+class VisionTransformer(_Made):
     """Blocks over the patches of a picture; sub-modules `patch_embed`, `pos_embed`, `layers`,
-    `final_norm`, `head`, `pool_attn`; parameters `cls_token` (1, 1, m), `register_tokens`
-    (1, r, m), `pool_query` (1, 1, m). What the config leaves out is None: any of the parameters,
-    `head`, `pool_attn`, and `final_norm` where norms come after the sub-layers.
+    `final_norm`, `head`, `pool_attn`; parameters `cls_token` and `mask_token` (1, 1, m),
+    `register_tokens` (1, r, m), `pool_query` (1, 1, m). What the config leaves out is None: any of
+    the parameters, `head`, `pool_attn`, and `final_norm` where norms come after the sub-layers.
 
     Raises: `ValueError` for pictures that do not fit. Source: Dosovitskiy et al. 2020, ViT; Darcet
     et al. 2023 (registers).
@@ -284,23 +344,15 @@ class VisionTransformer(_Resizes):
         check_rngs(rngs); check_config(config, VisionTransformerConfig)
         self.config, c, m, offset = config, config, config.d_model, config.norm_scale_offset
         dtypes: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
-        spread, by_query = nnx.initializers.normal(0.02), c.pool == "attention"
-        def learned(count): return nnx.Param(spread(rngs.params(), (1, count, m), c.param_dtype))
-        self.patch_embed = PatchEmbedding(
-            rngs, image_size=c.image_size, patch_size=c.patch_size, num_channels=c.num_channels,
-            d_model=m, **dtypes)
-        first = nnx.Param(jnp.zeros((1, 1, m), c.param_dtype)) if c.use_cls_token else None
-        self.cls_token, places = first, self.patch_embed.num_patches + c.use_cls_token
-        self.pos_embed = c.positions.embedding(
-            rngs, num_positions=places, d_model=m, param_dtype=c.param_dtype)
-        self.register_tokens = learned(c.num_register_tokens) if c.num_register_tokens else None
+        by_query, seen = c.pool == "attention", 2 * m if c.pool == "cls_mean" else m
+        self._make_tokens(rngs, c)
         blocks = [EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)]
         self.layers = make_stack(blocks, c)
         self.final_norm = None if not c.use_pre_norm else create_norm(
             c.norm_type, m, rngs, c.norm_eps, scale_offset=offset, use_bias=c.norm_bias, **dtypes)
         self.head = None if c.num_classes is None else nnx.Linear(
-            m, c.num_classes, rngs=rngs, preferred_element_type=logit_dtype(c), **dtypes)
-        self.pool_query = learned(1) if by_query else None
+            seen, c.num_classes, rngs=rngs, preferred_element_type=logit_dtype(c), **dtypes)
+        self.pool_query = self._learned(rngs, c, 1) if by_query else None
         # One query asks: every kernel would do the same, and linear attention could not
         asking = replace(c.block_spec().attention, kernel=AttentionType.STANDARD,
                          positions=Positions(), window=None, chunk=None)

@@ -43,9 +43,6 @@ spec.loader.exec_module(tool)
 
 FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE,
                                       QWEN3_MOE, GEMMA2, GEMMA3, GPT_OSS, VIT, DINOV2, DINOV2_WITH_REGISTERS, DINOV3, WHISPER)}
-                                      QWEN3_MOE, GEMMA2, GEMMA3, VIT,
-                                      DINOV2, DINOV2_WITH_REGISTERS, DINOV3,
-                                      WHISPER)}
 ENCODERS = {f.model_type: f for f in (ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT)}   # with a head that fills gaps
 FAMILIES |= ENCODERS
 CLOSE = 1e-4

@@ -30,7 +30,7 @@ _CHOICES = {"ff_activation": FfActivation, "norm_type": NormKind, "pool": Pool, 
 _MAY_BE_ZERO = {"pad_token_id", "num_token_types", "num_register_tokens"}
 _RATES = {"dropout_rate", "drop_path_rate", "router_jitter"}
 _POSITIVE = {"norm_eps", "attention_scale", "attention_softcap", "logit_softcap", "capacity_factor",
-             "embed_scale"}
+             "embed_scale", "logit_scale"}
 
 def _check_field(config, f) -> None:
     """Raises: `ValueError` for the value of one field."""
@@ -390,6 +390,7 @@ class TransformerConfig(BlocksConfig):
     num_token_types: int = 0                     # Learned vectors for kinds of tokens, as in BERT
     final_norm: bool = True                      # Whether a norm follows the last block
     tie_embeddings: bool = True           # Whether a language-model head shares the token embedding
+    logit_scale: float | None = None         # Factor on the logits of that head; 1 when None
     logit_softcap: float | None = None       # Bound on the logits of a language-model head, by tanh
 
     layer_fields: ClassVar[frozenset[str]] = frozenset(

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['EncoderDecoder', 'SentenceEncoder', 'mean_pool', 'stream', 'text_pieces', 'TransformerDecoder', 'TransformerEncoder',
-           'TransformerLM', 'VisionTransformer', 'VisionTransformerConfig', 'AudioEncoder', 'Whisper', 'WhisperConfig']
+           'TransformerLM', 'VisionTransformer', 'VisionTransformerConfig', 'AudioEncoder', 'Whisper', 'WhisperConfig',
+           'EncoderDecoderConfig']
 
 # %% ../../nbs/94c_models_init.ipynb #exports
 from . import generate as generate  # the module: its function is `attnax.generate`
-from .encoder_decoder import EncoderDecoder
+from .encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from .sentence import SentenceEncoder, mean_pool
 from .streaming import stream, text_pieces
 from .transformer import TransformerDecoder, TransformerEncoder, TransformerLM
@@ -24,4 +25,4 @@ _add_help("attnax.models") # What `help` says of them
 _all_ = [
     "EncoderDecoder", "SentenceEncoder", "mean_pool", "stream", "text_pieces", "TransformerDecoder",
     "TransformerEncoder", "TransformerLM", "VisionTransformer", "VisionTransformerConfig",
-    "AudioEncoder", "Whisper", "WhisperConfig"]
+    "AudioEncoder", "Whisper", "WhisperConfig", "EncoderDecoderConfig"]

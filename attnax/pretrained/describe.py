@@ -23,7 +23,7 @@ from flax import nnx
 from ..layers.config import TransformerConfig
 from ..layers.memory import init_decoder_kv_caches_from_config
 from ..models.sentence import SentenceEncoder
-from .family import Family, clean_tensors
+from .family import Family, _without_copy, clean_tensors
 from .files import _DTYPES, _header, find_weights, read_json
 from .gguf import GGUFFile, GGUFTensors, read_gguf
 from .gguf_llama import model_from_gguf
@@ -158,9 +158,8 @@ def _checked(stored: _Stored) -> nnx.Module:
     model, _ = blueprint(lambda: family.build(ours, frozenset(tensors)))
     rules = family.all_rules(model)
     wanted = {name for rule in rules for name in rule.theirs}
-    tensors, note = align_names({*wanted, *(family.tied or ())}, tensors)
-    if family.tied is not None and family.tied[0] not in wanted and family.tied[1] in tensors:
-        tensors.pop(family.tied[0], None)   # the second copy of a tied tensor
+    tensors, note = align_names({*wanted, *(n for pair in family.ties() for n in pair)}, tensors)
+    tensors = _without_copy(family, rules, tensors, compare=False)   # they are hollow
     check_tensors(rules, parameter_shapes(model), {n: x.shape for n, x in tensors.items()}, note)
     return model
 

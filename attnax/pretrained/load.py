@@ -23,6 +23,7 @@ from flax import nnx
 
 from ..layers.attention import MultiHeadAttention
 from ..layers.stack import unstack_layers
+from ..models.encoder_decoder import EncoderDecoder
 from ..models.sentence import SentenceEncoder
 from ..models.transformer import TransformerLM
 from ..models.vision import VisionTransformer
@@ -54,12 +55,14 @@ from .roberta import ROBERTA, XLM_ROBERTA
 from .smollm3 import SMOLLM3
 from .vit import VIT
 from .whisper import WHISPER
+from .t5 import T5
 
 FAMILIES: dict[str, Family] = {
     f.model_type: f
     for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE,
               GEMMA2, GEMMA3, GPT2, BERT, ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT, VIT,
-              WHISPER)}
+              WHISPER,
+              T5)}
 
 # Kinds of models of which one part is read, and what takes that part out
 _PARTS = {"gemma3": text_of_gemma3}
@@ -124,7 +127,8 @@ def _fetch_weights(
 
 # %% ../../nbs/77_pretrained.load.ipynb #pretrained-model
 # What a folder or a file may hold, for editors and type checkers
-PretrainedModel = TransformerLM | SentenceEncoder | VisionTransformer | Whisper
+PretrainedModel = (TransformerLM | SentenceEncoder | VisionTransformer | Whisper
+                   | EncoderDecoder)
 
 # %% ../../nbs/77_pretrained.load.ipynb #contents-ctranslate2
 def _ctranslate2_contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -291,7 +295,8 @@ def check_as_described(
         raise ValueError(f"`{family.model_type}` is a family of `{kind.__name__}`, got a "
                          f"`{type(model).__name__}`")
     parts = {"pooler": ["pooler.dense.weight"],
-             "masked_head": ["head.dense.weight", "vocab_transform.weight"]}
+             "masked_head": ["head.dense.weight", "vocab_transform.weight"],
+             "lm_head": ["lm_head.weight"]}
     names = frozenset(n for part, names in parts.items() for n in names
                       if getattr(model, part, None) is not None)
     plan, _ = blueprint(lambda: family.build(family.config_of(model), names))

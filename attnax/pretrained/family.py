@@ -417,7 +417,7 @@ class Family:
 
     def ties(self) -> tuple[tuple[str, str], ...]: # Names of copies, and where they have their place
         """What may be stored more than once."""
-        return (*(() if self.tied is None else (self.tied,)), *self.copies)
+        return (*self.copies, *(() if self.tied is None else (self.tied,)))
 
     def all_rules(
         self,

@@ -173,7 +173,7 @@ class _Writes(_Reads):
 
 # %% ../../nbs/53_models.encoder_decoder.ipynb #share-embeddings
 def _share_embeddings(encoder: nnx.Module, decoder: TransformerEncoder) -> None:
-    """Let an encoder look tokens up where the decoder does. Raises: `ValueError` where it cannot."""
+    """Let an encoder look up tokens where the decoder does. Raises: `ValueError` if it cannot."""
     if not isinstance(encoder, TransformerEncoder):
         raise ValueError("`share_embeddings` needs an encoder of token ids, a TransformerEncoder, "
                          f"got {type(encoder).__name__}")

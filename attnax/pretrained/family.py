@@ -415,7 +415,7 @@ class Family:
         fields.finish()
         return ours
 
-    def ties(self) -> tuple[tuple[str, str], ...]: # Names of copies, and where they have their place
+    def ties(self) -> tuple[tuple[str, str], ...]: # Names of copies, and of their places
         """What may be stored more than once."""
         return (*self.copies, *(() if self.tied is None else (self.tied,)))
 

@@ -192,8 +192,19 @@ class EncoderDecoderConfig:
     decoder: TransformerConfig     # What writes
     share_embeddings: bool = False # Whether both look tokens up in one table
 
+# %% ../../nbs/53_models.encoder_decoder.ipynb #has-configs
+class _HasConfigs(_Writes):
+    """What both stacks say of themselves."""
+    @property
+    def both_configs(self) -> EncoderDecoderConfig: # As the stacks are now
+        """Both stacks. Raises: `ValueError` for an encoder of yours that has no such config."""
+        reads: Any = getattr(self.encoder, "config", None)
+        check_config(reads, TransformerConfig)
+        shared = getattr(self.encoder, "token_embed", None) is self.decoder.token_embed
+        return EncoderDecoderConfig(encoder=reads, decoder=self.config, share_embeddings=shared)
+
 # %% ../../nbs/53_models.encoder_decoder.ipynb #encoder-decoder
-class EncoderDecoder(_Writes):
+class EncoderDecoder(_HasConfigs):
     """An encoder, a decoder that looks at it, a language-model head; sub-modules `encoder`,
     `decoder`, `lm_head` where not tied.
 
@@ -226,10 +237,3 @@ class EncoderDecoder(_Writes):
         self.decoder = CrossDecoder(rngs, config, attention_fn=attention_fn, block=block)
         self.lm_head = make_head(rngs, config)
         if share_embeddings: _share_embeddings(self.encoder, self.decoder)
-
-    @property
-    def both_configs(self) -> EncoderDecoderConfig: # As the stacks are now
-        """Both stacks."""
-        mine = getattr(self.encoder, "token_embed", None)
-        return EncoderDecoderConfig(encoder=self.encoder.config, decoder=self.config,
-                                    share_embeddings=mine is self.decoder.token_embed)

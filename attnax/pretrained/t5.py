@@ -14,20 +14,21 @@ from flax import nnx
 from ..kernels.score_mods import check_buckets
 from ..layers.config import TransformerConfig
 from ..layers.positions import RelativeBias
+from ..layers.specs import FfActivation
 from ..models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from ..models.sentence import SentenceEncoder
 from .family import Family, Fields, read_pad
 
 # %% ../../nbs/75a_pretrained.t5.ipynb #activations
 # By the name of the function, whether it gates, and ours
-_ACTIVATIONS = {("relu", False): "relu", ("gelu", False): "gelu_exact", ("gelu_new", False): "gelu",
-                ("gelu_new", True): "geglu", ("gelu", True): "geglu_exact",
-                ("silu", True): "swiglu"}
+_ACTIVATIONS: dict[tuple[str, bool], FfActivation] = {
+    ("relu", False): "relu", ("gelu", False): "gelu_exact", ("gelu_new", False): "gelu",
+    ("gelu_new", True): "geglu", ("gelu", True): "geglu_exact", ("silu", True): "swiglu"}
 _PROJECTIONS = {**{name: (name, False) for name in ("relu", "gelu", "gelu_new", "silu")},
                 "gated-gelu": ("gelu_new", True), "gated-gelu_new": ("gelu_new", True),
                 "gated-relu": ("relu", True), "gated-silu": ("silu", True)}
 
-def _read_activation(fields: Fields) -> str:
+def _read_activation(fields: Fields) -> FfActivation:
     """The activation by all that say it. Raises: `NotImplementedError` that names a field."""
     name, gated = fields.choose("feed_forward_proj", _PROJECTIONS, "relu")
     gated = fields.take("is_gated_act", bool, gated)

@@ -22,10 +22,10 @@ __all__ = ['memory_efficient_attention', 'explain_attention', 'flash_attention',
            'RopeScaling', 'RotaryEmbedding', 'apply_rope', 'rope_cos_sin_from_positions', 'rope_cos_sin_table',
            'rope_inv_freq', 'AttentionSpec', 'AttentionType', 'BlockSpec', 'ExpertsSpec', 'FeedForwardSpec',
            'FfActivation', 'NormKind', 'NormSpec', 'spec_from_dict', 'spec_to_dict', 'stack_layers', 'unstack_layers',
-           'EncoderDecoder', 'SentenceEncoder', 'mean_pool', 'stream', 'text_pieces', 'TransformerDecoder',
-           'TransformerEncoder', 'TransformerLM', 'VisionTransformer', 'VisionTransformerConfig', 'AudioEncoder',
-           'Whisper', 'WhisperConfig', 'generate', 'AttentionFn', 'MaskMod', 'ScoreMod', 'declare_kernel',
-           'load_weights', 'save_weights']
+           'EncoderDecoder', 'EncoderDecoderConfig', 'SentenceEncoder', 'mean_pool', 'stream', 'text_pieces',
+           'TransformerDecoder', 'TransformerEncoder', 'TransformerLM', 'VisionTransformer', 'VisionTransformerConfig',
+           'AudioEncoder', 'Whisper', 'WhisperConfig', 'generate', 'AttentionFn', 'MaskMod', 'ScoreMod',
+           'declare_kernel', 'load_weights', 'save_weights']
 
 # %% ../nbs/96_init.ipynb #imports
 import importlib
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
         AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec, FfActivation, NormKind, NormSpec,
         spec_from_dict, spec_to_dict, stack_layers, unstack_layers)
     from attnax.models import (
-        EncoderDecoder, SentenceEncoder, mean_pool, stream, text_pieces, TransformerDecoder,
-        TransformerEncoder, TransformerLM, VisionTransformer, VisionTransformerConfig, AudioEncoder,
-        Whisper, WhisperConfig)
+        EncoderDecoder, EncoderDecoderConfig, SentenceEncoder, mean_pool, stream, text_pieces,
+        TransformerDecoder, TransformerEncoder, TransformerLM, VisionTransformer,
+        VisionTransformerConfig, AudioEncoder, Whisper, WhisperConfig)
 
 # %% ../nbs/96_init.ipynb #typed
 if TYPE_CHECKING:
@@ -97,10 +97,10 @@ _all_ = [
     "rope_cos_sin_from_positions", "rope_cos_sin_table", "rope_inv_freq", "AttentionSpec",
     "AttentionType", "BlockSpec", "ExpertsSpec", "FeedForwardSpec", "FfActivation", "NormKind",
     "NormSpec", "spec_from_dict", "spec_to_dict", "stack_layers", "unstack_layers",
-    "EncoderDecoder", "SentenceEncoder", "mean_pool", "stream", "text_pieces", "TransformerDecoder",
-    "TransformerEncoder", "TransformerLM", "VisionTransformer", "VisionTransformerConfig",
-    "AudioEncoder", "Whisper", "WhisperConfig", "generate", "AttentionFn", "MaskMod", "ScoreMod",
-    "declare_kernel", "load_weights", "save_weights"]
+    "EncoderDecoder", "EncoderDecoderConfig", "SentenceEncoder", "mean_pool", "stream",
+    "text_pieces", "TransformerDecoder", "TransformerEncoder", "TransformerLM", "VisionTransformer",
+    "VisionTransformerConfig", "AudioEncoder", "Whisper", "WhisperConfig", "generate",
+    "AttentionFn", "MaskMod", "ScoreMod", "declare_kernel", "load_weights", "save_weights"]
 
 # %% ../nbs/96_init.ipynb #lazy
 _PACKAGES = ("audio", "bench", "kernels", "layers", "models", "pretrained", "testing", "training",

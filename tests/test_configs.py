@@ -36,13 +36,15 @@ from attnax.pretrained.roberta import ROBERTA, XLM_ROBERTA
 from attnax.pretrained.smollm3 import SMOLLM3
 from attnax.pretrained.vit import VIT
 from attnax.pretrained.whisper import WHISPER
+from attnax.pretrained.t5 import T5
 
 spec = importlib.util.spec_from_file_location("make_config_fixtures", root / "tools" / "make_config_fixtures.py")
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
 FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE,
-                                      QWEN3_MOE, GEMMA2, GEMMA3, GPT_OSS, VIT, DINOV2, DINOV2_WITH_REGISTERS, DINOV3, WHISPER)}
+                                      QWEN3_MOE, GEMMA2, GEMMA3, GPT_OSS, VIT, DINOV2, DINOV2_WITH_REGISTERS, DINOV3, WHISPER,
+                                      T5)}
 ENCODERS = {f.model_type: f for f in (ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT)}   # with a head that fills gaps
 FAMILIES |= ENCODERS
 CLOSE = 1e-4
@@ -79,6 +81,7 @@ def run(family, config) -> np.ndarray:
     def outputs(pixel_values=None, input_features=None, input_ids=None, token_type_ids=None, decoder_input_ids=None):
         if name in tool.PICTURES: return (model(pixel_values.transpose(0, 2, 3, 1)),)
         if name == "whisper": return (model(input_features, decoder_input_ids),)
+        if name == "t5": return (model(input_ids, decoder_input_ids),)
         if masked: return (model.logits(model(input_ids)),)
         if name != "bert": return (model(input_ids),)
         hidden = model(input_ids, token_type_ids=token_type_ids)
@@ -201,7 +204,8 @@ def test_head_beside_its_embedding(name, tmp_path):
 @pytest.mark.parametrize("name, fields, rate", [
     ("bert", ("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.1),
     ("gpt2", ("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.1),
-    ("vit", ("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0), ("whisper", ("dropout",), 0.0)])
+    ("vit", ("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0), ("whisper", ("dropout",), 0.0),
+    ("t5", ("dropout_rate",), 0.1)])
 def test_dropout_of_a_config(name, fields, rate):
     """The family's own rate where nothing is said, else what is said, zero included; and it is written back."""
     family = FAMILIES[name]

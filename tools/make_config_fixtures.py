@@ -68,6 +68,7 @@ def inputs(family: str, image_size=16, channels: int = 3, mels: int = 8, length:
         return {"pixel_values": rng.standard_normal((2, channels, *size)).astype(np.float32)}
     if family == "whisper": return {"input_features": rng.standard_normal((2, mels, length)).astype(np.float32),
                                     "decoder_input_ids": ids}
+    if family == "t5": return {"input_ids": ids, "decoder_input_ids": ids[:, ::-1].copy()}
     if family == "bert": return {"input_ids": ids, "token_type_ids": (ids > 20).astype(np.int64)}
     return {"input_ids": ids}
 
@@ -135,7 +136,10 @@ BASES = {
     "whisper": ("WhisperForConditionalGeneration", dict(
         vocab_size=61, d_model=16, num_mel_bins=8, encoder_layers=2, decoder_layers=1, encoder_attention_heads=4,
         decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=20, max_source_positions=12, max_target_positions=16,
-        bos_token_id=58, eos_token_id=58, pad_token_id=58, decoder_start_token_id=60, begin_suppress_tokens=[1, 58]))}
+        bos_token_id=58, eos_token_id=58, pad_token_id=58, decoder_start_token_id=60, begin_suppress_tokens=[1, 58])),
+    "t5": ("T5ForConditionalGeneration", dict(
+        vocab_size=61, d_model=16, d_kv=6, d_ff=24, num_layers=2, num_decoder_layers=1, num_heads=4, layer_norm_epsilon=1e-3,
+        relative_attention_num_buckets=8, relative_attention_max_distance=9, decoder_start_token_id=0))}
 
 # Says nothing about the computation, and stands in most files or in many: attnax may refuse none of these values
 EVERYDAY = dict(
@@ -163,7 +167,8 @@ DROPOUTS = {
     "modernbert": ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
     "vit": ("attention_probs_dropout_prob", "hidden_dropout_prob"),
     **dict.fromkeys(DINO[:2], ("attention_probs_dropout_prob", "hidden_dropout_prob")),
-    "whisper": ("attention_dropout", "dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop")}
+    "whisper": ("attention_dropout", "dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop"),
+    "t5": ("dropout_rate", "classifier_dropout")}
 EVERYDAY_OF = {
     "llama": dict(pretraining_tp=[1, 2], rope_interleaved=[False], is_llama_config=[True], pad_token_id=[0, 5, None, -1]),
     "mistral": dict(pad_token_id=[0, 5, None, -1]),
@@ -198,7 +203,9 @@ EVERYDAY_OF = {
     "whisper": dict(init_std=[0.1], mask_time_prob=[0.2], mask_time_length=[3], mask_time_min_masks=[1], mask_feature_prob=[0.1],
                     mask_feature_length=[3], mask_feature_min_masks=[1], classifier_proj_size=[8], median_filter_width=[3],
                     begin_suppress_tokens=[None, [2]], decoder_start_token_id=[1], forced_decoder_ids=[[[1, 5]]],
-                    max_length=[16], scale_embedding=[False], pad_token_id=[0, 5, None], apply_spec_augment=[False])}
+                    max_length=[16], scale_embedding=[False], pad_token_id=[0, 5, None], apply_spec_augment=[False]),
+    "t5": dict(pad_token_id=[0, 5, None], decoder_start_token_id=[3], n_positions=[512], output_past=[True],
+               initializer_factor=[0.5, 2.0], is_decoder=[True], classifier_dropout=[0.3])}
 
 # Values that a field may well have
 ACTS = ["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu", "quick_gelu", "swish", "tanh", "relu2"]
@@ -336,7 +343,13 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
         decoder_attention_heads=[4, 8, 3], encoder_ffn_dim=[40], decoder_ffn_dim=[40], max_source_positions=[12, 16],
         max_target_positions=[12, 40], num_mel_bins=[16, 4], activation_function=ACTS, scale_embedding=[False, True],
         use_weighted_layer_sum=[False, True], apply_spec_augment=[False, True], is_encoder_decoder=[True, False],
-        num_hidden_layers=[1, 5], hidden_act=["relu"], layer_norm_eps=[1e-3], hidden_size=[24])}
+        num_hidden_layers=[1, 5], hidden_act=["relu"], layer_norm_eps=[1e-3], hidden_size=[24]),
+    "t5": dict(
+        vocab_size=[70], d_model=[24, 18], d_kv=[4, 10, 7], d_ff=[40], num_layers=[1, 3], num_decoder_layers=[2, 3, None, ABSENT],
+        num_heads=[2, 3], layer_norm_epsilon=[1e-6, 1e-2, 1], is_encoder_decoder=[True, False], tie_word_embeddings=[True, False],
+        scale_decoder_outputs=[False, ABSENT], is_gated_act=[True, ABSENT], dense_act_fn=[*ACTS, ABSENT],
+        feed_forward_proj=["gelu", "gated-gelu", "gated-silu", "relu-gelu", ABSENT],
+        relative_attention_num_buckets=[4, 10, 32, 2, 7, 1], relative_attention_max_distance=[5, 4, 2, 128])}
 
 EXPERTS = ("num_experts", "num_local_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob",
            "decoder_sparse_step", "mlp_only_layers", "max_window_layers", "sliding_window", "use_sliding_window", "layer_types",
@@ -346,6 +359,8 @@ FEW = {
     **dict.fromkeys(DINO, ("hidden_size", "num_attention_heads", "hidden_act", "image_size", "patch_size", "mlp_ratio",
                            "use_swiglu_ffn", "num_register_tokens", "use_mask_token", "qkv_bias", "key_bias", "query_bias",
                            "value_bias", "proj_bias", "mlp_bias", "use_gated_mlp", "rope_theta", "intermediate_size")),
+    "t5": ("d_kv", "num_decoder_layers", "is_encoder_decoder", "tie_word_embeddings", "scale_decoder_outputs", "is_gated_act",
+           "dense_act_fn", "feed_forward_proj", "relative_attention_num_buckets", "relative_attention_max_distance"),
     "smollm3": ("no_rope_layer_interval", "no_rope_layers", "layer_types", "use_sliding_window", "sliding_window", "mlp_bias",
                 "attention_bias", "num_hidden_layers"),
     "qwen2_moe": EXPERTS, "qwen3_moe": EXPERTS,
@@ -414,6 +429,12 @@ def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
         for ropes, scaling, theta in itertools.product((ABSENT, {"full_attention": {"rope_theta": 50.0}}), (None, YARN, LLAMA3),
                                                        (ABSENT, 5e5, 1000.0)):
             out.append({"rope_parameters": ropes, "rope_scaling": scaling, "rope_theta": theta})
+    if family == "t5":   # as files were before transformers 5, and what wins over what
+        older = dict.fromkeys(("scale_decoder_outputs", "dense_act_fn", "is_gated_act"), ABSENT)
+        for tied, act in itertools.product((ABSENT, True, False, None), ("relu", "gated-gelu", "gelu", "gated-silu")):
+            out.append(older | {"tie_word_embeddings": tied, "feed_forward_proj": act})
+        for act, gated in itertools.product(("gelu", "gelu_new", "silu"), (True, False, ABSENT)):
+            out.append({"dense_act_fn": act, "is_gated_act": gated, "feed_forward_proj": "gated-gelu"})
     if family in FEW: return out
     if "rope_parameters" in base and family not in ("gemma3_text", "modernbert"):
         new = {"rope_type": "linear", "factor": 2.0}
@@ -477,7 +498,8 @@ class Oracle:
 
     def shapes(self, read) -> dict | None:
         """Names and shapes of the parameters; None where they are too many. Nothing is allocated."""
-        layers = [getattr(read, n, 0) for n in ("num_hidden_layers", "encoder_layers", "decoder_layers")]
+        layers = [getattr(read, n, 0) for n in ("num_hidden_layers", "encoder_layers", "decoder_layers",
+                                              "num_decoder_layers")]
         if max(n for n in layers if isinstance(n, int)) > 100: return None
         if self.family in PICTURES:
             if np.prod(np.broadcast_to(read.image_size, 2) / np.broadcast_to(read.patch_size, 2)) > 1000: return None

@@ -18,10 +18,12 @@ A folder holds what `save_pretrained` writes for a tiny random model (config.jso
     dino      pixel_values, other_values of another size, masked; last_hidden_state of both, pooler_output, masked_hidden where
               there is a token for hidden patches, and logits where there is a head
     whisper   features, decoder_ids; encoder_hidden, logits, generated (16 greedy tokens after the start token, none suppressed)
+    t5        input_ids, attention_mask, decoder_ids; encoder_hidden, hidden (of the decoder), logits, generated (as whisper)
 - config_transformers4.json, the same config as files from before transformers 5 state it: `rope_theta` and `rope_scaling` at
   the top, `torch_dtype`, and without the fields that they left to defaults;
 - model_transformers4.safetensors where well-known older files name tensors otherwise: bert (a `bert.` prefix, gamma and
-  beta, position ids, the heads of pretraining) and gpt2 (no `transformer.` prefix, the causal masks as buffers).
+  beta, position ids, the heads of pretraining), gpt2 (no `transformer.` prefix, the causal masks as buffers) and t5 (one
+  table under four names, and a bias of cross-attention that nothing reads).
 
 Every parameter is drawn, norms and biases too, and the epsilons are large, so that a loader which forgets one of them shows.
 The script proves that: it clears each parameter, and changes the fields listed under `matters`, and the outputs must move.
@@ -352,6 +354,36 @@ FAMILIES = {
         matters=(dict(activation_function="gelu_new"),),  # `scale_embedding` is no such field: transformers reads it nowhere
         old_drop=("tie_word_embeddings",),
         old_add=dict(forced_decoder_ids=[[1, 91], [2, 92]], max_length=32, num_hidden_layers=3)),
+    "t5": Family(
+        # The first T5: a tied head behind scaled states. Heads are narrower than their share, distances soon share a bucket
+        "T5ForConditionalGeneration", "T5Config",
+        dict(vocab_size=97, d_model=24, d_kv=5, d_ff=32, num_layers=2, num_heads=4, layer_norm_epsilon=1e-3,
+             relative_attention_num_buckets=8, relative_attention_max_distance=20, decoder_start_token_id=0), "t5",
+        embed=0.7, matrix=0.4,
+        matters=(dict(layer_norm_epsilon=1e-6), dict(feed_forward_proj="gelu"), dict(scale_decoder_outputs=False),
+                 dict(relative_attention_max_distance=30)),
+        old_drop=("classifier_dropout", "dense_act_fn", "feed_forward_proj", "is_decoder", "is_gated_act",
+                  "scale_decoder_outputs", "tie_word_embeddings"),
+        old_add=dict(n_positions=512, output_past=True, task_specific_params=dict(summarization=dict(max_length=200)))),
+    "t5_gated": Family(
+        # 1.1 and Flan: gated, a head of its own, nothing scaled; heads are wider than their share, buckets of one side are odd
+        "T5ForConditionalGeneration", "T5Config",
+        dict(vocab_size=89, d_model=26, d_kv=11, d_ff=30, num_layers=3, num_decoder_layers=2, num_heads=3,
+             layer_norm_epsilon=1e-3, feed_forward_proj="gated-gelu", tie_word_embeddings=False,
+             relative_attention_num_buckets=10, relative_attention_max_distance=16, decoder_start_token_id=0), "t5",
+        matters=(dict(layer_norm_epsilon=1e-6), dict(dense_act_fn="gelu"), dict(dense_act_fn="silu"),
+                 dict(scale_decoder_outputs=True), dict(relative_attention_max_distance=30)),
+        old_drop=("classifier_dropout", "is_decoder", "is_gated_act", "scale_decoder_outputs"),
+        old_add=dict(n_positions=512, output_past=True, tie_word_embeddings=False)),
+    "t5_encoder": Family(
+        # The encoder by itself, as sentence-t5 and the text towers of image models have it
+        "T5EncoderModel", "T5Config",
+        dict(vocab_size=97, d_model=24, d_kv=8, d_ff=40, num_layers=2, num_heads=2, layer_norm_epsilon=1e-3,
+             feed_forward_proj="gated-gelu", tie_word_embeddings=False, relative_attention_num_buckets=8,
+             relative_attention_max_distance=20), "states",
+        matters=(dict(layer_norm_epsilon=1e-6), dict(relative_attention_max_distance=30)),
+        old_drop=("classifier_dropout", "is_decoder", "is_gated_act", "scale_decoder_outputs"),
+        old_add=dict(n_positions=512, output_past=True, tie_word_embeddings=False, is_encoder_decoder=True)),
 }
 
 
@@ -359,7 +391,10 @@ FAMILIES = {
 
 def build(family: Family, **change):
     config = getattr(transformers, family.config)(**family.fields | change)
-    return getattr(transformers, family.model)._from_config(config, attn_implementation="eager").float().eval()
+    model = getattr(transformers, family.model)._from_config(config, attn_implementation="eager").float().eval()
+    if family.run == "t5" and family.fields.get("tie_word_embeddings") is False:   # its class ties whatever a config says
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    return model
 
 
 def is_norm(name: str) -> bool: return name.endswith("weight") and ("norm" in name.lower() or ".ln_" in name)
@@ -518,6 +553,34 @@ def run_whisper(model, rng):
     return inputs, outputs | dict(generated=seq[:, 1:]), lead
 
 
+@torch.no_grad()
+def forward_t5(model, input_ids, attention_mask, decoder_ids):
+    encoded = model.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    hidden = model.decoder(input_ids=decoder_ids, encoder_hidden_states=encoded, encoder_attention_mask=attention_mask,
+                           use_cache=False).last_hidden_state
+    logits = model(input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=decoder_ids, use_cache=False).logits
+    return dict(encoder_hidden=encoded, hidden=hidden, logits=logits)
+
+
+@torch.no_grad()
+def run_t5(model, rng, length=36):
+    n, (first, end) = torch.arange(length), torch.tensor([[[0], [3]], [[length], [length - 9]]])  # padding on both sides
+    mask, start = ((first <= n) & (n < end)).long(), torch.zeros(2, 1).long()
+    below = min(94, model.config.vocab_size)
+    ids = torch.where(mask.bool(), tokens(rng, 2, length, below=below), model.config.pad_token_id)
+    inputs = dict(input_ids=ids, attention_mask=mask, decoder_ids=torch.cat([start, tokens(rng, 2, 29, below=below)], 1))
+    outputs, seq, lead = forward_t5(model, **inputs), start, float("inf")
+    for _ in range(NEW):
+        last = forward_t5(model, ids, mask, seq)["logits"][:, -1]
+        lead, seq = min(lead, margin(last)), torch.cat([seq, last.argmax(-1, keepdim=True)], 1)
+    check_varied(seq[:, 1:])
+    g = model.generation_config
+    g.eos_token_id, g.pad_token_id, g.decoder_start_token_id = None, 0, 0
+    own = model.generate(ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, use_cache=True)
+    if not torch.equal(own, seq): raise RuntimeError("greedy tokens differ with and without the cache")
+    return inputs, outputs | dict(generated=seq[:, 1:]), lead
+
+
 def forward(family: Family, model, inputs): return globals()[f"forward_{family.run}"](model, **inputs)
 
 
@@ -572,6 +635,10 @@ def old_tensors(name: str, tensors: dict, config: dict, rng):
         old = {k.removeprefix("transformer."): v for k, v in tensors.items()}
         mask = np.tril(np.ones((1, 1, config["n_positions"], config["n_positions"]), np.float32))
         return old | {f"h.{i}.attn.bias": mask for i in range(config["n_layer"])}
+    if name == "t5":
+        spare = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+        return tensors | {spare: rng.standard_normal((8, 4), dtype=np.float32)} | {
+            n: tensors["shared.weight"] for n in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")}
     if name == "bert":
         d, v = config["hidden_size"], config["vocab_size"]
         def x(*shape): return 0.2 * rng.standard_normal(shape, dtype=np.float32)

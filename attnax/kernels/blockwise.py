@@ -119,13 +119,13 @@ def _placed(shared: Shared, place: Place | None) -> Shared:
 def _units(program: BlockProgram, dims: Dims, lists: BlockLists) -> tuple[int, int]:
     """Sequences and key/value heads per tile."""
     plan, blocks = program.rules.plan, program.blocks
+    own_lists = lists.clear_count.shape[0] > 1
     # look-ups are traced for all heads at once
-    if plan is not None and plan.looked_up: return dims.b, dims.g
+    if plan is not None and plan.looked_up: return 1 if own_lists else dims.b, dims.g
     scores = blocks.q * blocks.k * blocks.span * (dims.h // dims.g)
     room = max(2**20 // scores, 1)
     def largest(n, most): return max(i for i in range(1, n + 1) if n % i == 0 and i <= max(most, 1))
     heads = largest(dims.g, room)
-    own_lists = lists.clear_count.shape[0] > 1
     alone = own_lists or heads < dims.g or not isinstance(dims.b, int)
     return (1 if alone else largest(dims.b, room // heads)), heads
 

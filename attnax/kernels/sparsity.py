@@ -456,6 +456,9 @@ def find_blocks(
     if mask is not None: sides += [mask_status(mask, grid, blocks.q, blocks.k)]
     live, clear = (functools.reduce(lambda a, b: a & b, side) for side in zip(*sides))
     live, clear = live.any(1), clear.all(1)  # heads of a tile share a list
+    looked_up = [] if plan is None else [plan.values[i].shapes[0] for i in plan.looked_up]
+    if any(shape[0] != 1 for shape in looked_up):  # and so do sequences that are looked up at once
+        live, clear = live.any(0, keepdims=True), clear.all(0, keepdims=True)
     rows = _lists(live, clear, blocks.span)
     columns = _lists(live.swapaxes(1, 2), clear.swapaxes(1, 2), blocks.span)
     return BlockMask(rows, columns, *size, blocks)

@@ -399,6 +399,7 @@ class Family:
     renames: tuple[tuple[str, str], ...] = ()       # Patterns of old names, and today's
     buffers: tuple[str, ...] = ()                   # Patterns of tensors that are no weights
     tied: tuple[str, str] | None = None             # A tensor that may be stored twice; its place
+    copies: tuple[tuple[str, str], ...] = ()        # More of them, also stored in place of theirs
     config_of: Callable[[Any], Any] = lambda model: model.config # What `read_config` made
     variants: tuple["Family", ...] = ()             # Families that have this `model_type` too
     when: Callable[[Mapping[str, Any]], bool] = lambda config: False # Of a variant: its own files
@@ -413,6 +414,10 @@ class Family:
         ours = self.read_config(fields)
         fields.finish()
         return ours
+
+    def ties(self) -> tuple[tuple[str, str], ...]: # Names of copies, and of their places
+        """What may be stored more than once."""
+        return (*self.copies, *(() if self.tied is None else (self.tied,)))
 
     def all_rules(
         self,
@@ -523,16 +528,18 @@ def _several(what: str, words: Any) -> tuple[str, ...]:
 
 # %% ../../nbs/67_pretrained.family.ipynb #without-copy
 def _without_copy(family: Family, rules: Sequence[Rule],
-                  tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Leave out the second copy of a tied tensor. Raises: `ValueError` if the copies differ."""
-    if family.tied is None: return tensors
-    copy, home = family.tied
-    if copy not in tensors or home not in tensors or any(copy in rule.theirs for rule in rules):
-        return tensors
-    if not np.array_equal(tensors[copy], tensors[home]):
-        raise ValueError(f"the config ties `{copy}` to `{home}`, and the weights hold two "
-                         "different tensors")
-    return {name: x for name, x in tensors.items() if name != copy}
+                  tensors: dict[str, np.ndarray], compare: bool = True) -> dict[str, np.ndarray]:
+    """Leave out further copies of tied tensors. Raises: `ValueError` if the copies differ."""
+    for copy, home in family.ties():
+        if copy not in tensors or any(copy in rule.theirs for rule in rules): continue
+        if home not in tensors and (copy, home) in family.copies:
+            tensors = tensors | {home: tensors[copy]}
+        if home not in tensors: continue
+        if compare and not np.array_equal(tensors[copy], tensors[home]):
+            raise ValueError(f"the config ties `{copy}` to `{home}`, and the weights hold two "
+                             "different tensors")
+        tensors = {name: x for name, x in tensors.items() if name != copy}
+    return tensors
 
 # %% ../../nbs/67_pretrained.family.ipynb #origin
 @dataclass(frozen=True)
@@ -568,7 +575,7 @@ def load_family(
     abstract, fill = blueprint(lambda: family.build(ours, frozenset(tensors)))
     rules, shapes = family.all_rules(abstract), parameter_shapes(abstract)
     tensors, note = align_names({*(name for rule in rules for name in rule.theirs),
-                                 *(family.tied or ())}, tensors)
+                                 *(n for pair in family.ties() for n in pair)}, tensors)
     tensors = _without_copy(family, rules, tensors)
     check_tensors(rules, shapes, {name: x.shape for name, x in tensors.items()}, note)
     model = fill(read_parameters(rules, tensors, dtype))

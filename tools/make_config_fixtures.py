@@ -62,6 +62,7 @@ def flat(base: dict) -> dict:
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The numbers of a tensor. Embeddings are small, so that the epsilon of a norm after them is seen."""
     rng = np.random.default_rng(zlib.crc32(f"{name} {tuple(map(int, shape))}".encode()))
+    if not shape: return np.asarray(0.5 * rng.standard_normal(), np.float32)
     x = rng.standard_normal(shape)
     if "norm" in name.lower() or ".ln_" in name: return (0.3 * x + ("weight" in name)).astype(np.float32)
     if "embed" in name or ".wte" in name or ".wpe" in name: return (0.02 * x).astype(np.float32)

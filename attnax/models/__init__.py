@@ -12,6 +12,8 @@ from .encoder_decoder import EncoderDecoder
 from .sentence import SentenceEncoder, mean_pool
 from .streaming import stream, text_pieces
 from .transformer import TransformerDecoder, TransformerEncoder, TransformerLM
+from .two_tower import (
+    TwoTower, TwoTowerConfig, sigmoid_pair_loss, softmax_pair_loss)
 from .vision import VisionTransformer, VisionTransformerConfig
 from .whisper import AudioEncoder, Whisper, WhisperConfig
 

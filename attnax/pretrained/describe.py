@@ -23,6 +23,7 @@ from flax import nnx
 from ..layers.config import TransformerConfig
 from ..layers.memory import init_decoder_kv_caches_from_config
 from ..models.sentence import SentenceEncoder
+from ..models.two_tower import TwoTower
 from .family import Family, clean_tensors
 from .files import _DTYPES, _header, find_weights, read_json
 from .gguf import GGUFFile, GGUFTensors, read_gguf
@@ -190,7 +191,7 @@ class PretrainedInfo:
     parameters: int                 # Numbers in it; what is tied counts once
     stored: Mapping[str, int]       # How many numbers are stored in which way
     stored_bytes: int               # Bytes of the tensors; of the file for GGUF and CTranslate2
-    layers: int                     # Blocks; of an encoder-decoder those that write
+    layers: int                     # Blocks; of an encoder-decoder those that write, of two towers the text's
     width: int                      # Of a state, `d_model`
     heads: int                      # Query heads
     kv_heads: int                   # Heads of keys and values
@@ -236,8 +237,9 @@ def _info(name: str, stored: _Stored, model: nnx.Module) -> PretrainedInfo:
     """What a model without numbers and its files say together."""
     config = stored.family.config_of(model)
     config = getattr(config, "decoder", config)   # of an encoder-decoder
+    config = getattr(config, "text", config)      # of two towers
     text = config if isinstance(config, TransformerConfig) else None
-    writes = None if isinstance(model, SentenceEncoder) else text
+    writes = None if isinstance(model, SentenceEncoder | TwoTower) else text
     return PretrainedInfo(
         name=name, format=stored.format, family=stored.family.model_type,
         model=type(model).__name__, stored=dict(stored.kinds), stored_bytes=stored.nbytes,

@@ -25,6 +25,7 @@ from ..layers.attention import MultiHeadAttention
 from ..layers.stack import unstack_layers
 from ..models.sentence import SentenceEncoder
 from ..models.transformer import TransformerLM
+from ..models.two_tower import TwoTower
 from ..models.vision import VisionTransformer
 from ..models.whisper import Whisper
 from .ctranslate2 import read_ctranslate2, whisper_from_ctranslate2
@@ -40,6 +41,7 @@ from .sentence_folder import (
 
 # %% ../../nbs/77_pretrained.load.ipynb #families
 from .bert import BERT
+from .clip import CLIP, SIGLIP
 from .gemma import GEMMA2
 from .gemma3 import GEMMA3, text_of_gemma3
 from .gpt2 import GPT2
@@ -59,6 +61,7 @@ FAMILIES: dict[str, Family] = {
     f.model_type: f
     for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE,
               GEMMA2, GEMMA3, GPT2, BERT, ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT, VIT,
+              CLIP, SIGLIP,
               WHISPER)}
 
 # Kinds of models of which one part is read, and what takes that part out
@@ -124,7 +127,7 @@ def _fetch_weights(
 
 # %% ../../nbs/77_pretrained.load.ipynb #pretrained-model
 # What a folder or a file may hold, for editors and type checkers
-PretrainedModel = TransformerLM | SentenceEncoder | VisionTransformer | Whisper
+PretrainedModel = TransformerLM | SentenceEncoder | VisionTransformer | TwoTower | Whisper
 
 # %% ../../nbs/77_pretrained.load.ipynb #contents-ctranslate2
 def _ctranslate2_contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

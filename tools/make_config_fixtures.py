@@ -206,7 +206,8 @@ EVERYDAY_OF = {
     "vit": dict(encoder_stride=[16, 4]),
     "clip": {"logit_scale_init_value": [1.0], "initializer_factor": [0.5], "text_config.pad_token_id": [0, None],
              "text_config.projection_dim": [8], "vision_config.projection_dim": [8], "text_config_dict": [None]},
-    "siglip": {"initializer_factor": [0.5], "text_config.pad_token_id": [0, None], "text_config.eos_token_id": [5, None]},
+    "siglip": {"initializer_factor": [0.5], "text_config.pad_token_id": [0, None], "text_config.eos_token_id": [5, None],
+               "text_config.bos_token_id": [5, None]},
     "whisper": dict(init_std=[0.1], mask_time_prob=[0.2], mask_time_length=[3], mask_time_min_masks=[1], mask_feature_prob=[0.1],
                     mask_feature_length=[3], mask_feature_min_masks=[1], classifier_proj_size=[8], median_filter_width=[3],
                     begin_suppress_tokens=[None, [2]], decoder_start_token_id=[1], forced_decoder_ids=[[[1, 5]]],
@@ -335,7 +336,7 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
 BLOCKS = dict(hidden_size=[24, 16, 18, 40], intermediate_size=[40], num_hidden_layers=[1, 3], num_attention_heads=[1, 8, 3],
               layer_norm_eps=[1e-6, 1e-2, 1], hidden_act=ACTS, is_causal=[True, False], swizzle=[3, None], head_dim=[8])
 LOOKS = dict(image_size=[8, 32, 18, [16, 8]], patch_size=[2, 8, 3, [4, 4]], num_channels=[1], is_decoder=[True])
-WORDS = dict(vocab_size=[97, 56, 45], max_position_embeddings=[16, 40], is_decoder=[False, True],
+WORDS = dict(vocab_size=[97, 56], max_position_embeddings=[16, 40], is_decoder=[False, True],
              use_bidirectional_attention=[True], tie_word_embeddings=[True, False])
 
 
@@ -382,6 +383,9 @@ def singles(family: str, base: dict) -> dict[str, list]:
             if said != json.dumps(base.get(name, ABSENT)) and said not in map(json.dumps, there): there.append(v)
     everyday = EVERYDAY | EVERYDAY_OF[family] | dict.fromkeys(DROPOUTS.get(family, ("attention_dropout",)), [0.0, 0.2])
     for name, values in everyday.items(): add(name, values)
+    # what says nothing of a whole model says nothing of a tower
+    for name in (n for n in base if "." in n and n not in VALUES[family]):
+        if name.split(".")[-1] in (*EVERYDAY, "initializer_factor"): everyday[name] = []
     for name, values in VALUES[family].items(): add(name, values)
     for name in base:
         if name.split(".")[-1] in ("model_type", "architectures", "transformers_version"): continue

@@ -127,7 +127,7 @@ def write_clip(
     config: TwoTowerConfig # A config of ours
 ) -> dict[str, Any]:       # Fields of theirs
     """A CLIP."""
-    end = {"eos_token_id": 2 if config.text_pool == "highest" else config.eos_token_id}
+    end = {"eos_token_id": config.eos_token_id if config.text_pool == "eos" else 2}
     return dict(text_config=_write_tower(config.text) | end, projection_dim=config.projection_dim,
                 vision_config=_write_tower(config.vision))
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['EncoderDecoder', 'SentenceEncoder', 'mean_pool', 'stream', 'text_pieces', 'TransformerDecoder', 'TransformerEncoder',
-           'TransformerLM', 'VisionTransformer', 'VisionTransformerConfig', 'AudioEncoder', 'Whisper', 'WhisperConfig']
+           'TransformerLM', 'TwoTower', 'TwoTowerConfig', 'sigmoid_pair_loss', 'softmax_pair_loss', 'VisionTransformer',
+           'VisionTransformerConfig', 'AudioEncoder', 'Whisper', 'WhisperConfig']
 
 # %% ../../nbs/94c_models_init.ipynb #exports
 from . import generate as generate  # the module: its function is `attnax.generate`
@@ -25,5 +26,6 @@ _add_help("attnax.models") # What `help` says of them
 # %% ../../nbs/94c_models_init.ipynb #all
 _all_ = [
     "EncoderDecoder", "SentenceEncoder", "mean_pool", "stream", "text_pieces", "TransformerDecoder",
-    "TransformerEncoder", "TransformerLM", "VisionTransformer", "VisionTransformerConfig",
-    "AudioEncoder", "Whisper", "WhisperConfig"]
+    "TransformerEncoder", "TransformerLM", "TwoTower", "TwoTowerConfig", "sigmoid_pair_loss",
+    "softmax_pair_loss", "VisionTransformer", "VisionTransformerConfig", "AudioEncoder", "Whisper",
+    "WhisperConfig"]

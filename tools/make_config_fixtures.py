@@ -56,7 +56,8 @@ def changed(base: dict, change: dict) -> dict:
 
 def flat(base: dict) -> dict:
     """A config whose towers are fields of their own: "text_config.hidden_act"."""
-    return {f"{n}.{inner}" if n in TOWERS else n: v for n, x in base.items() for inner, v in (x if n in TOWERS else {n: x}).items()}
+    inside = {f"{tower}.{n}": v for tower in TOWERS if tower in base for n, v in base[tower].items()}
+    return {n: v for n, v in base.items() if n not in TOWERS} | inside
 
 
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:

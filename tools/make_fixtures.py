@@ -298,7 +298,8 @@ FAMILIES = {
         "CLIPModel", "CLIPConfig",
         dict(text_config=clip_text, vision_config=clip_vision, projection_dim=20), "pair", dict(end=70, padding=70),
         idle=("k_proj.bias",),
-        matters=(dict(text_config=clip_text | dict(layer_norm_eps=1e-5)), dict(vision_config=clip_vision | dict(layer_norm_eps=1e-5)),
+        matters=(dict(text_config=clip_text | dict(layer_norm_eps=1e-5)),
+                 dict(vision_config=clip_vision | dict(layer_norm_eps=1e-5)),
                  dict(text_config=clip_text | dict(hidden_act="gelu")), dict(vision_config=clip_vision | dict(hidden_act="gelu")),
                  dict(text_config=clip_text | dict(eos_token_id=2))),
         old_add=dict(text_config_dict=None, vision_config_dict=None)),
@@ -311,14 +312,16 @@ FAMILIES = {
     "siglip": Family(
         "SiglipModel", "SiglipConfig", dict(text_config=siglip_text, vision_config=siglip_vision), "pair", dict(end=1, padding=1),
         idle=("k_proj.bias",),
-        matters=(dict(text_config=siglip_text | dict(layer_norm_eps=1e-6)), dict(vision_config=siglip_vision | dict(layer_norm_eps=1e-6)),
+        matters=(dict(text_config=siglip_text | dict(layer_norm_eps=1e-6)),
+                 dict(vision_config=siglip_vision | dict(layer_norm_eps=1e-6)),
                  dict(text_config=siglip_text | dict(hidden_act="quick_gelu")),
                  dict(vision_config=siglip_vision | dict(hidden_act="quick_gelu")))),
     "siglip_wide": Family(
         # Towers of two widths: the head of the texts leads from one to the other
         "SiglipModel", "SiglipConfig",
         dict(text_config=siglip_text | dict(hidden_size=24, num_attention_heads=3, projection_size=40, hidden_act="gelu"),
-             vision_config=siglip_vision | dict(hidden_size=40, num_attention_heads=5, image_size=24, patch_size=12, num_channels=1)),
+             vision_config=siglip_vision | dict(hidden_size=40, num_attention_heads=5, image_size=24, patch_size=12,
+                                                num_channels=1)),
         "pair", dict(end=1, padding=1), idle=("k_proj.bias",)),
     "whisper": Family(
         "WhisperForConditionalGeneration", "WhisperConfig",

@@ -28,10 +28,38 @@ from ..layers.stack import (
 from .transformer import join_aux, logit_dtype
 from ..typing import check_arrays, explain_words
 
+# %% ../../nbs/52_models.vision.ipynb #picture-checks
+class _PictureChecks(BlocksConfig):
+    """What must hold between the fields about pictures."""
+    image_size: int | tuple[int, int]; patch_size: int | tuple[int, int]
+    use_cls_token: bool; num_register_tokens: int; pool: Pool; pool_ffn: bool
+    pos_emb_type: Literal["learned", "none"] | Positions
+
+    def _check_pictures(self) -> None:
+        """Raises: `ValueError` for patches that do not tile, or a pool without its token."""
+        image = as_pair(self.image_size, "image_size")
+        patch = as_pair(self.patch_size, "patch_size")
+        if any(i % p for i, p in zip(image, patch)):
+            raise ValueError("`image_size` must be divisible by `patch_size`, "
+                             f"got {image} and {patch}")
+        if self.pool == "cls" and not self.use_cls_token:
+            raise ValueError("`pool`='cls' needs a class token: set use_cls_token=True "
+                             "or pool='mean'")
+        if self.pool_ffn and self.pool != "attention":
+            raise ValueError(f"`pool_ffn` needs pool='attention', got {self.pool!r}")
+        if (count := self.num_register_tokens) < 0:
+            raise ValueError(f"`num_register_tokens` must not be negative, got {count}")
+
+    @property
+    def positions(self) -> Positions: # As an object
+        """How positions enter."""
+        if isinstance(self.pos_emb_type, Positions): return self.pos_emb_type
+        return Learned() if self.pos_emb_type == "learned" else Positions()
+
 # %% ../../nbs/52_models.vision.ipynb #vision-config
 @explain_words
 @dataclass(frozen=True, kw_only=True)
-class VisionTransformerConfig(BlocksConfig):
+class VisionTransformerConfig(_PictureChecks):
     """Hyperparameters of a vision transformer; checked on construction, immutable and hashable.
 
     Raises: `ValueError` that names the field, for a value out of range or a combination that cannot
@@ -59,24 +87,7 @@ class VisionTransformerConfig(BlocksConfig):
         if not isinstance(self.pos_emb_type, Positions):
             check_choice("pos_emb_type", self.pos_emb_type, Literal["learned", "none"])
         self._check_blocks()
-        image = as_pair(self.image_size, "image_size")
-        patch = as_pair(self.patch_size, "patch_size")
-        if any(i % p for i, p in zip(image, patch)):
-            raise ValueError("`image_size` must be divisible by `patch_size`, "
-                             f"got {image} and {patch}")
-        if self.pool == "cls" and not self.use_cls_token:
-            raise ValueError("`pool`='cls' needs a class token: set use_cls_token=True "
-                             "or pool='mean'")
-        if self.pool_ffn and self.pool != "attention":
-            raise ValueError(f"`pool_ffn` needs pool='attention', got {self.pool!r}")
-        if (count := self.num_register_tokens) < 0:
-            raise ValueError(f"`num_register_tokens` must not be negative, got {count}")
-
-    @property
-    def positions(self) -> Positions: # As an object
-        """How positions enter."""
-        if isinstance(self.pos_emb_type, Positions): return self.pos_emb_type
-        return Learned() if self.pos_emb_type == "learned" else Positions()
+        self._check_pictures()
 
 # %% ../../nbs/52_models.vision.ipynb #cubic-weights
 def cubic_weights(

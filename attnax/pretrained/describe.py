@@ -191,7 +191,7 @@ class PretrainedInfo:
     parameters: int                 # Numbers in it; what is tied counts once
     stored: Mapping[str, int]       # How many numbers are stored in which way
     stored_bytes: int               # Bytes of the tensors; of the file for GGUF and CTranslate2
-    layers: int                     # Blocks; of an encoder-decoder those that write, of two towers the text's
+    layers: int                     # Blocks; of two stacks those of the text
     width: int                      # Of a state, `d_model`
     heads: int                      # Query heads
     kv_heads: int                   # Heads of keys and values

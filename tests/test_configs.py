@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from attnax.pretrained import load_pretrained
 from attnax.pretrained.bert import BERT
 from attnax.pretrained.dino import DINOV2, DINOV2_WITH_REGISTERS, DINOV3
+from attnax.pretrained.clip import CLIP, SIGLIP
 from attnax.pretrained.family import settled
 from attnax.pretrained.gemma import GEMMA2
 from attnax.pretrained.gemma3 import GEMMA3
@@ -43,8 +44,8 @@ tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
 FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE,
-                                      QWEN3_MOE, GEMMA2, GEMMA3, GPT_OSS, VIT, DINOV2, DINOV2_WITH_REGISTERS, DINOV3, WHISPER,
-                                      T5)}
+                                      QWEN3_MOE, GEMMA2, GEMMA3, GPT_OSS, VIT, CLIP, SIGLIP, DINOV2, DINOV2_WITH_REGISTERS,
+                                      DINOV3, WHISPER, T5)}
 ENCODERS = {f.model_type: f for f in (ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT)}   # with a head that fills gaps
 FAMILIES |= ENCODERS
 CLOSE = 1e-4
@@ -75,11 +76,15 @@ def run(family, config) -> np.ndarray:
     model.eval()
     name = family.model_type
     if name in tool.PICTURES: given = tool.inputs(name, config.image_size, config.num_channels)
+    elif name in tool.PAIRS: given = tool.inputs(name, config.vision.image_size, config.vision.num_channels)
     elif name == "whisper": given = tool.inputs(name, mels=config.num_mels, length=2 * config.encoder.max_len)
     else: given = tool.inputs(name)
     given = {n: jnp.asarray(x) for n, x in given.items()}
     def outputs(pixel_values=None, input_features=None, input_ids=None, token_type_ids=None, decoder_input_ids=None):
         if name in tool.PICTURES: return (model(pixel_values.transpose(0, 2, 3, 1)),)
+        if name in tool.PAIRS:
+            x, y = model.encode_image(pixel_values.transpose(0, 2, 3, 1)), model.encode_text(input_ids)
+            return model.logits(x, y), x, y
         if name == "whisper": return (model(input_features, decoder_input_ids),)
         if name == "t5": return (model(input_ids, decoder_input_ids),)
         if masked: return (model.logits(model(input_ids)),)
@@ -138,7 +143,7 @@ def lenient(family: str, base: dict, change: dict) -> str | None:
 def names(change: dict) -> set[str]:
     """What a refusal may name: a field that was changed, or a part of it."""
     parts = [p for v in change.values() if isinstance(v, dict) for p in v]
-    return {*change, *parts}
+    return {*change, *parts, *(n.split(".")[-1] for n in change)}
 
 
 def judge(family: str, base: dict, change: dict, ours, theirs: int, prints) -> tuple[str, str]:
@@ -168,7 +173,7 @@ def test_changed_configs(name):
         # widths that no machine for tests should be asked for are read, and not run; a limit of that size costs nothing
         large = theirs == tool.LARGE or any(type(change.get(n)) is int and change[n] > 10**5 for n in WIDTHS)
         got = ours(config, large)
-        kind, fault = judge(name, said["base"], change, got, theirs, said["prints"])
+        kind, fault = judge(name, tool.flat(said["base"]), change, got, theirs, said["prints"])
         counts[kind] = counts.get(kind, 0) + 1
         if fault: wrong.append(f"{json.dumps(change)}: {fault}")
     print(f"\n{name}: {len(changes)} changes, {', '.join(f'{n} {kind}' for kind, n in sorted(counts.items()))}; "
@@ -179,7 +184,7 @@ def test_changed_configs(name):
     assert not wrong, f"{len(wrong)} of {len(changes)}:\n" + "\n".join(wrong)
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {"bert", *tool.PICTURES, *ENCODERS}))   # what writes text
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {"bert", *tool.PICTURES, *tool.PAIRS, *ENCODERS}))   # what writes text
 def test_head_beside_its_embedding(name, tmp_path):
     """A head that is stored beside the embedding it is tied to may be there or not, and must hold the same numbers."""
     family, (copy, home) = FAMILIES[name], FAMILIES[name].tied

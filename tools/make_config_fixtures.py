@@ -41,18 +41,31 @@ MEMORY = 6 * 2**30                   # bytes of address space
 NUMBERS = 12                         # in a print
 DINO = ("dinov2", "dinov2_with_registers", "dinov3_vit")
 PICTURES = ("vit", *DINO)            # families that look at pictures
+TOWERS = ("text_config", "vision_config")
+PAIRS = ("clip", "siglip")           # families of two towers
 
 
 # ---- What both sides share: no torch here
 
 def changed(base: dict, change: dict) -> dict:
-    """A config with some of its fields changed."""
-    return {n: v for n, v in (base | change).items() if not (isinstance(v, str) and v == ABSENT)}
+    """A config with some of its fields changed; "text_config.hidden_act" is a field of an object in it."""
+    out = {n: v for n, v in (base | change).items() if not (isinstance(v, str) and v == ABSENT)}
+    for name in [n for n in out if "." in n and n.split(".")[0] in TOWERS]:
+        tower, inner = name.split(".")
+        out[tower] = (out.get(tower) or {}) | {inner: out.pop(name)}
+    return out
+
+
+def flat(base: dict) -> dict:
+    """A config whose towers are fields of their own: "text_config.hidden_act"."""
+    inside = {f"{tower}.{n}": v for tower in TOWERS if tower in base for n, v in base[tower].items()}
+    return {n: v for n, v in base.items() if n not in TOWERS} | inside
 
 
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The numbers of a tensor. Embeddings are small, so that the epsilon of a norm after them is seen."""
     rng = np.random.default_rng(zlib.crc32(f"{name} {tuple(map(int, shape))}".encode()))
+    if not shape: return np.asarray(0.5 * rng.standard_normal(), np.float32)
     x = rng.standard_normal(shape)
     if "norm" in name.lower() or ".ln_" in name: return (0.3 * x + ("weight" in name)).astype(np.float32)
     if "embed" in name or ".wte" in name or ".wpe" in name: return (0.02 * x).astype(np.float32)
@@ -63,9 +76,12 @@ def inputs(family: str, image_size=16, channels: int = 3, mels: int = 8, length:
     """The one input of a family; a picture and a spectrogram have the size that the config says."""
     rng = np.random.default_rng(7)
     ids = rng.integers(3, 40, (2, 12))
-    if family in PICTURES:
+    if family in (*PAIRS, *PICTURES):
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        return {"pixel_values": rng.standard_normal((2, channels, *size)).astype(np.float32)}
+        pixels = {"pixel_values": rng.standard_normal((2, channels, *size)).astype(np.float32)}
+        ids[0, 5] = ids[1, 7] = 50   # the end of a text; further on stands the largest id
+        ids[:, 9] = 55
+        return pixels if family in PICTURES else pixels | {"input_ids": ids}
     if family == "whisper": return {"input_features": rng.standard_normal((2, mels, length)).astype(np.float32),
                                     "decoder_input_ids": ids}
     if family == "t5": return {"input_ids": ids, "decoder_input_ids": ids[:, ::-1].copy()}
@@ -133,6 +149,14 @@ BASES = {
     "dinov2": ("Dinov2Model", dict(DINO_TINY, mlp_ratio=2)),
     "dinov2_with_registers": ("Dinov2WithRegistersModel", dict(DINO_TINY, mlp_ratio=2, num_register_tokens=2)),
     "dinov3_vit": ("DINOv3ViTModel", dict(DINO_TINY, intermediate_size=24, num_register_tokens=2)),
+    "clip": ("CLIPModel", dict(
+        text_config=dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3, eos_token_id=50), projection_dim=12,
+        vision_config=dict(hidden_size=20, intermediate_size=28, num_hidden_layers=2, num_attention_heads=2, image_size=16,
+                           patch_size=4, layer_norm_eps=1e-3))),
+    "siglip": ("SiglipModel", dict(
+        text_config=dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3),
+        vision_config=dict(hidden_size=16, intermediate_size=28, num_hidden_layers=2, num_attention_heads=2, image_size=16,
+                           patch_size=4, layer_norm_eps=1e-3))),
     "whisper": ("WhisperForConditionalGeneration", dict(
         vocab_size=61, d_model=16, num_mel_bins=8, encoder_layers=2, decoder_layers=1, encoder_attention_heads=4,
         decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=20, max_source_positions=12, max_target_positions=16,
@@ -168,7 +192,8 @@ DROPOUTS = {
     "vit": ("attention_probs_dropout_prob", "hidden_dropout_prob"),
     **dict.fromkeys(DINO[:2], ("attention_probs_dropout_prob", "hidden_dropout_prob")),
     "whisper": ("attention_dropout", "dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop"),
-    "t5": ("dropout_rate", "classifier_dropout")}
+    "t5": ("dropout_rate", "classifier_dropout"),
+    **dict.fromkeys(PAIRS, ("text_config.attention_dropout", "vision_config.attention_dropout"))}
 EVERYDAY_OF = {
     "llama": dict(pretraining_tp=[1, 2], rope_interleaved=[False], is_llama_config=[True], pad_token_id=[0, 5, None, -1]),
     "mistral": dict(pad_token_id=[0, 5, None, -1]),
@@ -200,6 +225,10 @@ EVERYDAY_OF = {
                   layerscale_value=[1e-5, ABSENT], num_labels=[3], **dict.fromkeys(
                       ("pos_embed_shift", "pos_embed_jitter", "pos_embed_rescale") if name == "dinov3_vit" else (), [1.5, None]))
        for name in DINO},
+    "clip": {"logit_scale_init_value": [1.0], "initializer_factor": [0.5], "text_config.pad_token_id": [0, None],
+             "text_config.projection_dim": [8], "vision_config.projection_dim": [8], "text_config_dict": [None]},
+    "siglip": {"initializer_factor": [0.5], "text_config.pad_token_id": [0, None], "text_config.eos_token_id": [5, None],
+               "text_config.bos_token_id": [5, None]},
     "whisper": dict(init_std=[0.1], mask_time_prob=[0.2], mask_time_length=[3], mask_time_min_masks=[1], mask_feature_prob=[0.1],
                     mask_feature_length=[3], mask_feature_min_masks=[1], classifier_proj_size=[8], median_filter_width=[3],
                     begin_suppress_tokens=[None, [2]], decoder_start_token_id=[1], forced_decoder_ids=[[[1, 5]]],
@@ -351,9 +380,31 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
         feed_forward_proj=["gelu", "gated-gelu", "gated-silu", "relu-gelu", ABSENT],
         relative_attention_num_buckets=[4, 10, 32, 2, 7, 1], relative_attention_max_distance=[5, 4, 2, 128])}
 
+BLOCKS = dict(hidden_size=[24, 16, 18, 40], intermediate_size=[40], num_hidden_layers=[1, 3], num_attention_heads=[1, 8, 3],
+              layer_norm_eps=[1e-6, 1e-2, 1], hidden_act=ACTS, is_causal=[True, False], swizzle=[3, None], head_dim=[8])
+LOOKS = dict(image_size=[8, 32, 18, [16, 8]], patch_size=[2, 8, 3, [4, 4]], num_channels=[1], is_decoder=[True])
+WORDS = dict(vocab_size=[97, 56], max_position_embeddings=[16, 40], is_decoder=[False, True],
+             use_bidirectional_attention=[True], tie_word_embeddings=[True, False])
+
+
+def towers(text: dict, vision: dict, **more) -> dict:
+    """Values of the fields of both towers, and of fields beside them."""
+    return {f"text_config.{n}": v for n, v in text.items()} | {f"vision_config.{n}": v for n, v in vision.items()} | more | dict(
+        text_config=[3], vision_config=[[1]], is_causal=[False, True], swizzle=[3], quantization_config=[{"bits": 4}])
+
+
+SMALL = dict(TINY, max_position_embeddings=16)
+VALUES |= {
+    "clip": towers(BLOCKS | WORDS | dict(eos_token_id=[2, 55, 3, 61, [50, 55], None]), BLOCKS | LOOKS, projection_dim=[8, None],
+                   text_config_dict=[{}, SMALL, SMALL | dict(eos_token_id=50), SMALL | dict(eos_token_id=2, swizzle=3), 3],
+                   vision_config_dict=[dict(BASES["clip"][1]["vision_config"], hidden_act="gelu", num_attention_heads=4)]),
+    "siglip": towers(BLOCKS | WORDS | dict(projection_size=[16, 24, None]), BLOCKS | LOOKS | dict(vision_use_head=[True, False]),
+                     text_config_dict=[SMALL])}
 EXPERTS = ("num_experts", "num_local_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob",
            "decoder_sparse_step", "mlp_only_layers", "max_window_layers", "sliding_window", "use_sliding_window", "layer_types",
            "qkv_bias", "shared_expert_intermediate_size", "attention_bias", "intermediate_size")
+IN_TOWERS = tuple(f"{tower}.{n}" for tower in TOWERS for n in ("eos_token_id", "projection_size", "hidden_act", "image_size",
+                                                               "hidden_size", "is_causal", "vision_use_head"))
 # Families that stand on the reader of another: of these fields all values that may well be, of others few
 FEW = {
     **dict.fromkeys(DINO, ("hidden_size", "num_attention_heads", "hidden_act", "image_size", "patch_size", "mlp_ratio",
@@ -361,6 +412,7 @@ FEW = {
                            "value_bias", "proj_bias", "mlp_bias", "use_gated_mlp", "rope_theta", "intermediate_size")),
     "t5": ("d_kv", "num_decoder_layers", "is_encoder_decoder", "tie_word_embeddings", "scale_decoder_outputs", "is_gated_act",
            "dense_act_fn", "feed_forward_proj", "relative_attention_num_buckets", "relative_attention_max_distance"),
+    **dict.fromkeys(PAIRS, (*IN_TOWERS, "text_config_dict", "vision_config_dict", "projection_dim")),
     "smollm3": ("no_rope_layer_interval", "no_rope_layers", "layer_types", "use_sliding_window", "sliding_window", "mlp_bias",
                 "attention_bias", "num_hidden_layers"),
     "qwen2_moe": EXPERTS, "qwen3_moe": EXPERTS,
@@ -378,6 +430,7 @@ WRONG = {int: ["3", -1, 2.5, 4.0, True, [4], math.nan, 2**20], float: ["0.1", -1
 
 def singles(family: str, base: dict) -> dict[str, list]:
     """For each field, the values that it is given."""
+    base = flat(base)
     out: dict[str, list] = {}
     def add(name, values):
         for v in values:
@@ -385,16 +438,19 @@ def singles(family: str, base: dict) -> dict[str, list]:
             if said != json.dumps(base.get(name, ABSENT)) and said not in map(json.dumps, there): there.append(v)
     everyday = EVERYDAY | EVERYDAY_OF[family] | dict.fromkeys(DROPOUTS.get(family, ("attention_dropout",)), [0.0, 0.2])
     for name, values in everyday.items(): add(name, values)
+    # what says nothing of a whole model says nothing of a tower
+    for name in (n for n in base if "." in n and n not in VALUES[family]):
+        if name.split(".")[-1] in (*EVERYDAY, "initializer_factor"): everyday[name] = []
     for name, values in VALUES[family].items(): add(name, values)
     for name in base:
-        if name in ("model_type", "architectures", "transformers_version"): continue
+        if name.split(".")[-1] in ("model_type", "architectures", "transformers_version"): continue
         add(name, [ABSENT])
         if name not in everyday or name == "pad_token_id": add(name, FALSY)
     for name in ("is_causal", "sliding_window", "rope_theta", "attention_bias", "tie_word_embeddings"):
         if name in VALUES[family]: add(name, FALSY)
     for name, value in base.items():
         kind = {"head_dim": int, "sliding_window": int, "num_key_value_heads": int}.get(name, type(value))
-        if name not in everyday and name != "model_type" and kind in WRONG: add(name, WRONG[kind])
+        if name not in everyday and name.split(".")[-1] != "model_type" and kind in WRONG: add(name, WRONG[kind])
     return {name: values for name, values in few(family, base, out).items() if values}
 
 
@@ -415,6 +471,7 @@ def pairs(family: str, base: dict, one: dict, count: int = 60) -> list[dict]:
             if n in VALUES[family] or n in base and (v is None or v == ABSENT)]
     pool = [(n, v) for n, v in pool if n not in EVERYDAY and n not in ("swizzle", "auto_map", "quantization_config")]
     if family in FEW: count = 25
+    pool = [(n, v) for n, v in pool if n not in TOWERS]
     rng, out = np.random.default_rng(zlib.crc32(family.encode())), []
     while len(out) < count:
         (a, x), (b, y) = (pool[i] for i in rng.integers(0, len(pool), 2))
@@ -503,6 +560,12 @@ class Oracle:
         if max(n for n in layers if isinstance(n, int)) > 100: return None
         if self.family in PICTURES:
             if np.prod(np.broadcast_to(read.image_size, 2) / np.broadcast_to(read.patch_size, 2)) > 1000: return None
+        parts = [read, *(getattr(read, n) for n in TOWERS if self.family in PAIRS)]
+        layers = [getattr(c, n, 0) for c in parts for n in ("num_hidden_layers", "encoder_layers", "decoder_layers")]
+        if max(n for n in layers if isinstance(n, int)) > 100: return None
+        looks = read if self.family == "vit" else parts[-1]
+        if self.family in ("vit", *PAIRS):
+            if np.prod(np.broadcast_to(looks.image_size, 2) / np.broadcast_to(looks.patch_size, 2)) > 1000: return None
         with self.torch.device("meta"): model = self.model(read)
         sizes = {n: tuple(p.shape) for n, p in model.named_parameters()}
         return sizes if sum(map(math.prod, sizes.values())) <= LIMIT else None
@@ -534,13 +597,19 @@ class Oracle:
                 model = self.model.from_pretrained(self.folder, dtype=torch.float32).eval()
                 of = {}
                 if self.family in PICTURES: of = dict(image_size=read.image_size, channels=read.num_channels)
+                if self.family == "vit": of = dict(image_size=read.image_size, channels=read.num_channels)
+                if self.family in PAIRS:
+                    of = dict(image_size=read.vision_config.image_size, channels=read.vision_config.num_channels)
                 if self.family == "whisper": of = dict(mels=read.num_mel_bins, length=2 * read.max_source_positions)
                 given = {n: torch.tensor(x) for n, x in inputs(self.family, **of).items()}
-                with torch.no_grad(): got = model(**given, return_dict=True, output_hidden_states=self.family == "vit")
+                # the towers have a `return_dict` of their own
+                more = {} if self.family in PAIRS else dict(return_dict=True, output_hidden_states=self.family == "vit")
+                with torch.no_grad(): got = model(**given, **more)
                 if self.family == "bert": outputs = (got.last_hidden_state, got.pooler_output)
                 elif self.family in DINO:   # the registers are never read out
                     count = getattr(read, "num_register_tokens", 0)
                     outputs = (torch.cat([got.last_hidden_state[:, :1], got.last_hidden_state[:, 1 + count:]], 1),)
+                elif self.family in PAIRS: outputs = (got.logits_per_image, got.image_embeds, got.text_embeds)
                 else: outputs = (got.logits,)
                 out = fingerprint(*(x.numpy() for x in outputs))
                 if not np.isfinite(out).all(): self.why, out = "not finite", REFUSED

@@ -17,6 +17,7 @@ A folder holds what `save_pretrained` writes for a tiny random model (config.jso
     vit       pixel_values; hidden (after the final norm), logits
     dino      pixel_values, other_values of another size, masked; last_hidden_state of both, pooler_output, masked_hidden where
               there is a token for hidden patches, and logits where there is a head
+    pair      pixel_values, input_ids; image_features, text_features (before they are brought to length one), logits per picture
     whisper   features, decoder_ids; encoder_hidden, logits, generated (16 greedy tokens after the start token, none suppressed)
     t5        input_ids, attention_mask, decoder_ids; encoder_hidden, hidden (of the decoder), logits, generated (as whisper)
 - config_transformers4.json, the same config as files from before transformers 5 state it: `rope_theta` and `rope_scaling` at
@@ -99,6 +100,15 @@ gpt_oss = dict(gqa, num_hidden_layers=3, head_dim=12, intermediate_size=32, num_
 dino = dict(hidden_size=32, num_attention_heads=4, num_hidden_layers=2, image_size=24, patch_size=6, num_channels=3,
             layer_norm_eps=1e-3)
 
+
+clip_text = dict(tiny, max_position_embeddings=24, layer_norm_eps=1e-3, bos_token_id=94, eos_token_id=70, pad_token_id=70)
+clip_vision = dict(hidden_size=24, num_attention_heads=2, num_hidden_layers=3, intermediate_size=40, image_size=32, patch_size=8,
+                   layer_norm_eps=1e-3)
+clip_first = dict(clip_text, hidden_size=24, num_hidden_layers=3, eos_token_id=2, pad_token_id=1)
+clip_large = dict(clip_vision, hidden_size=32, num_attention_heads=4, num_hidden_layers=2, image_size=24, patch_size=12,
+                  hidden_act="gelu")
+siglip_text = dict(tiny, max_position_embeddings=16, layer_norm_eps=1e-3)
+siglip_vision = dict(clip_vision, hidden_size=32, num_attention_heads=4, num_hidden_layers=2)
 
 FAMILIES = {
     "bert": Family(
@@ -344,6 +354,35 @@ FAMILIES = {
              proj_bias=False, mlp_bias=False, rope_theta=30.0), "dino",
         idle=("register_tokens",),   # of which there are none
         matters=(dict(layer_norm_eps=1e-6), dict(hidden_act="gelu"), dict(rope_theta=100.0))),
+    "clip": Family(
+        "CLIPModel", "CLIPConfig",
+        dict(text_config=clip_text, vision_config=clip_vision, projection_dim=20), "pair", dict(end=70, padding=70),
+        idle=("k_proj.bias",),
+        matters=(dict(text_config=clip_text | dict(layer_norm_eps=1e-5)),
+                 dict(vision_config=clip_vision | dict(layer_norm_eps=1e-5)),
+                 dict(text_config=clip_text | dict(hidden_act="gelu")), dict(vision_config=clip_vision | dict(hidden_act="gelu")),
+                 dict(text_config=clip_text | dict(eos_token_id=2))),
+        old_add=dict(text_config_dict=None, vision_config_dict=None)),
+    "clip_highest": Family(
+        # As the first files were: what ends a text is the largest id, whatever `eos_token_id` says; sizes in a second object
+        "CLIPModel", "CLIPConfig",
+        dict(text_config=clip_first, vision_config=clip_large, projection_dim=24), "pair", dict(end=96, padding=0),
+        idle=("k_proj.bias",), matters=(dict(vision_config=clip_large | dict(hidden_act="quick_gelu")),),
+        old_add=dict(text_config_dict=clip_first, text_config=clip_first | dict(hidden_size=48), vision_config_dict=clip_large)),
+    "siglip": Family(
+        "SiglipModel", "SiglipConfig", dict(text_config=siglip_text, vision_config=siglip_vision), "pair", dict(end=1, padding=1),
+        idle=("k_proj.bias",),
+        matters=(dict(text_config=siglip_text | dict(layer_norm_eps=1e-6)),
+                 dict(vision_config=siglip_vision | dict(layer_norm_eps=1e-6)),
+                 dict(text_config=siglip_text | dict(hidden_act="quick_gelu")),
+                 dict(vision_config=siglip_vision | dict(hidden_act="quick_gelu")))),
+    "siglip_wide": Family(
+        # Towers of two widths: the head of the texts leads from one to the other
+        "SiglipModel", "SiglipConfig",
+        dict(text_config=siglip_text | dict(hidden_size=24, num_attention_heads=3, projection_size=40, hidden_act="gelu"),
+             vision_config=siglip_vision | dict(hidden_size=40, num_attention_heads=5, image_size=24, patch_size=12,
+                                                num_channels=1)),
+        "pair", dict(end=1, padding=1), idle=("k_proj.bias",)),
     "whisper": Family(
         "WhisperForConditionalGeneration", "WhisperConfig",
         # Narrower than the others, to keep within the size; unlike counts of layers, as distilled models have
@@ -403,11 +442,12 @@ def is_norm(name: str) -> bool: return name.endswith("weight") and ("norm" in na
 @torch.no_grad()
 def draw(model, family: Family, rng) -> None:
     """Every parameter: biases and norms with deviation 0.2, norms around the value that leaves things alone."""
-    tokens_table = model.get_input_embeddings()  # patches for a ViT: not a table of tokens
+    # patches for a ViT: not a table of tokens; two towers have no table of their own
+    tokens_table = None if family.run == "pair" else model.get_input_embeddings()
     for name, p in model.named_parameters():
         std = family.embed if p is getattr(tokens_table, "weight", None) else family.matrix if p.ndim > 1 else 0.2
         x = std * rng.standard_normal(tuple(p.shape), dtype=np.float32)
-        p.copy_(torch.from_numpy(x + (is_norm(name) and not family.gemma_norm)))
+        p.copy_(torch.as_tensor(x + (is_norm(name) and not family.gemma_norm)))
 
 
 # ---- Inputs and outputs. Each `run_...` gives (inputs, outputs, smallest margin of a choice)
@@ -530,6 +570,20 @@ def run_dino(model, rng):
     masked = torch.arange(2 * n).reshape(2, n) % 3 == 0
     inputs = dict(pixel_values=first, other_values=other, masked=masked.int())
     return inputs, forward_dino(model, **inputs), float("inf")
+def forward_pair(model, pixel_values, input_ids):
+    return dict(image_features=model.get_image_features(pixel_values).pooler_output,
+                text_features=model.get_text_features(input_ids).pooler_output,
+                logits=model(input_ids=input_ids, pixel_values=pixel_values).logits_per_image)
+
+
+def run_pair(model, rng, end, padding):
+    """Two pictures and three texts: ended, and filled up to the length that the tower has."""
+    vision, length = model.config.vision_config, model.config.text_config.max_position_embeddings
+    size = vision.num_channels, vision.image_size, vision.image_size
+    n, last = torch.arange(length), torch.tensor([[length - 1], [9], [4]])
+    ids = torch.where(n < last, tokens(rng, 3, length), torch.where(n == last, end, padding))
+    inputs = dict(pixel_values=torch.from_numpy(rng.standard_normal((2, *size), dtype=np.float32)), input_ids=ids)
+    return inputs, forward_pair(model, **inputs), float("inf")
 
 
 @torch.no_grad()
@@ -680,7 +734,7 @@ def make(name: str, out: Path) -> str:
     for seed in range(200):
         rng, model = np.random.default_rng(seed), build(family)
         draw(model, family, rng)
-        try: inputs, outputs, lead = globals()[f"run_{family.run}"](model, rng)
+        try: inputs, outputs, lead = globals()[f"run_{family.run}"](model, rng, **family.inputs)
         except Unclear: continue
         if lead >= MARGIN: break
     else: raise RuntimeError(f"{name}: no seed gives clear choices")

@@ -23,9 +23,10 @@ __all__ = ['memory_efficient_attention', 'explain_attention', 'flash_attention',
            'rope_inv_freq', 'AttentionSpec', 'AttentionType', 'BlockSpec', 'ExpertsSpec', 'FeedForwardSpec',
            'FfActivation', 'NormKind', 'NormSpec', 'spec_from_dict', 'spec_to_dict', 'stack_layers', 'unstack_layers',
            'EncoderDecoder', 'EncoderDecoderConfig', 'SentenceEncoder', 'mean_pool', 'stream', 'text_pieces',
-           'TransformerDecoder', 'TransformerEncoder', 'TransformerLM', 'VisionTransformer', 'VisionTransformerConfig',
-           'AudioEncoder', 'Whisper', 'WhisperConfig', 'generate', 'AttentionFn', 'MaskMod', 'ScoreMod',
-           'declare_kernel', 'load_weights', 'save_weights']
+           'TransformerDecoder', 'TransformerEncoder', 'TransformerLM', 'TwoTower', 'TwoTowerConfig',
+           'sigmoid_pair_loss', 'softmax_pair_loss', 'VisionTransformer', 'VisionTransformerConfig', 'AudioEncoder',
+           'Whisper', 'WhisperConfig', 'generate', 'AttentionFn', 'MaskMod', 'ScoreMod', 'declare_kernel',
+           'load_weights', 'save_weights']
 
 # %% ../nbs/96_init.ipynb #imports
 import importlib
@@ -58,8 +59,9 @@ if TYPE_CHECKING:
         spec_from_dict, spec_to_dict, stack_layers, unstack_layers)
     from attnax.models import (
         EncoderDecoder, EncoderDecoderConfig, SentenceEncoder, mean_pool, stream, text_pieces,
-        TransformerDecoder, TransformerEncoder, TransformerLM, VisionTransformer,
-        VisionTransformerConfig, AudioEncoder, Whisper, WhisperConfig)
+        TransformerDecoder, TransformerEncoder, TransformerLM, TwoTower, TwoTowerConfig,
+        sigmoid_pair_loss, softmax_pair_loss, VisionTransformer, VisionTransformerConfig,
+        AudioEncoder, Whisper, WhisperConfig)
 
 # %% ../nbs/96_init.ipynb #typed
 if TYPE_CHECKING:
@@ -98,7 +100,8 @@ _all_ = [
     "AttentionType", "BlockSpec", "ExpertsSpec", "FeedForwardSpec", "FfActivation", "NormKind",
     "NormSpec", "spec_from_dict", "spec_to_dict", "stack_layers", "unstack_layers",
     "EncoderDecoder", "EncoderDecoderConfig", "SentenceEncoder", "mean_pool", "stream",
-    "text_pieces", "TransformerDecoder", "TransformerEncoder", "TransformerLM", "VisionTransformer",
+    "text_pieces", "TransformerDecoder", "TransformerEncoder", "TransformerLM", "TwoTower",
+    "TwoTowerConfig", "sigmoid_pair_loss", "softmax_pair_loss", "VisionTransformer",
     "VisionTransformerConfig", "AudioEncoder", "Whisper", "WhisperConfig", "generate",
     "AttentionFn", "MaskMod", "ScoreMod", "declare_kernel", "load_weights", "save_weights"]
 

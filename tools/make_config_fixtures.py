@@ -555,16 +555,11 @@ class Oracle:
 
     def shapes(self, read) -> dict | None:
         """Names and shapes of the parameters; None where they are too many. Nothing is allocated."""
-        layers = [getattr(read, n, 0) for n in ("num_hidden_layers", "encoder_layers", "decoder_layers",
-                                              "num_decoder_layers")]
-        if max(n for n in layers if isinstance(n, int)) > 100: return None
-        if self.family in PICTURES:
-            if np.prod(np.broadcast_to(read.image_size, 2) / np.broadcast_to(read.patch_size, 2)) > 1000: return None
         parts = [read, *(getattr(read, n) for n in TOWERS if self.family in PAIRS)]
-        layers = [getattr(c, n, 0) for c in parts for n in ("num_hidden_layers", "encoder_layers", "decoder_layers")]
-        if max(n for n in layers if isinstance(n, int)) > 100: return None
-        looks = read if self.family == "vit" else parts[-1]
-        if self.family in ("vit", *PAIRS):
+        counts = ("num_hidden_layers", "encoder_layers", "decoder_layers", "num_decoder_layers")
+        if max(n for n in (getattr(c, n, 0) for c in parts for n in counts) if isinstance(n, int)) > 100: return None
+        looks = parts[-1]
+        if self.family in (*PICTURES, *PAIRS):
             if np.prod(np.broadcast_to(looks.image_size, 2) / np.broadcast_to(looks.patch_size, 2)) > 1000: return None
         with self.torch.device("meta"): model = self.model(read)
         sizes = {n: tuple(p.shape) for n, p in model.named_parameters()}
@@ -597,7 +592,6 @@ class Oracle:
                 model = self.model.from_pretrained(self.folder, dtype=torch.float32).eval()
                 of = {}
                 if self.family in PICTURES: of = dict(image_size=read.image_size, channels=read.num_channels)
-                if self.family == "vit": of = dict(image_size=read.image_size, channels=read.num_channels)
                 if self.family in PAIRS:
                     of = dict(image_size=read.vision_config.image_size, channels=read.vision_config.num_channels)
                 if self.family == "whisper": of = dict(mels=read.num_mel_bins, length=2 * read.max_source_positions)

@@ -340,14 +340,15 @@ class _CrossAttention(EncoderBlock):
         self_mask: Bool[Array, "#b #h #s #s"] | None = None,  # True = may attend, among targets
         cross_mask: Bool[Array, "#b #h #s #k"] | None = None, # True = may attend, target to source
         position_ids_self: Int[Array, "*b s"] | None = None,  # Of the target, for rotation
-        self_attn_kv_cache: LayerCache | None = None          # Memory of self-attention
+        self_attn_kv_cache: LayerCache | None = None,         # Memory of self-attention
+        score_mod: ScoreMod | None = None                     # Mod of this call, in self-attention
     ) -> Float[Array, "b h s k"]:                             # Rows add up to one
         """Which positions of the source each token looks at.
 
         Raises: `NotImplementedError` for a kernel without weights.
         """
         after = x if self.spec.parallel else self._attend(
-            x, self_mask, True, position_ids_self, self_attn_kv_cache)[0]
+            x, self_mask, True, position_ids_self, self_attn_kv_cache, score_mod)[0]
         return self.cross_attn.attention_weights(
             self._normed(after, 2, "before"), context=encoder_output, mask=cross_mask)
 

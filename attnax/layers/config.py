@@ -22,7 +22,7 @@ from ..typing import explain_words
 
 # %% ../../nbs/40_layers.config.ipynb #names
 PosEmbType = Literal["sinusoidal", "rope", "alibi", "learned", "none"]
-Pool = Literal["cls", "mean", "attention"]
+Pool = Literal["cls", "mean", "cls_mean", "attention"]
 Remat = Literal["nothing", "dots", "everything"]
 
 # %% ../../nbs/40_layers.config.ipynb #check-fields
@@ -30,7 +30,7 @@ _CHOICES = {"ff_activation": FfActivation, "norm_type": NormKind, "pool": Pool, 
 _MAY_BE_ZERO = {"pad_token_id", "num_token_types", "num_register_tokens"}
 _RATES = {"dropout_rate", "drop_path_rate", "router_jitter"}
 _POSITIVE = {"norm_eps", "attention_scale", "attention_softcap", "logit_softcap", "capacity_factor",
-             "embed_scale"}
+             "embed_scale", "logit_scale"}
 
 def _check_field(config, f) -> None:
     """Raises: `ValueError` for the value of one field."""
@@ -380,8 +380,7 @@ class BlocksConfig(ConfigChecks):
 class TransformerConfig(BlocksConfig):
     """Hyperparameters of a transformer; checked on construction, immutable and hashable after.
 
-    Raises: `ValueError` that names the field, for a value out of range or a combination that cannot
-    work.
+    Raises: `ValueError` that names the field, out of range or in a combination that cannot work.
     """
     vocab_size: int                              # Number of token ids
     max_len: int = 512                           # Longest sequence
@@ -398,6 +397,7 @@ class TransformerConfig(BlocksConfig):
     num_token_types: int = 0                     # Learned vectors for kinds of tokens, as in BERT
     final_norm: bool = True                      # Whether a norm follows the last block
     tie_embeddings: bool = True           # Whether a language-model head shares the token embedding
+    logit_scale: float | None = None         # Factor on the logits of that head; 1 when None
     logit_softcap: float | None = None       # Bound on the logits of a language-model head, by tanh
 
     layer_fields: ClassVar[frozenset[str]] = frozenset(

@@ -28,6 +28,7 @@ ff_activations: dict[str, tuple[Callable, bool]] = {
     "gelu": (partial(jax.nn.gelu, approximate=True), False),
     "gelu_exact": (partial(jax.nn.gelu, approximate=False), False),
     "gelu_tanh": (partial(jax.nn.gelu, approximate=True), False),  # another name of "gelu"
+    "quick_gelu": (lambda x: x * jax.nn.sigmoid(1.702 * x), False), # CLIP's
     "relu": (jax.nn.relu, False),
     "swiglu": (jax.nn.silu, True),
     "geglu": (partial(jax.nn.gelu, approximate=True), True),

@@ -26,8 +26,8 @@ NormKind = Literal["layer", "rms"]
 NormOrder = Literal["before", "after", "both", "output"]
 QKNorm = Literal["head", "full", "l2"]
 FfActivation = Literal[
-    "gelu", "gelu_exact", "gelu_tanh", "relu", "swiglu", "geglu", "geglu_exact", "geglu_tanh",
-    "swiglu_clamped"]
+    "gelu", "gelu_exact", "gelu_tanh", "quick_gelu", "relu", "swiglu", "geglu", "geglu_exact",
+    "geglu_tanh", "swiglu_clamped"]
 AttentionName = Literal[
     "standard", "memory_efficient", "flash", "pallas_flash", "linear", "lite"]
 

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['EncoderDecoder', 'EncoderDecoderConfig', 'SentenceEncoder', 'mean_pool', 'stream', 'text_pieces',
-           'TransformerDecoder', 'TransformerEncoder', 'TransformerLM', 'VisionTransformer', 'VisionTransformerConfig',
-           'AudioEncoder', 'Whisper', 'WhisperConfig']
+           'TransformerDecoder', 'TransformerEncoder', 'TransformerLM', 'TwoTower', 'TwoTowerConfig',
+           'sigmoid_pair_loss', 'softmax_pair_loss', 'VisionTransformer', 'VisionTransformerConfig', 'AudioEncoder',
+           'Whisper', 'WhisperConfig']
 
 # %% ../../nbs/94c_models_init.ipynb #exports
 from . import generate as generate  # the module: its function is `attnax.generate`
@@ -13,6 +14,8 @@ from .encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from .sentence import SentenceEncoder, mean_pool
 from .streaming import stream, text_pieces
 from .transformer import TransformerDecoder, TransformerEncoder, TransformerLM
+from .two_tower import (
+    TwoTower, TwoTowerConfig, sigmoid_pair_loss, softmax_pair_loss)
 from .vision import VisionTransformer, VisionTransformerConfig
 from .whisper import AudioEncoder, Whisper, WhisperConfig
 
@@ -24,5 +27,6 @@ _add_help("attnax.models") # What `help` says of them
 # %% ../../nbs/94c_models_init.ipynb #all
 _all_ = [
     "EncoderDecoder", "EncoderDecoderConfig", "SentenceEncoder", "mean_pool", "stream",
-    "text_pieces", "TransformerDecoder", "TransformerEncoder", "TransformerLM", "VisionTransformer",
+    "text_pieces", "TransformerDecoder", "TransformerEncoder", "TransformerLM", "TwoTower",
+    "TwoTowerConfig", "sigmoid_pair_loss", "softmax_pair_loss", "VisionTransformer",
     "VisionTransformerConfig", "AudioEncoder", "Whisper", "WhisperConfig"]

@@ -19,7 +19,7 @@ from ..layers.blocks import EncoderBlock
 from ..layers.config import BlocksConfig, Pool, check_config
 from ..layers.embeddings import (
     LearnedPositionalEmbedding, PatchEmbedding, as_pair, check_rngs)
-from ..layers.feedforward import dropout_rngs
+from ..layers.feedforward import FeedForward, dropout_rngs
 from ..layers.norms import RMSNorm, create_norm
 from ..layers.positions import AxialRope, Learned, Positions
 from ..layers.specs import AttentionType, check_choice
@@ -28,10 +28,38 @@ from ..layers.stack import (
 from .transformer import join_aux, logit_dtype
 from ..typing import check_arrays, explain_words
 
+# %% ../../nbs/52_models.vision.ipynb #picture-checks
+class _PictureChecks(BlocksConfig):
+    """What must hold between the fields about pictures."""
+    image_size: int | tuple[int, int]; patch_size: int | tuple[int, int]
+    use_cls_token: bool; num_register_tokens: int; pool: Pool; pool_ffn: bool
+    pos_emb_type: Literal["learned", "none"] | Positions
+
+    def _check_pictures(self) -> None:
+        """Raises: `ValueError` for patches that do not tile, or a pool without its token."""
+        image = as_pair(self.image_size, "image_size")
+        patch = as_pair(self.patch_size, "patch_size")
+        if any(i % p for i, p in zip(image, patch)):
+            raise ValueError("`image_size` must be divisible by `patch_size`, "
+                             f"got {image} and {patch}")
+        if self.pool in ("cls", "cls_mean") and not self.use_cls_token:
+            raise ValueError(f"`pool`={self.pool!r} needs a class token: set use_cls_token=True "
+                             "or pool='mean'")
+        if self.pool_ffn and self.pool != "attention":
+            raise ValueError(f"`pool_ffn` needs pool='attention', got {self.pool!r}")
+        if (count := self.num_register_tokens) < 0:
+            raise ValueError(f"`num_register_tokens` must not be negative, got {count}")
+
+    @property
+    def positions(self) -> Positions: # As an object
+        """How positions enter."""
+        if isinstance(self.pos_emb_type, Positions): return self.pos_emb_type
+        return Learned() if self.pos_emb_type == "learned" else Positions()
+
 # %% ../../nbs/52_models.vision.ipynb #vision-config
 @explain_words
 @dataclass(frozen=True, kw_only=True)
-class VisionTransformerConfig(BlocksConfig):
+class VisionTransformerConfig(_PictureChecks):
     """Hyperparameters of a vision transformer; checked on construction, immutable and hashable.
 
     Raises: `ValueError` that names the field, for a value or a combination that cannot work.
@@ -51,27 +79,16 @@ class VisionTransformerConfig(BlocksConfig):
     use_mask_token: bool = False            # Whether a learned token can stand for hidden patches
     pos_emb_type: Literal["learned", "none"] | Positions = "learned" # Table, none, or an object
     pos_antialias: bool = False             # How `resized` interpolates, as `resize_positions`
+    patch_bias: bool = True                 # Whether the projection of patches adds a constant
+    embed_norm: bool = False                # Whether a norm stands before the first block
+    pool_ffn: bool = False                  # Whether a feed-forward follows the query's find
 
     def __post_init__(self):
         """Check every field."""
         if not isinstance(self.pos_emb_type, Positions):
             check_choice("pos_emb_type", self.pos_emb_type, Literal["learned", "none"])
         self._check_blocks()
-        image, patch = (as_pair(getattr(self, n), n) for n in ("image_size", "patch_size"))
-        if any(i % p for i, p in zip(image, patch)):
-            raise ValueError("`image_size` must be divisible by `patch_size`, "
-                             f"got {image} and {patch}")
-        if self.pool in ("cls", "cls_mean") and not self.use_cls_token:
-            raise ValueError(f"`pool`={self.pool!r} needs a class token: set use_cls_token=True "
-                             "or pool='mean'")
-        if (count := self.num_register_tokens) < 0:
-            raise ValueError(f"`num_register_tokens` must not be negative, got {count}")
-
-    @property
-    def positions(self) -> Positions: # As an object
-        """How positions enter."""
-        if isinstance(self.pos_emb_type, Positions): return self.pos_emb_type
-        return Learned() if self.pos_emb_type == "learned" else Positions()
+        self._check_pictures()
 
 # %% ../../nbs/52_models.vision.ipynb #cubic-weights
 def cubic_weights(
@@ -145,6 +162,7 @@ class _Pictures(nnx.Module):
     mask_token: nnx.Param | None
     register_tokens: nnx.Param | None
     pos_embed: nnx.Module | None
+    embed_norm: nnx.LayerNorm | RMSNorm | None
     dropout: nnx.Dropout
 
     @property
@@ -172,15 +190,50 @@ class _Pictures(nnx.Module):
         if self.register_tokens is not None:
             parts = x[:, :front], for_each(self.register_tokens), x[:, front:]
             x = jnp.concatenate(parts, axis=1)
+        if self.embed_norm is not None: x = self.embed_norm(x)
         return self.dropout(x, deterministic=deterministic)
 
+# %% ../../nbs/52_models.vision.ipynb #pools-part
+class _Pools(_Pictures):
+    """One vector per picture, from the tokens."""
+    pool_query: nnx.Param | None
+    pool_attn: MultiHeadAttention | None
+    pool_norm: nnx.LayerNorm | RMSNorm | None
+    pool_ffn: FeedForward | None
+
+    def _make_pool(self, rngs: nnx.Rngs, dtypes: dict[str, Any]) -> None:
+        """The query, its attention, and what follows."""
+        c, m, spread = self.config, self.config.d_model, nnx.initializers.normal(0.02)
+        asks, more = c.pool == "attention", c.pool_ffn
+        self.pool_query = nnx.Param(
+            spread(rngs.params(), (1, 1, m), c.param_dtype)) if asks else None
+        # One query asks: every kernel would do the same, and linear attention could not
+        asking = replace(c.block_spec().attention, kernel=AttentionType.STANDARD,
+                         positions=Positions(), window=None, chunk=None)
+        self.pool_attn = MultiHeadAttention(rngs, asking, in_features=m, **dtypes) if asks else None
+        self.pool_norm = create_norm(
+            c.norm_type, m, rngs, c.norm_eps, use_bias=c.norm_bias,
+            scale_offset=c.norm_scale_offset, **dtypes) if more else None
+        self.pool_ffn = FeedForward(rngs, m, c.d_ff, c.dropout_rate, c.ff_activation,
+                                    use_bias=c.use_bias, **dtypes) if more else None
+
+    def _pool(self, x: Float[Array, "b n m"], deterministic) -> Float[Array, "b w"]:
+        """One vector per picture."""
+        if self.config.pool == "cls": return x[:, 0]
+        patches, query = x[:, self.num_prefix:], self.pool_query
+        if self.config.pool == "cls_mean":
+            return jnp.concatenate([x[:, 0], patches.mean(axis=1)], axis=-1)
+        if query is None or self.pool_attn is None: return patches.mean(axis=1)
+        query = jnp.broadcast_to(query[...].astype(x.dtype), (x.shape[0], *query.shape[1:]))
+        x = self.pool_attn(query, context=patches, deterministic=deterministic)[:, 0]
+        if self.pool_norm is None or self.pool_ffn is None: return x
+        return x + self.pool_ffn(self.pool_norm(x), deterministic=deterministic)
+
 # %% ../../nbs/52_models.vision.ipynb #encodes-part
-class _Encodes(_Pictures):
+class _Encodes(_Pools):
     """The blocks, and one vector per picture."""
     layers: nnx.List | StackedBlocks
     final_norm: nnx.LayerNorm | RMSNorm | None
-    pool_query: nnx.Param | None
-    pool_attn: MultiHeadAttention | None
 
     def _encode(self, images, deterministic, masked=None):
         """All tokens after the last norm, registers too, and what the experts say."""
@@ -192,16 +245,6 @@ class _Encodes(_Pictures):
                                  remat=self.config.remat, sources=self.config.key_sources())
         x = x if self.final_norm is None else self.final_norm(x)
         return x, join_aux(unsliced(auxes), len(self.layers))
-
-    def _pool(self, x: Float[Array, "b n m"], deterministic) -> Float[Array, "b w"]:
-        """One vector per picture."""
-        if self.config.pool == "cls": return x[:, 0]
-        patches, query = x[:, self.num_prefix:], self.pool_query
-        if self.config.pool == "cls_mean":
-            return jnp.concatenate([x[:, 0], patches.mean(axis=1)], axis=-1)
-        if query is None or self.pool_attn is None: return patches.mean(axis=1)
-        query = jnp.broadcast_to(query[...].astype(x.dtype), (x.shape[0], *query.shape[1:]))
-        return self.pool_attn(query, context=patches, deterministic=deterministic)[:, 0]
 
     def features(
         self,
@@ -312,7 +355,7 @@ class _Made(_Resizes):
         def zeros(there): return nnx.Param(jnp.zeros((1, 1, m), c.param_dtype)) if there else None
         self.patch_embed = PatchEmbedding(
             rngs, image_size=c.image_size, patch_size=c.patch_size, num_channels=c.num_channels,
-            d_model=m, **dtypes)
+            d_model=m, use_bias=c.patch_bias, **dtypes)
         self.cls_token, self.mask_token = zeros(c.use_cls_token), zeros(c.use_mask_token)
         self.pos_embed = c.positions.embedding(
             rngs, num_positions=self.patch_embed.num_patches + c.use_cls_token, d_model=m,
@@ -327,10 +370,11 @@ class _Made(_Resizes):
 
 # %% ../../nbs/52_models.vision.ipynb #vision-transformer
 class VisionTransformer(_Made):
-    """Blocks over the patches of a picture; sub-modules `patch_embed`, `pos_embed`, `layers`,
-    `final_norm`, `head`, `pool_attn`; parameters `cls_token` and `mask_token` (1, 1, m),
-    `register_tokens` (1, r, m), `pool_query` (1, 1, m). What the config leaves out is None: any of
-    the parameters, `head`, `pool_attn`, and `final_norm` where norms come after the sub-layers.
+    """Blocks over the patches of a picture; sub-modules `patch_embed`, `pos_embed`, `embed_norm`,
+    `layers`, `final_norm`, `head`, `pool_attn`, `pool_norm`, `pool_ffn`; parameters `cls_token` and
+    `mask_token` (1, 1, m), `register_tokens` (1, r, m), `pool_query` (1, 1, m). What the config
+    leaves out is None: any of the parameters, `embed_norm`, `head`, what pools, and `final_norm`
+    where norms come after the sub-layers.
 
     Raises: `ValueError` for pictures that do not fit. Source: Dosovitskiy et al. 2020, ViT; Darcet
     et al. 2023 (registers).
@@ -344,20 +388,17 @@ class VisionTransformer(_Made):
         check_rngs(rngs); check_config(config, VisionTransformerConfig)
         self.config, c, m, offset = config, config, config.d_model, config.norm_scale_offset
         dtypes: dict[str, Any] = dict(dtype=c.compute_dtype, param_dtype=c.param_dtype)
-        by_query, seen = c.pool == "attention", 2 * m if c.pool == "cls_mean" else m
         self._make_tokens(rngs, c)
+        def norm(): return create_norm(c.norm_type, m, rngs, c.norm_eps, scale_offset=offset,
+                                       use_bias=c.norm_bias, **dtypes)
+        self.embed_norm = norm() if c.embed_norm else None
         blocks = [EncoderBlock.from_config(rngs, c, layer=i) for i in range(c.num_layers)]
         self.layers = make_stack(blocks, c)
-        self.final_norm = None if not c.use_pre_norm else create_norm(
-            c.norm_type, m, rngs, c.norm_eps, scale_offset=offset, use_bias=c.norm_bias, **dtypes)
+        self.final_norm = norm() if c.use_pre_norm else None
         self.head = None if c.num_classes is None else nnx.Linear(
-            seen, c.num_classes, rngs=rngs, preferred_element_type=logit_dtype(c), **dtypes)
-        self.pool_query = self._learned(rngs, c, 1) if by_query else None
-        # One query asks: every kernel would do the same, and linear attention could not
-        asking = replace(c.block_spec().attention, kernel=AttentionType.STANDARD,
-                         positions=Positions(), window=None, chunk=None)
-        self.pool_attn = MultiHeadAttention(
-            rngs, asking, in_features=m, **dtypes) if by_query else None
+            2 * m if c.pool == "cls_mean" else m, c.num_classes, rngs=rngs,
+            preferred_element_type=logit_dtype(c), **dtypes)
+        self._make_pool(rngs, dtypes)
         self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 
 # %% ../../nbs/52_models.vision.ipynb #attention-rollout

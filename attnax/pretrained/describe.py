@@ -23,10 +23,12 @@ from flax import nnx
 from ..layers.config import TransformerConfig
 from ..layers.memory import init_decoder_kv_caches_from_config
 from ..models.sentence import SentenceEncoder
-from .family import Family, clean_tensors
+from ..models.two_tower import TwoTower
+from .family import Family, _without_copy, clean_tensors
 from .files import _DTYPES, _header, find_weights, read_json
 from .gguf import GGUFFile, GGUFTensors, read_gguf
-from .gguf_llama import model_from_gguf
+from .gguf_llama import ROPE_TENSORS
+from .gguf_models import model_from_gguf
 from .hub import (
     HubName, _listed, _one_line, _weight_files, _without, fetch_pretrained, hub_name)
 from .load import (
@@ -44,7 +46,10 @@ class _HollowTensors(GGUFTensors):
     """The tensors of a GGUF file, none of them expanded."""
     def __init__(self, tensors: GGUFTensors): self._tensors = tensors
 
-    def __getitem__(self, name: str) -> np.ndarray: return _hollow(self._tensors.shape(name))
+    def __getitem__(self, name: str) -> np.ndarray:
+        hollow = _hollow(self._tensors.shape(name))
+        # divisors of frequencies, which a config takes for numbers and not for weights
+        return hollow + 1 if name in ROPE_TENSORS else hollow
 
     def __iter__(self) -> Iterator[str]: return iter(self._tensors)
 
@@ -182,9 +187,8 @@ def _checked(stored: _Stored) -> nnx.Module:
     model, _ = blueprint(lambda: family.build(ours, frozenset(tensors)))
     rules = family.all_rules(model)
     wanted = {name for rule in rules for name in rule.theirs}
-    tensors, note = align_names({*wanted, *(family.tied or ())}, tensors)
-    if family.tied is not None and family.tied[0] not in wanted and family.tied[1] in tensors:
-        tensors.pop(family.tied[0], None)   # the second copy of a tied tensor
+    tensors, note = align_names({*wanted, *(n for pair in family.ties() for n in pair)}, tensors)
+    tensors = _without_copy(family, rules, tensors, compare=False)   # they are hollow
     check_tensors(rules, parameter_shapes(model), {n: x.shape for n, x in tensors.items()}, note)
     return model
 
@@ -214,7 +218,7 @@ class PretrainedInfo:
     parameters: int                 # Numbers in it; what is tied counts once
     stored: Mapping[str, int]       # How many numbers are stored in which way
     stored_bytes: int               # Bytes of the tensors; of the file for GGUF and CTranslate2
-    layers: int                     # Blocks; of an encoder-decoder those that write
+    layers: int                     # Blocks; of two stacks those of the text
     width: int                      # Of a state, `d_model`
     heads: int                      # Query heads
     kv_heads: int                   # Heads of keys and values
@@ -260,8 +264,9 @@ def _info(name: str, stored: _Stored, model: nnx.Module) -> PretrainedInfo:
     """What a model without numbers and its files say together."""
     config = stored.family.config_of(model)
     config = getattr(config, "decoder", config)   # of an encoder-decoder
+    config = getattr(config, "text", config)      # of two towers
     text = config if isinstance(config, TransformerConfig) else None
-    writes = None if isinstance(model, SentenceEncoder) else text
+    writes = None if isinstance(model, SentenceEncoder | TwoTower) else text
     return PretrainedInfo(
         name=name, format=stored.format, family=stored.family.model_type,
         model=type(model).__name__, stored=dict(stored.kinds), stored_bytes=stored.nbytes,

@@ -297,7 +297,7 @@ def write_tensors(
     out = {}
     for rule in rules:
         made = rule.write(*(np.asarray(parameters[name]) for name in rule.ours))
-        out |= {name: np.ascontiguousarray(x) for name, x in zip(rule.theirs, made, strict=True)}
+        out |= {name: np.asarray(x, order="C") for name, x in zip(rule.theirs, made, strict=True)}
     return out
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #draft-rngs

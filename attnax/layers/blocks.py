@@ -75,6 +75,7 @@ class ResidualBlock(_Norms):
         if self.spec.norm_order == "both": y = getattr(self, f"post_ln{number}")(y)
         if hasattr(self, f"ls{number}"):
             y = y * jnp.broadcast_to(getattr(self, f"ls{number}")[...].astype(y.dtype), y.shape)
+        if self.spec.residual_scale is not None: y = y * self.spec.residual_scale
         y = self.dropout(y, deterministic=deterministic)
         y = x + self.drop_path(y, deterministic=deterministic)
         return self._normed(y, number, "after")

@@ -30,7 +30,7 @@ _CHOICES = {"ff_activation": FfActivation, "norm_type": NormKind, "pool": Pool, 
 _MAY_BE_ZERO = {"pad_token_id", "num_token_types", "num_register_tokens"}
 _RATES = {"dropout_rate", "drop_path_rate", "router_jitter"}
 _POSITIVE = {"norm_eps", "attention_scale", "attention_softcap", "logit_softcap", "capacity_factor",
-             "embed_scale"}
+             "embed_scale", "residual_scale", "logit_scale"}
 
 def _check_field(config, f) -> None:
     """Raises: `ValueError` for the value of one field."""
@@ -192,6 +192,7 @@ class BlockFields(RunConfig):
     attention_sinks: bool = False           # Whether each head has a learned logit whose value is 0
     output_gate: bool = False    # Whether attention is gated by a sigmoid of its input, per channel
     layer_scale_init: float | None = None        # Learned factors on sub-layers, starting here
+    residual_scale: float | None = None          # Fixed factor on sub-layers; 1 when None
     num_experts: int | None = None               # Experts in place of the feed-forward
     experts_top_k: int = 2                       # Experts per token
     renormalize_experts: bool = True        # Whether the weights of a token's experts add up to one
@@ -287,6 +288,7 @@ class ConfigSpecs(_OneLayer):
             feed_forward=c.feed_forward_spec(), norm=norm, norm_order=order,
             first_norm=c.first_norm,
             parallel=c.parallel_residual, layer_scale_init=c.layer_scale_init,
+            residual_scale=c.residual_scale,
             dropout_rate=c.dropout_rate, drop_path_rate=self.drop_path_rate
             * layer / max(self.num_layers - 1, 1), dtype=c.compute_dtype, param_dtype=c.param_dtype)
 
@@ -390,6 +392,7 @@ class TransformerConfig(BlocksConfig):
     num_token_types: int = 0                     # Learned vectors for kinds of tokens, as in BERT
     final_norm: bool = True                      # Whether a norm follows the last block
     tie_embeddings: bool = True           # Whether a language-model head shares the token embedding
+    logit_scale: float | None = None             # Factor on these logits; 1 when None
     logit_softcap: float | None = None       # Bound on the logits of a language-model head, by tanh
 
     layer_fields: ClassVar[frozenset[str]] = frozenset(

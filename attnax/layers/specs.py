@@ -284,6 +284,7 @@ class BlockSpec:
     first_norm: bool = True                     # Whether the first sub-layer has its norm
     parallel: bool = False                      # Attention and feed-forward side by side
     layer_scale_init: float | None = None       # Learned factors on sub-layers, starting here
+    residual_scale: float | None = None         # Fixed factor on sub-layers; 1 when None
     dropout_rate: float = 0.0                   # On the output of each sub-layer
     drop_path_rate: float = 0.0          # Share of sequences that leave out a sub-layer in training
     dtype: str | None = None           # Of the computation; that of inputs and parameters when None
@@ -292,6 +293,7 @@ class BlockSpec:
     def __post_init__(self):
         """Check and settle every field."""
         _at_least(self, 1, "d_model")
+        _positive(self, "residual_scale")
         check_choice("norm_order", self.norm_order, NormOrder)
         for name in ("dropout_rate", "drop_path_rate"): check_rate(name, getattr(self, name))
         for name, optional in (("dtype", True), ("param_dtype", False)):

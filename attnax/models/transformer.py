@@ -318,11 +318,13 @@ def language_head(
     h: Float[Array, "b s m"],          # Hidden states
     token_embed: TokenEmbedding,       # The embedding, which is the head where they are tied
     lm_head: nnx.Linear | None,        # The head where they are not
-    config: TransformerConfig          # Says whether logits are bounded
+    config: TransformerConfig          # Says whether logits are scaled and bounded
 ) -> Float[Array, "b s v"]:            # Logits
-    """From hidden states to logits, softly bounded where the config has a `logit_softcap`."""
+    """From hidden states to logits: times `logit_scale`, then softly bounded by `logit_softcap`,
+    where the config has them."""
     if lm_head is None: logits = token_embed.attend(h, out_dtype=logit_dtype(config))
     else: logits = lm_head(h)
+    if config.logit_scale is not None: logits = logits * config.logit_scale
     cap = config.logit_softcap
     return logits if cap is None else cap * jnp.tanh(logits / cap)
 

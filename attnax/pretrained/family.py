@@ -481,7 +481,8 @@ def settled(
     c = config
     width = c.d_model // c.num_heads if c.head_dim is None else c.head_dim
     filled = dict(head_dim=width, norm_eps=1e-6, num_kv_heads=c.num_heads, rope_dim=width,
-                  attention_scale=width ** -0.5, embed_scale=1.0)
+                  attention_scale=width ** -0.5, embed_scale=1.0,
+                  residual_scale=1.0, logit_scale=1.0)
     out |= {n: x for n, x in filled.items() if n in out and out[n] is None}
     out["attention_bias"] = check_biases(c.attention_bias, c.use_bias)
     if "attention_window" in out:

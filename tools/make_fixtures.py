@@ -26,6 +26,7 @@ The script proves that: it clears each parameter, and changes the fields listed 
 The committed files come from torch 2.13 and transformers 5.23; elsewhere the last bits of the outputs may differ.
 """
 import argparse
+import copy
 import inspect
 import json
 import os
@@ -356,7 +357,7 @@ FAMILIES = {
 # ---- A model, drawn
 
 def build(family: Family, **change):
-    config = getattr(transformers, family.config)(**family.fields | change)
+    config = getattr(transformers, family.config)(**copy.deepcopy(family.fields | change))  # which it writes into
     return getattr(transformers, family.model)._from_config(config, attn_implementation="eager").float().eval()
 
 

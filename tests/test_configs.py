@@ -22,12 +22,15 @@ from attnax.pretrained.family import settled
 from attnax.pretrained.gemma import GEMMA2
 from attnax.pretrained.gemma3 import GEMMA3
 from attnax.pretrained.gpt2 import GPT2
+from attnax.pretrained.granite import GRANITE
 from attnax.pretrained.llama import LLAMA
 from attnax.pretrained.mapping import expected_shapes, parameter_shapes, read_parameters
+from attnax.pretrained.ministral import MINISTRAL3
 from attnax.pretrained.mistral import MISTRAL, MIXTRAL
 from attnax.pretrained.modernbert import MODERNBERT
 from attnax.pretrained.mpnet import DISTILBERT, MPNET
 from attnax.pretrained.olmo import OLMO2, OLMO3
+from attnax.pretrained.phi import PHI3
 from attnax.pretrained.qwen import QWEN2, QWEN3
 from attnax.pretrained.qwen_moe import QWEN2_MOE, QWEN3_MOE
 from attnax.pretrained.roberta import ROBERTA, XLM_ROBERTA
@@ -39,7 +42,11 @@ spec = importlib.util.spec_from_file_location("make_config_fixtures", root / "to
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
-FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE,
+FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL,
+                                      MINISTRAL3,
+                                      QWEN2, QWEN3, SMOLLM3,
+                                      GRANITE, PHI3,
+                                      OLMO2, OLMO3, QWEN2_MOE,
                                       QWEN3_MOE, GEMMA2, GEMMA3, VIT, WHISPER)}
 ENCODERS = {f.model_type: f for f in (ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT)}   # with a head that fills gaps
 FAMILIES |= ENCODERS
@@ -115,7 +122,7 @@ def lenient(family: str, base: dict, change: dict) -> str | None:
         if name not in base and not value: return "off, and no field of this family"
         if name in ("pooler_act", "pooler_output_size"): return "about a pooler, which a classifier does not have"
         if name == "intermediate_size" and value == 1: return "a limit of torch's grouped products"
-    if family in ("whisper", "smollm3") and "pad_token_id" not in now:
+    if family in ("whisper", "smollm3", "phi3") and "pad_token_id" not in now:
         return "the default lies outside a vocabulary as small as this one"
     if "head_dim" in ours or "head_dim" in base and now.get("head_dim"):
         if now["hidden_size"] % now["num_attention_heads"]: return "with a head width of its own, heads need not divide the width"

@@ -97,8 +97,9 @@ BASES = {
     "smollm3": ("SmolLM3ForCausalLM", dict(GQA, **ROPE, no_rope_layer_interval=2, pad_token_id=0)),
     "granite": ("GraniteForCausalLM", dict(GQA, **ROPE, embedding_multiplier=6.0, attention_multiplier=0.2,
                                            residual_multiplier=0.4, logits_scaling=3.0)),
-    "phi3": ("Phi3ForCausalLM", dict(GQA, sliding_window=7, pad_token_id=0, original_max_position_embeddings=8, rope_parameters=dict(
-        rope_theta=100.0, rope_type="longrope", short_factor=[1.0, 1.5], long_factor=[2.0, 7.0]))),
+    "phi3": ("Phi3ForCausalLM", dict(
+        GQA, sliding_window=7, pad_token_id=0, original_max_position_embeddings=8, rope_parameters=dict(
+            rope_theta=100.0, rope_type="longrope", short_factor=[1.0, 1.5], long_factor=[2.0, 7.0]))),
     "qwen2_moe": ("Qwen2MoeForCausalLM", dict(GQA, **ROPE, num_hidden_layers=3, decoder_sparse_step=2, num_experts=4,
                                               num_experts_per_tok=2, moe_intermediate_size=12,
                                               shared_expert_intermediate_size=20, use_sliding_window=True, sliding_window=5)),

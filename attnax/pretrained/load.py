@@ -43,11 +43,14 @@ from .bert import BERT
 from .gemma import GEMMA2
 from .gemma3 import GEMMA3, text_of_gemma3
 from .gpt2 import GPT2
+from .granite import GRANITE
 from .llama import LLAMA
+from .ministral import MINISTRAL3
 from .mistral import MISTRAL, MIXTRAL
 from .modernbert import MODERNBERT
 from .mpnet import DISTILBERT, MPNET
 from .olmo import OLMO2, OLMO3
+from .phi import PHI3
 from .qwen import QWEN2, QWEN3
 from .qwen_moe import QWEN2_MOE, QWEN3_MOE
 from .roberta import ROBERTA, XLM_ROBERTA
@@ -57,7 +60,11 @@ from .whisper import WHISPER
 
 FAMILIES: dict[str, Family] = {
     f.model_type: f
-    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE,
+    for f in (LLAMA, MISTRAL, MIXTRAL,
+              MINISTRAL3,
+              QWEN2, QWEN3, SMOLLM3,
+              GRANITE, PHI3,
+              OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE,
               GEMMA2, GEMMA3, GPT2, BERT, ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT, VIT,
               WHISPER)}
 

@@ -128,6 +128,7 @@ def lenient(family: str, base: dict, change: dict) -> str | None:
         if now["hidden_size"] % now["num_attention_heads"]: return "with a head width of its own, heads need not divide the width"
     rope = now.get("rope_scaling") or now.get("rope_parameters")
     kind = rope.get("rope_type", rope.get("type")) if isinstance(rope, dict) else None
+    if kind == "su": return "an older name of longrope, for which the reference leaves the trained length out"
     if kind in ("yarn", "longrope", "dynamic") and "head_dim" in base and now.get("head_dim") is None:
         return "the reference multiplies the head width there, which null is not"
     if now.get("sliding_window", 0) is None and "sliding_attention" not in now.get("layer_types", ["sliding_attention"]):

@@ -191,7 +191,8 @@ def _take_factors(said: Fields, name: str, pairs: int | None) -> tuple[float, ..
             return tuple(map(float, value))
     raise ValueError(f"`{name}` in {said.where} must be a list of "
                      f"{'' if pairs is None else f'{pairs} '}positive numbers, one for each "
-                     f"pair of channels that turns, got {value!r}")
+                     f"pair of channels that turns, got {value!r}; a head has `head_dim` channels, "
+                     "or `hidden_size` over `num_attention_heads`")
 
 # %% ../../nbs/67_pretrained.family.ipynb #rope-lengths
 def _lengths(said: Fields, longest: int | None) -> tuple[int, Any]:

@@ -29,7 +29,8 @@ def _read_rope(fields: Fields, width: int) -> dict[str, Any]:
 
     Raises: `NotImplementedError` for another scaling; `ValueError` that names a malformed part.
     """
-    said = {"original_max_position_embeddings": 4096, **fields.config}
+    trained = "original_max_position_embeddings"
+    said = dict(fields.config) | {trained: fields.take(trained, int, 4096)}
     for name in ("rope_parameters", "rope_scaling"):
         if isinstance(said.get(name), Mapping): said[name] = _renamed(said[name])
     inner = Fields(said, fields.seen, fields.where)

@@ -45,7 +45,7 @@ from .gemma3 import GEMMA3, text_of_gemma3
 from .gpt2 import GPT2
 from .granite import GRANITE
 from .llama import LLAMA
-from .ministral import MINISTRAL3
+from .ministral import MINISTRAL3, text_of_mistral3
 from .mistral import MISTRAL, MIXTRAL
 from .modernbert import MODERNBERT
 from .mpnet import DISTILBERT, MPNET
@@ -69,7 +69,8 @@ FAMILIES: dict[str, Family] = {
               WHISPER)}
 
 # Kinds of models of which one part is read, and what takes that part out
-_PARTS = {"gemma3": text_of_gemma3}
+_PARTS = {"gemma3": text_of_gemma3,
+          "mistral3": text_of_mistral3}
 
 # %% ../../nbs/77_pretrained.load.ipynb #variant
 def _class_of(family: Family) -> Any:

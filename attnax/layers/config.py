@@ -374,8 +374,7 @@ class BlocksConfig(ConfigChecks):
 class TransformerConfig(BlocksConfig):
     """Hyperparameters of a transformer; checked on construction, immutable and hashable after.
 
-    Raises: `ValueError` that names the field, for a value out of range or a combination that cannot
-    work.
+    Raises: `ValueError` that names a field out of range, or fields that cannot go together.
     """
     vocab_size: int                              # Number of token ids
     max_len: int = 512                           # Longest sequence

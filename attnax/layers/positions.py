@@ -25,12 +25,9 @@ from attnax.layers.rope import (
     rope_inv_freq)
 from ..typing import ScoreMod
 
-# %% ../../nbs/35_layers.positions.ipynb #positions
-@dataclass(frozen=True, kw_only=True)
-class Positions:
-    """How a model knows positions. This one says nothing; a scheme overrides what is its job."""
-    turns: ClassVar[bool] = False             # Whether it turns queries and keys
-
+# %% ../../nbs/35_layers.positions.ipynb #adds
+class _Adds:
+    """The first job: to add to embedded tokens. A scheme with another job leaves it as it is."""
     def embedding(
         self,
         rngs: nnx.Rngs,                       # Source of initial values
@@ -45,6 +42,12 @@ class Positions:
                      input_ids: Int[Array, "b s"]   # Token ids
                      ) -> Int[Array, "b s"] | None: # Their positions, if ids tell; None: 0 ... s-1
         """Which positions tokens have, where that depends on what they are, such as padding."""
+
+# %% ../../nbs/35_layers.positions.ipynb #positions
+@dataclass(frozen=True, kw_only=True)
+class Positions(_Adds):
+    """How a model knows positions. This one says nothing; a scheme overrides what is its job."""
+    turns: ClassVar[bool] = False             # Whether it turns queries and keys
 
     def turn(
         self,

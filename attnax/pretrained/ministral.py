@@ -88,12 +88,12 @@ def text_of_mistral3(
     Raises: `ValueError` without a `text_config`, or for one of another kind.
     """
     text = config.get("text_config")
-    if not isinstance(text, Mapping) or (kind := text.get("model_type")) not in _CLASSES:
+    if not isinstance(text, Mapping) or str(text.get("model_type")) not in _CLASSES:
         raise ValueError("`text_config` in config.json must be an object with a `model_type` of "
                          f"{' or '.join(map(repr, _CLASSES))}, got {text!r}")
     names = {name: _TEXT.sub("model.", name).removeprefix("language_model.")
              for name in tensors if not _SEES.match(name)}
     outside = {n: config[n] for n in ("quantization_config", "tie_word_embeddings") if n in config}
-    said = {"tie_word_embeddings": True} | dict(text) | outside
-    said["architectures"] = [_CLASSES[kind]]
+    said: dict[str, Any] = {"tie_word_embeddings": True, **text, **outside}
+    said["architectures"] = [_CLASSES[said["model_type"]]]
     return said, {new: tensors[name] for name, new in names.items()}

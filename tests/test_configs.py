@@ -25,12 +25,15 @@ from attnax.pretrained.gemma import GEMMA2
 from attnax.pretrained.gemma3 import GEMMA3
 from attnax.pretrained.gpt2 import GPT2
 from attnax.pretrained.gpt_oss import GPT_OSS
+from attnax.pretrained.granite import GRANITE
 from attnax.pretrained.llama import LLAMA
 from attnax.pretrained.mapping import expected_shapes, parameter_shapes, read_parameters
+from attnax.pretrained.ministral import MINISTRAL3
 from attnax.pretrained.mistral import MISTRAL, MIXTRAL
 from attnax.pretrained.modernbert import MODERNBERT
 from attnax.pretrained.mpnet import DISTILBERT, MPNET
 from attnax.pretrained.olmo import OLMO2, OLMO3
+from attnax.pretrained.phi import PHI3
 from attnax.pretrained.qwen import QWEN2, QWEN3
 from attnax.pretrained.qwen_moe import QWEN2_MOE, QWEN3_MOE
 from attnax.pretrained.roberta import ROBERTA, XLM_ROBERTA
@@ -43,9 +46,9 @@ spec = importlib.util.spec_from_file_location("make_config_fixtures", root / "to
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
-FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE,
-                                      QWEN3_MOE, GEMMA2, GEMMA3, GPT_OSS, VIT, CLIP, SIGLIP, DINOV2, DINOV2_WITH_REGISTERS,
-                                      DINOV3, WHISPER, T5)}
+FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MINISTRAL3, MIXTRAL, QWEN2, QWEN3, SMOLLM3, GRANITE, PHI3,
+                                      OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE, GEMMA2, GEMMA3, GPT_OSS, VIT, CLIP, SIGLIP, DINOV2,
+                                      DINOV2_WITH_REGISTERS, DINOV3, WHISPER, T5)}
 ENCODERS = {f.model_type: f for f in (ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT)}   # with a head that fills gaps
 FAMILIES |= ENCODERS
 CLOSE = 1e-4
@@ -127,12 +130,13 @@ def lenient(family: str, base: dict, change: dict) -> str | None:
         if name not in base and not value: return "off, and no field of this family"
         if name in ("pooler_act", "pooler_output_size"): return "about a pooler, which a classifier does not have"
         if name == "intermediate_size" and value == 1: return "a limit of torch's grouped products"
-    if family in ("whisper", "smollm3") and "pad_token_id" not in now:
+    if family in ("whisper", "smollm3", "phi3") and "pad_token_id" not in now:
         return "the default lies outside a vocabulary as small as this one"
     if "head_dim" in ours or "head_dim" in base and now.get("head_dim"):
         if now["hidden_size"] % now["num_attention_heads"]: return "with a head width of its own, heads need not divide the width"
     rope = now.get("rope_scaling") or now.get("rope_parameters")
     kind = rope.get("rope_type", rope.get("type")) if isinstance(rope, dict) else None
+    if kind == "su": return "an older name of longrope, for which the reference leaves the trained length out"
     if kind in ("yarn", "longrope", "dynamic") and "head_dim" in base and now.get("head_dim") is None:
         return "the reference multiplies the head width there, which null is not"
     if now.get("sliding_window", 0) is None and "sliding_attention" not in now.get("layer_types", ["sliding_attention"]):

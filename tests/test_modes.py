@@ -93,6 +93,9 @@ CALLS = {
     "model, as Gemma": partial(lm, **LLAMA | dict(attention_softcap=5.0, logit_softcap=3.0, attention_window=(3, None),
                                                   sandwich_norm=True, norm_scale_offset=1.0, qk_norm=True)),
     "model, experts": partial(lm, num_experts=4, layer_scale_init=0.1),
+    "model, as Granite and Ministral": partial(lm, **LLAMA | dict(
+        residual_scale=0.2, logit_scale=0.1, rope_scaling=ax.RopeScaling(
+            kind="yarn", factor=4.0, original_max_positions=4, query_beta=0.1))),
     "encoder": lambda: layer(
         lambda: ax.TransformerEncoder(nnx.Rngs(0), ax.TransformerConfig(**sizes, embed_norm=True, num_token_types=2)), ids,
         padding_mask=jnp.ones((2, 8), bool), token_type_ids=jnp.ones((2, 8), jnp.int32), deterministic=True),

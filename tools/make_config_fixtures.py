@@ -105,13 +105,21 @@ TINY = dict(vocab_size=61, hidden_size=16, intermediate_size=24, num_hidden_laye
 GQA = dict(TINY, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-3)
 ROPE = dict(rope_parameters=dict(rope_type="default", rope_theta=100.0))
 DINO_TINY = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=4, image_size=16, patch_size=4, layer_norm_eps=1e-3)
+YARN = dict(rope_type="yarn", factor=2.0, original_max_position_embeddings=32)
 BASES = {
     "llama": ("LlamaForCausalLM", dict(GQA, **ROPE)),
     "mistral": ("MistralForCausalLM", dict(GQA, **ROPE, sliding_window=5)),
     "mixtral": ("MixtralForCausalLM", dict(GQA, **ROPE, num_local_experts=4)),
+    "ministral3": ("Ministral3ForCausalLM", dict(GQA, head_dim=6, sliding_window=7, pad_token_id=0, rope_parameters=dict(
+        YARN, original_max_position_embeddings=4, rope_theta=100.0, llama_4_scaling_beta=0.5))),
     "qwen2": ("Qwen2ForCausalLM", dict(GQA, **ROPE, use_sliding_window=True, sliding_window=5, max_window_layers=1)),
     "qwen3": ("Qwen3ForCausalLM", dict(GQA, **ROPE, head_dim=6, use_sliding_window=True, sliding_window=5, max_window_layers=1)),
     "smollm3": ("SmolLM3ForCausalLM", dict(GQA, **ROPE, no_rope_layer_interval=2, pad_token_id=0)),
+    "granite": ("GraniteForCausalLM", dict(GQA, **ROPE, embedding_multiplier=6.0, attention_multiplier=0.2,
+                                           residual_multiplier=0.4, logits_scaling=3.0)),
+    "phi3": ("Phi3ForCausalLM", dict(
+        GQA, sliding_window=7, pad_token_id=0, original_max_position_embeddings=8, rope_parameters=dict(
+            rope_theta=100.0, rope_type="longrope", short_factor=[1.0, 1.5], long_factor=[2.0, 7.0]))),
     "qwen2_moe": ("Qwen2MoeForCausalLM", dict(GQA, **ROPE, num_hidden_layers=3, decoder_sparse_step=2, num_experts=4,
                                               num_experts_per_tok=2, moe_intermediate_size=12,
                                               shared_expert_intermediate_size=20, use_sliding_window=True, sliding_window=5)),
@@ -199,8 +207,12 @@ EVERYDAY_OF = {
     "mistral": dict(pad_token_id=[0, 5, None, -1]),
     "mixtral": dict(pad_token_id=[0, 5, None, -1], output_router_logits=[False, True], router_aux_loss_coef=[0.5],
                     router_jitter_noise=[0.0, 0.1]),
+    "ministral3": dict(pad_token_id=[0, 5, None]),
     "qwen2": dict(pad_token_id=[0, 5, None]), "qwen3": dict(pad_token_id=[0, 5, None]),
     "smollm3": dict(pretraining_tp=[2], pad_token_id=[0, 5, None]),
+    "granite": dict(pad_token_id=[0, 5, None]),
+    "phi3": dict(pad_token_id=[0, 5, None], resid_pdrop=[0.1], embd_pdrop=[0.1], full_attn_mod=[1], interpolate_factor=[1],
+                 lm_head_bias=[False], mlp_bias=[False], attention_bias=[False]),
     "qwen2_moe": dict(pad_token_id=[0, 5, None], output_router_logits=[True], router_aux_loss_coef=[0.5]),
     "qwen3_moe": dict(pad_token_id=[0, 5, None], output_router_logits=[True], router_aux_loss_coef=[0.5]),
     "olmo2": dict(pad_token_id=[0, 5, None]), "olmo3": dict(pad_token_id=[0, 5, None]),
@@ -239,7 +251,6 @@ EVERYDAY_OF = {
 # Values that a field may well have
 ACTS = ["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu", "quick_gelu", "swish", "tanh", "relu2"]
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
-YARN = dict(rope_type="yarn", factor=2.0, original_max_position_embeddings=32)
 YARNS = [{"factor": None}, {"factor": 4.0, "original_max_position_embeddings": 8}, {"mscale": 0.7, "mscale_all_dim": 0.5},
          {"mscale": 0.7}, {"mscale": 0, "mscale_all_dim": 0.5}, {"attention_factor": 0.8}, {"attention_factor": 0},
          {"truncate": False}, {"truncate": None}, {"beta_fast": 4, "beta_slow": 0.5}, {"beta_fast": None, "beta_slow": 0},
@@ -302,11 +313,34 @@ DINO_VALUES = dict(
     layer_norm_eps=[1e-6, 1e-5, 1e-2], image_size=[8, 20, 18, [8, 16], [16, 16], [16], 32], patch_size=[8, 2, 5, [4, 8], [4, 4]],
     num_channels=[1, 4], drop_path_rate=[0.1], is_causal=[True], head_dim=[8], swizzle=[3, None], is_decoder=[True],
     quantization_config=[{"quant_method": "gptq"}], attention_bias=[True])
+GRANITE = ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling")
 VALUES = {name: DECODER for name in ("llama", "mistral")} | {
     "qwen2": DECODER, "qwen3": DECODER,
     "mixtral": DECODER | dict(num_local_experts=[2, 3, 1], num_experts_per_tok=[1, 3, 4, 5], num_experts=[4, 2]),
+    "ministral3": DECODER | dict(rope_parameters=[{"rope_theta": 100.0} | YARN | more for more in (
+        {"llama_4_scaling_beta": 0.5}, {"llama_4_scaling_beta": 0.5, "original_max_position_embeddings": 6},
+        {"llama_4_scaling_beta": 0.25, "original_max_position_embeddings": 4, "max_position_embeddings": 64},
+        {"llama_4_scaling_beta": 0}, {"llama_4_scaling_beta": -0.1}, {"llama_4_scaling_beta": None}, {},
+        {"llama_4_scaling_beta": "0.1"}, {"llama_4_scaling_beta": 0.5, "mscale": 1.0, "mscale_all_dim": 0.5},
+        {"llama_4_scaling_beta": 0.5, "original_max_position_embeddings": 3, "rope_type": "default"},
+        {"llama_4_scaling_beta": 0.5, "original_max_position_embeddings": 3, "rope_type": "linear"},
+        {"llama_4_scaling_beta": 0.5, "original_max_position_embeddings": None})]
+        + [{"rope_theta": 100.0}, None, {}, LLAMA3 | {"rope_theta": 100.0, "llama_4_scaling_beta": 0.5}]),
     "smollm3": DECODER | dict(no_rope_layer_interval=[1, 2, 3, 4], no_rope_layers=[
         [1, 1], [0, 0], [0, 1], [0, 1, 1, 0], [1], [], None, ABSENT, "10", [1, 2], [1, "0"], [1, 0.0]]),
+    "granite": DECODER | {n: [0.5, 1.0, 1, 2, 12.0, 0, -1.0, None] for n in GRANITE},
+    "phi3": DECODER | dict(
+        resid_pdrop=[0.1], embd_pdrop=[0.1], original_max_position_embeddings=[4, 12, 11, 64, 4096, 1, None, ABSENT],
+        partial_rotary_factor=[1.0, 0.5, 0.75, 0.3, 0.0, None],
+        rope_parameters=[{"rope_theta": 100.0} | LONGROPE | more for more in (
+            *LONGROPES[2:6], {"type": "su"}, {"rope_type": "su"}, {"rope_type": "yarn"},
+            {"partial_rotary_factor": 0.5, "short_factor": [2.0], "long_factor": [5.0]},
+            {"partial_rotary_factor": 0.5}, {"partial_rotary_factor": 0.5, "rope_type": "default"},
+            {"partial_rotary_factor": 0.2, "rope_type": "default"}, {"rope_type": "linear", "factor": 2.0})]
+        + [{"rope_theta": 50.0}, {"partial_rotary_factor": 0.5}, None, {}],
+        rope_scaling=[{n: v for n, v in LONGROPE.items() if n not in drop} | more for drop, more in (
+            ((), {}), (("rope_type", "original_max_position_embeddings"), {"type": "longrope"}),
+            (("rope_type", "original_max_position_embeddings"), {"type": "su"}), (("rope_type",), {"type": "yarn"}))] + [None]),
     "qwen2_moe": DECODER | QWEN_MOE | dict(
         shared_expert_intermediate_size=[8, 24], qkv_bias=[False],
         layer_types=[["full_attention"] * 3, ["sliding_attention"] * 3]),
@@ -413,6 +447,9 @@ FEW = {
     "t5": ("d_kv", "num_decoder_layers", "is_encoder_decoder", "tie_word_embeddings", "scale_decoder_outputs", "is_gated_act",
            "dense_act_fn", "feed_forward_proj", "relative_attention_num_buckets", "relative_attention_max_distance"),
     **dict.fromkeys(PAIRS, (*IN_TOWERS, "text_config_dict", "vision_config_dict", "projection_dim")),
+    "granite": (*GRANITE, "attention_bias", "mlp_bias", "head_dim"),
+    "phi3": ("original_max_position_embeddings", "partial_rotary_factor", "rope_parameters", "rope_scaling", "sliding_window"),
+    "ministral3": ("rope_parameters", "sliding_window", "head_dim", "rope_scaling"),
     "smollm3": ("no_rope_layer_interval", "no_rope_layers", "layer_types", "use_sliding_window", "sliding_window", "mlp_bias",
                 "attention_bias", "num_hidden_layers"),
     "qwen2_moe": EXPERTS, "qwen3_moe": EXPERTS,

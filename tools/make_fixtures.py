@@ -31,6 +31,7 @@ The script proves that: it clears each parameter, and changes the fields listed 
 The committed files come from torch 2.13 and transformers 5.23; elsewhere the last bits of the outputs may differ.
 """
 import argparse
+import copy
 import inspect
 import json
 import os
@@ -109,6 +110,10 @@ clip_large = dict(clip_vision, hidden_size=32, num_attention_heads=4, num_hidden
                   hidden_act="gelu")
 siglip_text = dict(tiny, max_position_embeddings=16, layer_norm_eps=1e-3)
 siglip_vision = dict(clip_vision, hidden_size=32, num_attention_heads=4, num_hidden_layers=2)
+granite = dict(embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.4, logits_scaling=3.0)
+phi_factors = dict(rope_type="longrope", short_factor=[1.0, 1.2, 1.5], long_factor=[2.0, 3.0, 7.0])
+ministral = rope(100.0, rope_type="yarn", factor=4.0, original_max_position_embeddings=8, beta_fast=4.0, beta_slow=1.0,
+                 mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.6)
 
 FAMILIES = {
     "bert": Family(
@@ -151,6 +156,23 @@ FAMILIES = {
         dict(gqa, num_local_experts=4, num_experts_per_tok=2, rope_parameters=rope(1e6)), "causal",
         matters=(eps, act, dict(num_experts_per_tok=1), dict(rope_parameters=rope(10000.0))),
         old_drop=("head_dim", "router_jitter_noise")),
+    "ministral3": Family(
+        # Forty tokens are five times the trained length: queries grow in four steps
+        "Ministral3ForCausalLM", "Ministral3Config",
+        dict(gqa, head_dim=12, rope_parameters=ministral, tie_word_embeddings=True, pad_token_id=0, bos_token_id=95,
+             eos_token_id=96), "causal",
+        matters=(eps, act, *(dict(rope_parameters=ministral | other) for other in (
+            dict(llama_4_scaling_beta=0.0), dict(llama_4_scaling_beta=0.4), dict(factor=2.0), dict(rope_theta=1000.0),
+            dict(mscale=0.5), dict(original_max_position_embeddings=16)))),
+        old_drop=("sliding_window",)),
+    "ministral3_window": Family(
+        # A window, one key/value head, heads ten wide, an odd number of layers; other numbers of the scaling
+        "Ministral3ForCausalLM", "Ministral3Config",
+        dict(gqa, hidden_size=24, num_hidden_layers=3, num_key_value_heads=1, head_dim=10, sliding_window=6,
+             rope_parameters=ministral | dict(original_max_position_embeddings=5, factor=3.0, mscale_all_dim=0.5, truncate=False),
+             pad_token_id=0, bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(sliding_window=5), dict(sliding_window=7), dict(sliding_window=None),
+                 dict(rope_parameters=ministral | dict(original_max_position_embeddings=5, llama_4_scaling_beta=0.0)))),
     "qwen2": Family(
         "Qwen2ForCausalLM", "Qwen2Config",
         dict(gqa, rope_parameters=rope(1e6), tie_word_embeddings=True, max_window_layers=2, bos_token_id=95, eos_token_id=96),
@@ -180,6 +202,41 @@ FAMILIES = {
         matters=(eps, act, dict(rope_parameters=rope(100.0)), dict(sliding_window=5), dict(sliding_window=7),
                  dict(use_sliding_window=False), dict(no_rope_layers=[0, 1, 1]), dict(layer_types=["full_attention"] * 3)),
         old_drop=("layer_types",)),
+    "granite": Family(
+        "GraniteForCausalLM", "GraniteConfig",
+        dict(gqa, **granite, rope_parameters=rope(100.0), bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(rope_parameters=rope(10000.0)), *({n: 1.0} for n in granite)),
+        old_drop=("mlp_bias", "tie_word_embeddings")),
+    "granite_biases": Family(
+        # Every bias, a tied head, one key/value head, three heads ten wide, an odd number of layers, factors below and above 1
+        "GraniteForCausalLM", "GraniteConfig",
+        dict(gqa, hidden_size=30, num_attention_heads=3, num_key_value_heads=1, num_hidden_layers=3, embedding_multiplier=0.5,
+             attention_multiplier=0.7, residual_multiplier=1.5, logits_scaling=0.3, attention_bias=True, mlp_bias=True,
+             rope_parameters=rope(100.0, rope_type="linear", factor=2.0), tie_word_embeddings=True,
+             bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(rope_parameters=rope(100.0)), *({n: 1.0} for n in granite))),
+    "phi3": Family(
+        # Longer than in training from the fifth token on; three quarters of a head turn
+        "Phi3ForCausalLM", "Phi3Config",
+        dict(gqa, original_max_position_embeddings=4, rope_parameters=rope(
+            100.0, **phi_factors, partial_rotary_factor=0.75), tie_word_embeddings=True, pad_token_id=0, bos_token_id=95,
+            eos_token_id=96), "causal",
+        matters=(eps, act, dict(original_max_position_embeddings=64),
+                 *(dict(rope_parameters=rope(100.0, **phi_factors, partial_rotary_factor=0.75) | other) for other in (
+                     dict(rope_theta=1000.0), dict(long_factor=[2.0, 3.0, 8.0]), dict(attention_factor=1.0)))),
+        # As files of Phi-4-mini say it
+        old_add=dict(rope_scaling=dict(phi_factors, type="longrope"), partial_rotary_factor=0.75, attention_bias=False,
+                     full_attn_mod=1, interpolate_factor=1, lm_head_bias=False, mlp_bias=False)),
+    "phi3_window": Family(
+        # Within the trained length; a window, one key/value head, half of twelve channels turns, an odd number of layers
+        "Phi3ForCausalLM", "Phi3Config",
+        dict(gqa, hidden_size=24, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=3, sliding_window=6,
+             original_max_position_embeddings=64, rope_parameters=rope(100.0, **phi_factors, partial_rotary_factor=0.5),
+             pad_token_id=0, bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(sliding_window=5), dict(sliding_window=7), dict(sliding_window=None),
+                 *(dict(rope_parameters=rope(100.0, **phi_factors, partial_rotary_factor=0.5) | other) for other in (
+                     dict(short_factor=[1.0, 1.2, 2.5]), dict(attention_factor=1.0)))),
+        old_drop=("tie_word_embeddings",)),
     "olmo2": Family(
         "Olmo2ForCausalLM", "Olmo2Config",
         dict(gqa, num_hidden_layers=3, rope_parameters=rope(100.0), attention_bias=True, bos_token_id=95, eos_token_id=96),
@@ -429,7 +486,7 @@ FAMILIES = {
 # ---- A model, drawn
 
 def build(family: Family, **change):
-    config = getattr(transformers, family.config)(**family.fields | change)
+    config = getattr(transformers, family.config)(**copy.deepcopy(family.fields | change))  # which it writes into
     model = getattr(transformers, family.model)._from_config(config, attn_implementation="eager").float().eval()
     if family.run == "t5" and family.fields.get("tie_word_embeddings") is False:   # its class ties whatever a config says
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())

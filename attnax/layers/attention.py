@@ -112,7 +112,10 @@ class Projections(_Submodules):
         """Queries or keys: projected, normed, rotated by their positions."""
         y = self._heads(proj, norm, x)
         if self.spec.qk_norm == "l2": y = _unit(y, self.spec.norm_eps)
-        return self.spec.positions.turn(y, position_ids) if self.spec.positions.turns else y
+        positions = self.spec.positions
+        if not positions.turns: return y
+        turn = positions.turn_queries if proj is self.query_proj else positions.turn
+        return turn(y, position_ids)
 
     def project_context(
         self,

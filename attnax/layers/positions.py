@@ -25,12 +25,9 @@ from attnax.layers.rope import (
     rope_inv_freq)
 from ..typing import ScoreMod
 
-# %% ../../nbs/35_layers.positions.ipynb #positions
-@dataclass(frozen=True, kw_only=True)
-class Positions:
-    """How a model knows positions. This one says nothing; a scheme overrides what is its job."""
-    turns: ClassVar[bool] = False             # Whether it turns queries and keys
-
+# %% ../../nbs/35_layers.positions.ipynb #adds
+class _Adds:
+    """The first job: to add to embedded tokens. A scheme with another job leaves it as it is."""
     def embedding(
         self,
         rngs: nnx.Rngs,                       # Source of initial values
@@ -46,6 +43,12 @@ class Positions:
                      ) -> Int[Array, "b s"] | None: # Their positions, if ids tell; None: 0 ... s-1
         """Which positions tokens have, where that depends on what they are, such as padding."""
 
+# %% ../../nbs/35_layers.positions.ipynb #positions
+@dataclass(frozen=True, kw_only=True)
+class Positions(_Adds):
+    """How a model knows positions. This one says nothing; a scheme overrides what is its job."""
+    turns: ClassVar[bool] = False             # Whether it turns queries and keys
+
     def turn(
         self,
         x: Float[Array, "b h s d"],           # Queries or keys
@@ -53,6 +56,14 @@ class Positions:
     ) -> Float[Array, "b h s d"]:             # The same, turned; in the dtype of `x`
         """Second job: what becomes of queries and keys."""
         return x
+
+    def turn_queries(
+        self,
+        x: Float[Array, "b h s d"],           # Queries
+        position_ids: Int[Array, "*b s"]      # Their positions, `(s,)` or `(b, s)`
+    ) -> Float[Array, "b h s d"]:             # The same, turned; in the dtype of `x`
+        """What becomes of queries, where it differs from what becomes of keys."""
+        return self.turn(x, position_ids)
 
     def score_mod(self,
                   num_heads: int              # Query heads, `h`
@@ -187,6 +198,14 @@ class _Rotates(Positions):
         return _turned(x, *self.cos_sin(position_ids, x.shape[-1], out_dtype=_wider(x.dtype)),
                        self.interleaved)
 
+    def turn_queries(self, x: Float[Array, "b h s d"], position_ids: Int[Array, "*b s"]) -> Float[
+        Array, "b h s d"]:
+        """Turn queries; where `scaling` has a `query_beta`, they grow with their position."""
+        y = self.turn(x, position_ids)
+        if self.scaling is None or self.scaling.query_beta is None: return y
+        factor = self.scaling.query_factor(jnp.atleast_2d(position_ids)).astype(y.dtype)
+        return y * factor[:, None, :, None]
+
 # %% ../../nbs/35_layers.positions.ipynb #rope
 @dataclass(frozen=True, kw_only=True)
 class Rope(_Rotates):
@@ -304,6 +323,9 @@ class MultiRope(Rope):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "sections", tuple(self.sections))
+        if self.scaling is not None and self.scaling.query_beta is not None:
+            raise ValueError("`query_beta` of `scaling` needs one position for each token, and "
+                             f"here are several: leave it out, got {self.scaling.query_beta}")
         for n in self.sections: check_number("sections", n, integer=True)
         if not self.sections or min(self.sections) < 1:
             raise ValueError(f"`sections` must be positive, got {self.sections}")

@@ -73,7 +73,8 @@ def check_position_ids(
 # %% ../../nbs/30_layers.rope.ipynb #check-own
 # Fields that only some kinds have
 _KINDS_OF = dict(mscale=("yarn",), mscale_all_dim=("yarn",), attention_factor=("yarn", "longrope"),
-                 short_factors=("longrope",), long_factors=("longrope",))
+                 short_factors=("longrope",), long_factors=("longrope",),
+                 query_beta=("llama3", "yarn", "longrope"))
 
 def _check_own(s, name: str) -> None:
     """Raises: `ValueError` for a field that the kind does not have, or a value that makes no
@@ -164,7 +165,7 @@ def _slowed(s, inv_freq: Array, base: float | None, length) -> Array:
 # %% ../../nbs/30_layers.rope.ipynb #slows
 class _Slows:
     """What a scaling does, once it has its fields."""
-    kind: str
+    kind: str; query_beta: float | None; original_max_positions: int
 
     @property
     def cos_sin_factor(self) -> float:
@@ -175,6 +176,14 @@ class _Slows:
     def looks_at_length(self) -> bool:
         """Whether the frequencies depend on the longest position of a call."""
         return self.kind in ("longrope", "dynamic")
+
+    def query_factor(
+        self,
+        position_ids: Int[Array, "*b s"]  # Positions of queries; may be traced
+    ) -> Float[Array, "*b s"]:            # From 1 upwards, in float32
+        """What queries are multiplied by: more, the further beyond the trained length."""
+        lengths = (position_ids // self.original_max_positions).astype(jnp.float32)
+        return 1 + (self.query_beta or 0.0) * jnp.log1p(lengths)
 
     def check(self, pairs: int, base: float | None) -> None:
         """Raises: `ValueError` if so many `pairs` of channels, or this `base`, cannot be slowed."""
@@ -213,6 +222,7 @@ class RopeScaling(_Slows):
     short_factors: tuple[float, ...] = () # longrope: slowness of each pair within the trained
                                           # length
     long_factors: tuple[float, ...] = ()    # longrope: slowness of each pair beyond it
+    query_beta: float | None = None         # llama3, yarn, longrope: growth of queries; None: none
 
     def __post_init__(self): _check_scaling(self)
 
@@ -399,6 +409,9 @@ class RotaryEmbedding(_RotatesByPosition):
         interleaved: bool = False           # As in `apply_rope`
     ):
         _check_rotary(head_dim, base, fraction, scaling, max_positions)
+        if scaling is not None and scaling.query_beta is not None:
+            raise ValueError("`query_beta` of `scaling` concerns queries alone, and this turns "
+                             f"queries and keys alike: use Rope, got {scaling.query_beta}")
         self.head_dim, self.max_positions, self.base = head_dim, max_positions, base
         self.dtype, self.scaling = dtype, scaling
         self.fraction, self.interleaved = fraction, interleaved

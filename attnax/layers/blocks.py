@@ -23,6 +23,7 @@ from .cache import KeysSeen, LayerCache
 from .config import BlocksConfig
 from .embeddings import check_rngs
 from .feedforward import FeedForward, dropout_rngs
+from .latent import LatentAttention
 from .moe import MixtureOfExperts
 from .norms import create_norm
 from .positions import Positions, Rope
@@ -106,7 +107,7 @@ def make_feed_forward(
         rngs, d_model=spec.d_model, d_ff=ff.d_ff, num_experts=ff.num_experts, top_k=ff.top_k,
         renormalize=ff.renormalize, dropout_rate=spec.dropout_rate, ff_activation=ff.activation,
         router_jitter=ff.router_jitter, shared_d_ff=ff.shared_d_ff, shared_gate=ff.shared_gate,
-        **common)
+        routing=ff.routing, **common)
 
 # %% ../../nbs/43_layers.blocks.ipynb #result
 def result(y, cache_given, cache, return_aux: bool, aux):
@@ -134,8 +135,9 @@ class _Parts(ResidualBlock):
     @staticmethod
     def _attention(rngs: nnx.Rngs, spec: BlockSpec, attention: AttentionSpec) -> MultiHeadAttention:
         """A layer of attention of the block's width."""
-        return MultiHeadAttention(rngs, attention, in_features=spec.d_model, dtype=spec.dtype,
-                                  param_dtype=spec.param_dtype)
+        kind = MultiHeadAttention if attention.latent is None else LatentAttention
+        return kind(rngs, attention, in_features=spec.d_model, dtype=spec.dtype,
+                    param_dtype=spec.param_dtype)
 
 # %% ../../nbs/43_layers.blocks.ipynb #self-attention
 class _SelfAttention(_Parts):

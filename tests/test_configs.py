@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from attnax.pretrained import load_pretrained
 from attnax.pretrained.bert import BERT
+from attnax.pretrained.deepseek import DEEPSEEK_V3
 from attnax.pretrained.family import settled
 from attnax.pretrained.gemma import GEMMA2
 from attnax.pretrained.gemma3 import GEMMA3
@@ -40,7 +41,9 @@ tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
 FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE,
-                                      QWEN3_MOE, GEMMA2, GEMMA3, VIT, WHISPER)}
+                                      QWEN3_MOE, GEMMA2, GEMMA3,
+                                      DEEPSEEK_V3,
+                                      VIT, WHISPER)}
 ENCODERS = {f.model_type: f for f in (ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT)}   # with a head that fills gaps
 FAMILIES |= ENCODERS
 CLOSE = 1e-4

@@ -400,6 +400,8 @@ class Family:
     buffers: tuple[str, ...] = ()                   # Patterns of tensors that are no weights
     tied: tuple[str, str] | None = None             # A tensor that may be stored twice; its place
     config_of: Callable[[Any], Any] = lambda model: model.config # What `read_config` made
+    beyond: Callable[[Any], tuple[str, ...]] = lambda config: () # Patterns of tensors that a config
+                                                    # of ours has no use for
     variants: tuple["Family", ...] = ()             # Families that have this `model_type` too
     when: Callable[[Mapping[str, Any]], bool] = lambda config: False # Of a variant: its own files
 
@@ -564,7 +566,7 @@ def load_family(
     ours = with_settings(ours, settings) if settings else ours
     if scanned := settings.get("scan_layers", False):
         ours = with_settings(ours, {"scan_layers": False})
-    tensors = clean_tensors(family, tensors, ignore)
+    tensors = clean_tensors(family, tensors, (*ignore, *family.beyond(ours)))
     abstract, fill = blueprint(lambda: family.build(ours, frozenset(tensors)))
     rules, shapes = family.all_rules(abstract), parameter_shapes(abstract)
     tensors, note = align_names({*(name for rule in rules for name in rule.theirs),

@@ -40,6 +40,7 @@ from .sentence_folder import (
 
 # %% ../../nbs/77_pretrained.load.ipynb #families
 from .bert import BERT
+from .deepseek import DEEPSEEK_V3
 from .gemma import GEMMA2
 from .gemma3 import GEMMA3, text_of_gemma3
 from .gpt2 import GPT2
@@ -58,7 +59,9 @@ from .whisper import WHISPER
 FAMILIES: dict[str, Family] = {
     f.model_type: f
     for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE,
-              GEMMA2, GEMMA3, GPT2, BERT, ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT, VIT,
+              GEMMA2, GEMMA3, GPT2, BERT, ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT,
+              DEEPSEEK_V3,
+              VIT,
               WHISPER)}
 
 # Kinds of models of which one part is read, and what takes that part out

@@ -25,7 +25,9 @@ from .config import Pool, PosEmbType, TransformerConfig
 from .embeddings import (
     LearnedPositionalEmbedding, PatchEmbedding, PositionalEncoding, TokenEmbedding)
 from .feedforward import FeedForward
-from .moe import MixtureOfExperts, expert_parallel, expert_specs
+from .latent import LatentAttention
+from .moe import (
+    GroupedRouting, MixtureOfExperts, expert_parallel, expert_specs)
 from .memory import (
     Int8LayerCache, LinearLayerCache, PagedLayerCache, RollingLayerCache, init_decoder_kv_caches,
     init_decoder_kv_caches_from_config, init_int8_layer_cache, init_linear_layer_cache,
@@ -37,8 +39,8 @@ from attnax.layers.rope import (
     RopeScaling, RotaryEmbedding, apply_rope, rope_cos_sin_from_positions, rope_cos_sin_table,
     rope_inv_freq)
 from .specs import (
-    AttentionSpec, AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec, FfActivation, NormKind,
-    NormSpec, spec_from_dict, spec_to_dict)
+    AttentionSpec, AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec, FfActivation, LatentSpec,
+    NormKind, NormSpec, spec_from_dict, spec_to_dict)
 from .stack import stack_layers, unstack_layers
 
 # %% ../../nbs/94b_layers_init.ipynb #help

@@ -112,7 +112,8 @@ def lenient(family: str, base: dict, change: dict) -> str | None:
     now, ours = tool.changed(base, change), tool.BASES[family][1]
     for name, value in change.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-        if number and ("eps" in name or "softcapping" in name or name == "query_pre_attn_scalar"):
+        if number and ("eps" in name or "softcapping" in name or name == "query_pre_attn_scalar"
+                       or name == "routed_scaling_factor"):
             return "a whole number where a float is meant, or the other way round"
         if name == "return_dict": return "how results are packed, which breaks there"
         if name not in base and not value: return "off, and no field of this family"

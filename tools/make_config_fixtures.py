@@ -271,13 +271,14 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
         {"full_attention": {"rope_theta": 50.0}, "swizzle": {}}, {"full_attention": {"rope_theta": 50.0, "swizzle": 3}}]),
     "deepseek_v3": DECODER | dict(
         num_key_value_heads=[2, 8, 1], qk_nope_head_dim=[4, 8, 1], qk_rope_head_dim=[2, 8, 3], v_head_dim=[4, 8, 1],
-        q_lora_rank=[None, 4, 12], kv_lora_rank=[4, 12], n_routed_experts=[4, 16, 6], n_group=[1, 2, 8, 3], topk_group=[1, 3, 4, 5],
+        q_lora_rank=[None, 4, 12], kv_lora_rank=[4, 12], n_routed_experts=[4, 16, 6], n_group=[1, 2, 8, 3],
+        topk_group=[1, 3, 4, 5],
         num_experts_per_tok=[1, 3, 4, 5], n_shared_experts=[2, 0], first_k_dense_replace=[0, 2, 5], norm_topk_prob=[False, None],
         routed_scaling_factor=[1.0, 2, 0.5], rope_interleave=[False, None], head_dim=[4, 8], qk_head_dim=[9],
         moe_intermediate_size=[8, 24], scoring_func=["sigmoid"], topk_method=["noaux_tc"], moe_layer_freq=[1, 2],
         num_local_experts=[8], rope_parameters=[
-            {"rope_theta": 50.0}, YARN | {"rope_theta": 100.0}, YARN | {"rope_theta": 100.0, "mscale": 1.0, "mscale_all_dim": 1.0},
-            YARN | {"rope_theta": 100.0, "mscale": 0.7, "mscale_all_dim": 0.5}, YARN | {"rope_theta": 100.0, "mscale_all_dim": 0.5},
+            {"rope_theta": 50.0}, *({"rope_theta": 100.0} | YARN | more for more in (
+                {}, {"mscale": 1.0, "mscale_all_dim": 1.0}, {"mscale": 0.7, "mscale_all_dim": 0.5}, {"mscale_all_dim": 0.5})),
             {"rope_theta": 100.0, "rope_type": "linear", "factor": 4.0}, LONGROPE | {"rope_theta": 100.0},
             {"rope_theta": 100.0, "rope_type": "linear", "factor": 4.0, "mscale_all_dim": 1.0}],
         rope_scaling=[{"type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 1.0,

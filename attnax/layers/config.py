@@ -385,7 +385,8 @@ class ConfigChecks(_LayerChecks):
         differ = self.layer_pattern or isinstance(self.attention_window, tuple)
         if differ or self.scan_layers: self._check_layers()
         elif self.attention_latent or self.expert_routing:
-            self.attention_spec(), self.feed_forward_spec()
+            self.attention_spec()
+            self.feed_forward_spec()
 
 # %% ../../nbs/40_layers.config.ipynb #blocks-config
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,11 @@ class GroupedRouting:
             raise ValueError(f"`kept` must lie in 1 .. groups={self.groups}, got {self.kept}")
         if not self.scale > 0: raise ValueError(f"`scale` must be positive, got {self.scale}")
 
-    def check(self, num_experts: int, top_k: int) -> None:
+    def check(
+        self,
+        num_experts: int, # Experts that are routed to
+        top_k: int        # Experts per token
+    ) -> None:
         """Raises: `ValueError` for experts that cannot be cut so, or too few that a token may
         use."""
         if num_experts % self.groups:

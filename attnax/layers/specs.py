@@ -216,9 +216,31 @@ def _check_attention(spec) -> None:
     _check_latent(spec)
     _check_positions(spec.positions, spec.latent.rope_dim if spec.latent else spec.head_dim)
 
+# %% ../../nbs/39_layers.specs.ipynb #attention-sizes
+class _AttentionSizes:
+    """What follows from the fields of attention."""
+    num_heads: int; head_dim: int; num_kv_heads: int | None
+    window: int | None; chunk: int | None; latent: LatentSpec | None
+
+    @property
+    def kv_heads(self) -> int: # `num_kv_heads` as a number, `g`
+        """Key/value heads."""
+        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+
+    @property
+    def sees(self) -> int | None: # Keys, the query's own included; None: all of them
+        """How far back a query looks at most."""
+        return min((n for n in (self.window, self.chunk) if n is not None), default=None)
+
+    @property
+    def cached(self) -> tuple[int, int, int]: # Heads, width of their keys, width of their values
+        """What a memory of this layer holds for each token."""
+        if self.latent is None: return self.kv_heads, self.head_dim, self.head_dim
+        return 1, self.latent.rope_dim, self.latent.kv_rank
+
 # %% ../../nbs/39_layers.specs.ipynb #attention-spec
 @dataclass(frozen=True, kw_only=True)
-class AttentionSpec:
+class AttentionSpec(_AttentionSizes):
     """What a layer of attention does. Raises: `ValueError` that names the field."""
     num_heads: int                           # Query heads, `h`
     head_dim: int                            # Head width, `d`
@@ -247,22 +269,6 @@ class AttentionSpec:
     latent: LatentSpec | None = None         # Keys and values from one vector per token; None: no
 
     def __post_init__(self): _check_attention(self)
-
-    @property
-    def kv_heads(self) -> int: # `num_kv_heads` as a number, `g`
-        """Key/value heads."""
-        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
-
-    @property
-    def sees(self) -> int | None: # Keys, the query's own included; None: all of them
-        """How far back a query looks at most."""
-        return min((n for n in (self.window, self.chunk) if n is not None), default=None)
-
-    @property
-    def cached(self) -> tuple[int, int, int]: # Heads, width of their keys, width of their values
-        """What a memory of this layer holds for each token."""
-        if self.latent is None: return self.kv_heads, self.head_dim, self.head_dim
-        return 1, self.latent.rope_dim, self.latent.kv_rank
 
 # %% ../../nbs/39_layers.specs.ipynb #feed-forward-spec
 def _settle_activation(spec) -> None:

@@ -464,8 +464,8 @@ def _cache_of(spec: AttentionSpec, make: Callable, rolling: bool, max_len: int,
             "there is nothing to cache: use LINEAR or a softmax kernel for a decoder")
     if spec.latent is not None and make in (init_int8_layer_cache, init_paged_layer_cache):
         raise NotImplementedError(
-            "`kind`: attention from a latent reads what it kept in two forms, and needs a memory of "
-            "plain arrays: use kind='everything'")
+            "`kind`: attention from a latent reads what it kept in two forms, and needs a memory "
+            "of plain arrays: use kind='everything'")
     if spec.kernel is AttentionType.LINEAR: return init_linear_layer_cache(**sizes)
     if not rolling or window is None or window >= max_len: return make(max_len=max_len, **sizes)
     return init_rolling_layer_cache(window=window, **sizes)

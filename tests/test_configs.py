@@ -20,6 +20,7 @@ from attnax.pretrained import load_pretrained
 from attnax.pretrained.bert import BERT
 from attnax.pretrained.dino import DINOV2, DINOV2_WITH_REGISTERS, DINOV3
 from attnax.pretrained.clip import CLIP, SIGLIP
+from attnax.pretrained.deepseek import DEEPSEEK_V3
 from attnax.pretrained.family import settled
 from attnax.pretrained.gemma import GEMMA2
 from attnax.pretrained.gemma3 import GEMMA3
@@ -47,8 +48,8 @@ tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
 FAMILIES = {f.model_type: f for f in (BERT, GPT2, LLAMA, MISTRAL, MINISTRAL3, MIXTRAL, QWEN2, QWEN3, SMOLLM3, GRANITE, PHI3,
-                                      OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE, GEMMA2, GEMMA3, GPT_OSS, VIT, CLIP, SIGLIP, DINOV2,
-                                      DINOV2_WITH_REGISTERS, DINOV3, WHISPER, T5)}
+                                      OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE, GEMMA2, GEMMA3, GPT_OSS, DEEPSEEK_V3, VIT, CLIP, SIGLIP,
+                                      DINOV2, DINOV2_WITH_REGISTERS, DINOV3, WHISPER, T5)}
 ENCODERS = {f.model_type: f for f in (ROBERTA, XLM_ROBERTA, MPNET, DISTILBERT, MODERNBERT)}   # with a head that fills gaps
 FAMILIES |= ENCODERS
 CLOSE = 1e-4
@@ -122,7 +123,8 @@ def lenient(family: str, base: dict, change: dict) -> str | None:
     now, ours = tool.changed(base, change), tool.BASES[family][1]
     for name, value in change.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-        if number and ("eps" in name or "softcapping" in name or name == "query_pre_attn_scalar"):
+        if number and ("eps" in name or "softcapping" in name or name == "query_pre_attn_scalar"
+                       or name == "routed_scaling_factor"):
             return "a whole number where a float is meant, or the other way round"
         if number and name in ("layerscale_value", "rope_theta") and family in tool.DINO: return "a whole number, as above"
         if name in ("out_features", "out_indices", "stage_names"): return "which maps a backbone hands over"

@@ -92,6 +92,10 @@ CALLS = {
     "model, as Llama": partial(lm, **LLAMA),
     "model, as Gemma": partial(lm, **LLAMA | dict(attention_softcap=5.0, logit_softcap=3.0, attention_window=(3, None),
                                                   sandwich_norm=True, norm_scale_offset=1.0, qk_norm=True)),
+    "model, as DeepSeek": partial(lm, **LLAMA | dict(
+        num_kv_heads=None, rope_interleaved=True, num_experts=4, shared_expert_d_ff=8,
+        attention_latent=ax.LatentSpec(kv_rank=6, nope_dim=3, rope_dim=2, value_dim=5, q_rank=7),
+        expert_routing=ax.GroupedRouting(groups=2, kept=1, scale=1.5))),
     "model, experts": partial(lm, num_experts=4, layer_scale_init=0.1),
     "model, as Granite and Ministral": partial(lm, **LLAMA | dict(
         residual_scale=0.2, logit_scale=0.1, rope_scaling=ax.RopeScaling(

@@ -130,6 +130,10 @@ BASES = {
     "olmo3": ("Olmo3ForCausalLM", dict(GQA, layer_types=["sliding_attention", "full_attention"], sliding_window=5,
                                        rope_parameters={n: dict(rope_type="default", rope_theta=100.0)
                                                         for n in ("full_attention", "sliding_attention")})),
+    "deepseek_v3": ("DeepseekV3ForCausalLM", dict(
+        GQA | ROPE | dict(num_key_value_heads=4), first_k_dense_replace=1, q_lora_rank=8, kv_lora_rank=10, qk_nope_head_dim=5,
+        qk_rope_head_dim=4, v_head_dim=3, n_routed_experts=8, n_group=4, topk_group=2, num_experts_per_tok=2,
+        moe_intermediate_size=12, n_shared_experts=1)),
     "gemma2": ("Gemma2ForCausalLM", dict(GQA, **ROPE, head_dim=6, query_pre_attn_scalar=9, sliding_window=5,
                                          attn_logit_softcapping=2.0, final_logit_softcapping=3.0)),
     "gemma3_text": ("Gemma3ForCausalLM", dict(
@@ -216,6 +220,8 @@ EVERYDAY_OF = {
     "qwen2_moe": dict(pad_token_id=[0, 5, None], output_router_logits=[True], router_aux_loss_coef=[0.5]),
     "qwen3_moe": dict(pad_token_id=[0, 5, None], output_router_logits=[True], router_aux_loss_coef=[0.5]),
     "olmo2": dict(pad_token_id=[0, 5, None]), "olmo3": dict(pad_token_id=[0, 5, None]),
+    "deepseek_v3": dict(pad_token_id=[0, 5, None], output_router_logits=[True], ep_size=[1], aux_loss_alpha=[0.001],
+                        seq_aux=[True], num_mtp_layers=[0, 1], num_nextn_predict_layers=[1, 2], pretraining_tp=[1]),
     "gemma2": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None], hidden_act=["gelu_pytorch_tanh", "silu"]),
     "gemma3_text": dict(cache_implementation=["hybrid"], pad_token_id=[0, 5, None]),
     "gpt_oss": dict(pad_token_id=[0, 5, None], output_router_logits=[False], router_aux_loss_coef=[0.9]),
@@ -353,6 +359,20 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
         {"full_attention": YARN}, {"sliding_attention": YARN | {"rope_theta": 100.0}}, {"full_attention": None},
         {"full_attention": {"rope_type": "linear", "factor": 2.0}, "sliding_attention": None}, {"rope_theta": 50.0},
         {"full_attention": {"rope_theta": 50.0}, "swizzle": {}}, {"full_attention": {"rope_theta": 50.0, "swizzle": 3}}]),
+    "deepseek_v3": DECODER | dict(
+        num_key_value_heads=[2, 8, 1], qk_nope_head_dim=[4, 8, 1], qk_rope_head_dim=[2, 8, 3], v_head_dim=[4, 8, 1],
+        q_lora_rank=[None, 4, 12], kv_lora_rank=[4, 12], n_routed_experts=[4, 16, 6], n_group=[1, 2, 8, 3],
+        topk_group=[1, 3, 4, 5],
+        num_experts_per_tok=[1, 3, 4, 5], n_shared_experts=[2, 0], first_k_dense_replace=[0, 2, 5], norm_topk_prob=[False, None],
+        routed_scaling_factor=[1.0, 2, 0.5], rope_interleave=[False, None], head_dim=[4, 8], qk_head_dim=[9],
+        moe_intermediate_size=[8, 24], scoring_func=["sigmoid"], topk_method=["noaux_tc"], moe_layer_freq=[1, 2],
+        num_local_experts=[8], rope_parameters=[
+            {"rope_theta": 50.0}, *({"rope_theta": 100.0} | YARN | more for more in (
+                {}, {"mscale": 1.0, "mscale_all_dim": 1.0}, {"mscale": 0.7, "mscale_all_dim": 0.5}, {"mscale_all_dim": 0.5})),
+            {"rope_theta": 100.0, "rope_type": "linear", "factor": 4.0}, LONGROPE | {"rope_theta": 100.0},
+            {"rope_theta": 100.0, "rope_type": "linear", "factor": 4.0, "mscale_all_dim": 1.0}],
+        rope_scaling=[{"type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 1.0,
+                       "original_max_position_embeddings": 16}, None]),
     "gemma2": DECODER | GEMMA,
     "gemma3_text": {n: v for n, v in (DECODER | GEMMA).items()
                     if n not in ("hidden_act", "mlp_bias", "num_experts", "n_embd")} | dict(
@@ -456,6 +476,9 @@ FEW = {
     "gpt_oss": ("num_local_experts", "num_experts_per_tok", "num_experts", "swiglu_alpha", "swiglu_limit", "experts_per_token",
                 "initial_context_length", "layer_types", "sliding_window", "rope_parameters", "attention_bias",
                 "num_hidden_layers"),
+    "deepseek_v3": ("num_key_value_heads", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "q_lora_rank", "kv_lora_rank",
+                    "n_routed_experts", "n_group", "topk_group", "num_experts_per_tok", "n_shared_experts", "norm_topk_prob",
+                    "first_k_dense_replace", "routed_scaling_factor", "rope_interleave", "rope_parameters", "rope_scaling"),
     "olmo2": ("num_attention_heads", "num_key_value_heads", "head_dim", "rms_norm_eps", "attention_bias", "rope_parameters"),
     "olmo3": ("layer_types", "sliding_window", "rope_parameters", "rope_scaling", "num_key_value_heads", "head_dim",
               "attention_bias")}

@@ -92,6 +92,10 @@ eps, act = dict(rms_norm_eps=1e-6), dict(hidden_act="gelu")
 gemma3_ropes = dict(full_attention=rope(500.0, rope_type="linear", factor=4.0), sliding_attention=rope(50.0))
 gemma3 = dict(gqa, num_hidden_layers=4, head_dim=16, query_pre_attn_scalar=4, sliding_window=8, rope_parameters=gemma3_ropes,
               layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"])
+deepseek = dict(num_key_value_heads=4, max_position_embeddings=128, rms_norm_eps=1e-3, kv_lora_rank=16, qk_rope_head_dim=4,
+                moe_intermediate_size=12, bos_token_id=95, eos_token_id=96)
+deepseek_yarn = rope(100.0, rope_type="yarn", factor=4.0, original_max_position_embeddings=16, beta_fast=4.0, mscale=1.2,
+                     mscale_all_dim=0.8)
 gemma3_old = ("layer_types", "tie_word_embeddings", "use_bidirectional_attention", "_sliding_window_pattern")
 olmo3_ropes = dict(sliding_attention=rope(5e5), full_attention=rope(
     5e5, rope_type="yarn", factor=4.0, original_max_position_embeddings=16, beta_fast=4.0, attention_factor=1.3))
@@ -268,6 +272,29 @@ FAMILIES = {
              attention_bias=True, tie_word_embeddings=True, bos_token_id=95, eos_token_id=96), "causal",
         matters=(eps, act, dict(num_experts_per_tok=1), dict(norm_topk_prob=False), dict(rope_parameters=rope(10000.0))),
         old_drop=("num_local_experts",), old_add=dict(max_window_layers=3, num_experts=6)),
+    "deepseek_v3": Family(
+        # One dense layer of three; two of four groups, a shared expert of two, YaRN whose two factors differ
+        "DeepseekV3ForCausalLM", "DeepseekV3Config",
+        dict(tiny | deepseek, num_hidden_layers=3, first_k_dense_replace=1, q_lora_rank=12, qk_nope_head_dim=6, v_head_dim=5,
+             n_routed_experts=8, n_group=4, topk_group=2, num_experts_per_tok=3, n_shared_experts=2, routed_scaling_factor=1.5,
+             attention_bias=True, rope_parameters=deepseek_yarn), "causal", embed=0.5,
+        matters=(eps, act, dict(rope_interleave=False), dict(topk_group=4), dict(n_group=2), dict(num_experts_per_tok=2),
+                 dict(norm_topk_prob=False), dict(routed_scaling_factor=2.5), dict(rope_parameters=rope(100.0)),
+                 dict(rope_parameters=deepseek_yarn | dict(mscale_all_dim=0.4)),
+                 dict(rope_parameters=deepseek_yarn | dict(mscale=0.4))),
+        old_drop=("head_dim", "qk_head_dim", "num_mtp_layers"),
+        old_add=dict(num_nextn_predict_layers=1, scoring_func="sigmoid", topk_method="noaux_tc", moe_layer_freq=1, ep_size=1,
+                     aux_loss_alpha=0.001, seq_aux=True)),
+    "deepseek_v3_plain": Family(
+        # Queries straight from the input, experts in every layer and undivided weights; pairs of halves; a tied head
+        "DeepseekV3ForCausalLM", "DeepseekV3Config",
+        dict(tiny | deepseek, hidden_size=24, num_attention_heads=3, num_key_value_heads=3, first_k_dense_replace=0,
+             q_lora_rank=None, qk_nope_head_dim=7, v_head_dim=9, n_routed_experts=6, n_group=2, topk_group=1,
+             num_experts_per_tok=2, n_shared_experts=1, norm_topk_prob=False, rope_interleave=False, rope_parameters=rope(50.0),
+             tie_word_embeddings=True), "causal", embed=0.5,
+        matters=(eps, act, dict(rope_interleave=True), dict(topk_group=2), dict(norm_topk_prob=True),
+                 dict(rope_parameters=rope(10000.0))),
+        old_drop=("head_dim", "qk_head_dim")),
     "gemma2": Family(
         "Gemma2ForCausalLM", "Gemma2Config",
         dict(gqa, num_hidden_layers=4, head_dim=16, query_pre_attn_scalar=4, sliding_window=8, attn_logit_softcapping=5.0,
@@ -493,6 +520,12 @@ def build(family: Family, **change):
     return model
 
 
+def weights(model):
+    """Parameters, and the correction of a router, which is stored as a buffer."""
+    stored = [(n, b) for n, b in model.named_buffers() if n.endswith("e_score_correction_bias")]
+    return [*model.named_parameters(), *stored]
+
+
 def is_norm(name: str) -> bool: return name.endswith("weight") and ("norm" in name.lower() or ".ln_" in name)
 
 
@@ -501,7 +534,7 @@ def draw(model, family: Family, rng) -> None:
     """Every parameter: biases and norms with deviation 0.2, norms around the value that leaves things alone."""
     # patches for a ViT: not a table of tokens; two towers have no table of their own
     tokens_table = None if family.run == "pair" else model.get_input_embeddings()
-    for name, p in model.named_parameters():
+    for name, p in weights(model):
         std = family.embed if p is getattr(tokens_table, "weight", None) else family.matrix if p.ndim > 1 else 0.2
         x = std * rng.standard_normal(tuple(p.shape), dtype=np.float32)
         p.copy_(torch.as_tensor(x + (is_norm(name) and not family.gemma_norm)))
@@ -569,6 +602,24 @@ def margin(logits):
     return float((top[..., 0] - top[..., 1]).min())
 
 
+@torch.no_grad()
+def group_margin(model, ids):
+    """By how much a group leads the first one left out, and an expert in the kept groups, at worst. Scores lie between 0 and 1,
+    so a tenth of what logits must lead by will do: the lead is given tenfold."""
+    c, lead = model.config, float("inf")
+    gates = [m for m in model.modules() if hasattr(m, "e_score_correction_bias")]
+    for logits, gate in zip(model(input_ids=ids, output_router_logits=True).router_logits, gates, strict=True):
+        choice = (logits.sigmoid() + gate.e_score_correction_bias).unflatten(-1, (c.n_group, -1))
+        best = choice.topk(2, dim=-1).values.sum(-1)
+        order = best.sort(dim=-1, descending=True)
+        if c.topk_group < c.n_group:
+            lead = min(lead, float((order.values[..., c.topk_group - 1] - order.values[..., c.topk_group]).min()))
+        kept = torch.zeros_like(best).scatter_(-1, order.indices[..., :c.topk_group], 1).bool()
+        top = choice.masked_fill(~kept[..., None], -torch.inf).flatten(-2).topk(c.num_experts_per_tok + 1).values
+        lead = min(lead, float((top[..., -2] - top[..., -1]).min()))
+    return 10 * lead
+
+
 def check_varied(new):
     """A row that repeats two or three tokens would hide a cache that goes wrong."""
     if min(len(set(row)) for row in new.tolist()) < 6: raise Unclear
@@ -588,6 +639,8 @@ def run_causal(model, rng, length=40):
     if not torch.equal(again.argmax(-1), new): raise RuntimeError("greedy tokens differ with and without the cache")
     if getattr(model.config, "num_local_experts", None) or getattr(model.config, "num_experts", None):
         k = model.config.num_experts_per_tok
+        if hasattr(model.config, "topk_group"): return dict(input_ids=ids), outputs | dict(generated=new), min(
+            lead, *(group_margin(model, seq) for seq in (ids, out.sequences)))
         for seq in (ids, out.sequences):
             for r in model(input_ids=seq, output_router_logits=True).router_logits:
                 top = r.topk(k + 1).values  # the last expert taken against the first one left
@@ -706,7 +759,7 @@ def moved(new, old) -> float:
 def check_all_matters(name, family, model, inputs, outputs) -> float:
     """Clear each parameter, and change each field under `matters`: the outputs must move. Returns the smallest move."""
     least = {}
-    for pname, p in model.named_parameters():
+    for pname, p in weights(model):
         keep = p.clone()
         p.fill_(float(is_norm(pname) and not family.gemma_norm))
         least[pname] = moved(forward(family, model, inputs), outputs)

@@ -6,14 +6,15 @@
 __all__ = ['MultiHeadAttention', 'DecoderBlock', 'EncoderBlock', 'KeysSeen', 'KVLayerCache', 'LayerCache', 'StackedCaches',
            'caches_per_row', 'init_kv_layer_cache', 'rewind_caches', 'take_caches', 'update_kv_layer_cache', 'Pool',
            'PosEmbType', 'TransformerConfig', 'LearnedPositionalEmbedding', 'PatchEmbedding', 'PositionalEncoding',
-           'TokenEmbedding', 'FeedForward', 'MixtureOfExperts', 'expert_parallel', 'expert_specs', 'Int8LayerCache',
-           'LinearLayerCache', 'PagedLayerCache', 'RollingLayerCache', 'init_decoder_kv_caches',
-           'init_decoder_kv_caches_from_config', 'init_int8_layer_cache', 'init_linear_layer_cache',
-           'init_paged_layer_cache', 'init_rolling_layer_cache', 'RMSNorm', 'create_norm', 'Alibi', 'AxialRope',
-           'Learned', 'MultiRope', 'Positions', 'RelativeBias', 'Rope', 'Sinusoidal', 'RopeScaling', 'RotaryEmbedding',
-           'apply_rope', 'rope_cos_sin_from_positions', 'rope_cos_sin_table', 'rope_inv_freq', 'AttentionSpec',
-           'AttentionType', 'BlockSpec', 'ExpertsSpec', 'FeedForwardSpec', 'FfActivation', 'NormKind', 'NormSpec',
-           'spec_from_dict', 'spec_to_dict', 'stack_layers', 'unstack_layers']
+           'TokenEmbedding', 'FeedForward', 'LatentAttention', 'GroupedRouting', 'MixtureOfExperts', 'expert_parallel',
+           'expert_specs', 'Int8LayerCache', 'LinearLayerCache', 'PagedLayerCache', 'RollingLayerCache',
+           'init_decoder_kv_caches', 'init_decoder_kv_caches_from_config', 'init_int8_layer_cache',
+           'init_linear_layer_cache', 'init_paged_layer_cache', 'init_rolling_layer_cache', 'RMSNorm', 'create_norm',
+           'Alibi', 'AxialRope', 'Learned', 'MultiRope', 'Positions', 'RelativeBias', 'Rope', 'Sinusoidal',
+           'RopeScaling', 'RotaryEmbedding', 'apply_rope', 'rope_cos_sin_from_positions', 'rope_cos_sin_table',
+           'rope_inv_freq', 'AttentionSpec', 'AttentionType', 'BlockSpec', 'ExpertsSpec', 'FeedForwardSpec',
+           'FfActivation', 'LatentSpec', 'NormKind', 'NormSpec', 'spec_from_dict', 'spec_to_dict', 'stack_layers',
+           'unstack_layers']
 
 # %% ../../nbs/94b_layers_init.ipynb #exports
 from .attention import MultiHeadAttention
@@ -25,7 +26,9 @@ from .config import Pool, PosEmbType, TransformerConfig
 from .embeddings import (
     LearnedPositionalEmbedding, PatchEmbedding, PositionalEncoding, TokenEmbedding)
 from .feedforward import FeedForward
-from .moe import MixtureOfExperts, expert_parallel, expert_specs
+from .latent import LatentAttention
+from .moe import (
+    GroupedRouting, MixtureOfExperts, expert_parallel, expert_specs)
 from .memory import (
     Int8LayerCache, LinearLayerCache, PagedLayerCache, RollingLayerCache, init_decoder_kv_caches,
     init_decoder_kv_caches_from_config, init_int8_layer_cache, init_linear_layer_cache,
@@ -37,8 +40,8 @@ from attnax.layers.rope import (
     RopeScaling, RotaryEmbedding, apply_rope, rope_cos_sin_from_positions, rope_cos_sin_table,
     rope_inv_freq)
 from .specs import (
-    AttentionSpec, AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec, FfActivation, NormKind,
-    NormSpec, spec_from_dict, spec_to_dict)
+    AttentionSpec, AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec, FfActivation, LatentSpec,
+    NormKind, NormSpec, spec_from_dict, spec_to_dict)
 from .stack import stack_layers, unstack_layers
 
 # %% ../../nbs/94b_layers_init.ipynb #help
@@ -52,12 +55,12 @@ _all_ = [
     "StackedCaches", "caches_per_row", "init_kv_layer_cache", "rewind_caches", "take_caches",
     "update_kv_layer_cache", "Pool", "PosEmbType", "TransformerConfig",
     "LearnedPositionalEmbedding", "PatchEmbedding", "PositionalEncoding", "TokenEmbedding",
-    "FeedForward", "MixtureOfExperts", "expert_parallel", "expert_specs", "Int8LayerCache",
-    "LinearLayerCache", "PagedLayerCache", "RollingLayerCache", "init_decoder_kv_caches",
-    "init_decoder_kv_caches_from_config", "init_int8_layer_cache", "init_linear_layer_cache",
-    "init_paged_layer_cache", "init_rolling_layer_cache", "RMSNorm", "create_norm", "Alibi",
-    "AxialRope", "Learned", "MultiRope", "Positions", "RelativeBias", "Rope", "Sinusoidal",
-    "RopeScaling", "RotaryEmbedding", "apply_rope", "rope_cos_sin_from_positions",
-    "rope_cos_sin_table", "rope_inv_freq", "AttentionSpec", "AttentionType", "BlockSpec",
-    "ExpertsSpec", "FeedForwardSpec", "FfActivation", "NormKind", "NormSpec", "spec_from_dict",
-    "spec_to_dict", "stack_layers", "unstack_layers"]
+    "FeedForward", "LatentAttention", "GroupedRouting", "MixtureOfExperts", "expert_parallel",
+    "expert_specs", "Int8LayerCache", "LinearLayerCache", "PagedLayerCache", "RollingLayerCache",
+    "init_decoder_kv_caches", "init_decoder_kv_caches_from_config", "init_int8_layer_cache",
+    "init_linear_layer_cache", "init_paged_layer_cache", "init_rolling_layer_cache", "RMSNorm",
+    "create_norm", "Alibi", "AxialRope", "Learned", "MultiRope", "Positions", "RelativeBias",
+    "Rope", "Sinusoidal", "RopeScaling", "RotaryEmbedding", "apply_rope",
+    "rope_cos_sin_from_positions", "rope_cos_sin_table", "rope_inv_freq", "AttentionSpec",
+    "AttentionType", "BlockSpec", "ExpertsSpec", "FeedForwardSpec", "FfActivation", "LatentSpec",
+    "NormKind", "NormSpec", "spec_from_dict", "spec_to_dict", "stack_layers", "unstack_layers"]

@@ -452,7 +452,9 @@ def _cache_maker(kind: CacheKind | Callable) -> Callable:
 def _cache_of(spec: AttentionSpec, make: Callable, rolling: bool, max_len: int,
               sizes: dict[str, Any]) -> LayerCache:
     """The cache of one layer. Raises: `NotImplementedError` for a kernel that can have none."""
-    sizes = {**sizes, "num_kv_heads": spec.kv_heads, "head_dim": spec.head_dim}
+    groups, width, value_dim = spec.cached
+    sizes = {**sizes, "num_kv_heads": groups, "head_dim": width}
+    if spec.latent is not None: sizes["value_dim"] = value_dim
     window = spec.sees
     if spec.keys_given: return BorrowedLayerCache(jnp.zeros(sizes["batch_size"], jnp.int32))
     if spec.kernel is AttentionType.LITE:
@@ -460,6 +462,10 @@ def _cache_of(spec: AttentionSpec, make: Callable, rolling: bool, max_len: int,
             "`attention_type`=LITE weighs a position against the whole sequence, later ones "
             "included, so "
             "there is nothing to cache: use LINEAR or a softmax kernel for a decoder")
+    if spec.latent is not None and make in (init_int8_layer_cache, init_paged_layer_cache):
+        raise NotImplementedError(
+            "`kind`: attention from a latent reads what it kept in two forms, and needs a memory "
+            "of plain arrays: use kind='everything'")
     if spec.kernel is AttentionType.LINEAR: return init_linear_layer_cache(**sizes)
     if not rolling or window is None or window >= max_len: return make(max_len=max_len, **sizes)
     return init_rolling_layer_cache(window=window, **sizes)

@@ -23,6 +23,7 @@ from flax import nnx
 
 sys.path.insert(0, str(fixtures.root))
 
+from attnax.layers.memory import init_decoder_kv_caches_from_config
 from attnax.models.generate import generate
 from attnax.pretrained import load_pretrained, save_pretrained
 from attnax.pretrained.family import language_model_errors, relative_error
@@ -60,6 +61,42 @@ def vit(model, want) -> dict:
     return dict(logits=relative_error(run(model, jnp.moveaxis(want["pixel_values"], 1, -1)), want["logits"]))
 
 
+def pair(model, want) -> dict:
+    pixels, ids = jnp.moveaxis(want["pixel_values"], 1, -1), jnp.asarray(want["input_ids"])
+    seen = nnx.jit(lambda model: model.encode_image(pixels, normalize=False))(model)
+    read = nnx.jit(lambda model: model.encode_text(ids, normalize=False))(model)
+    return dict(states=max(relative_error(seen, want["image_features"]), relative_error(read, want["text_features"])),
+                logits=relative_error(run(model, pixels, ids), want["logits"]))
+
+
+def dino(model, want) -> dict:
+    first, other = (jnp.moveaxis(want[n], 1, -1) for n in ("pixel_values", "other_values"))
+    bare, count = nnx.clone(model), model.config.num_register_tokens
+    bare.head = None
+    def apart(states, name): return relative_error(states, np.delete(want[name], slice(1, 1 + count), axis=1))
+    found = dict(states=max(apart(run(bare, first), "last_hidden_state"),
+                            apart(run(bare.resized(other.shape[1:3]), other), "other_hidden")))
+    return found if model.head is None else found | dict(logits=relative_error(run(model, first), want["logits"]))
+
+
+def t5(model, want) -> dict:
+    ids, target, new = jnp.asarray(want["input_ids"]), jnp.asarray(want["decoder_ids"]), want["generated"]
+    seen = want["attention_mask"].astype(bool)
+    encoded = nnx.jit(lambda model: model.encode(ids, source_mask=seen))(model)
+    decode = nnx.jit(lambda model, piece, caches: model.decode(
+        piece, encoder_output=encoded, source_mask=seen, layer_kv_caches=caches))
+    caches = init_decoder_kv_caches_from_config(model.config, batch_size=len(ids), max_len=target.shape[1])
+    pieces = []
+    for piece in jnp.split(target, [target.shape[1] // 2, target.shape[1] - 1], axis=1):
+        out, caches = decode(model, piece, caches)
+        pieces.append(out)
+    written = generate(model, target[:, :1], source=ids, source_mask=seen, max_new_tokens=new.shape[1])
+    return dict(states=relative_error(encoded[seen], want["encoder_hidden"][seen]),
+                logits=relative_error(decode(model, target, None), want["logits"]),
+                cached=relative_error(jnp.concatenate(pieces, 1), want["logits"]),
+                tokens=int((np.asarray(written) == new).sum()), of=new.size)
+
+
 def whisper(model, want) -> dict:
     features, ids, new = jnp.asarray(want["features"]), jnp.asarray(want["decoder_ids"]), want["generated"]
     heard, logits = nnx.jit(lambda model: (model.encode(features), model(features, ids)))(model)
@@ -68,7 +105,8 @@ def whisper(model, want) -> dict:
                 tokens=int((np.asarray(written) == new).sum()), of=new.size)
 
 
-JUDGES = dict(causal=causal, bert=encoder, states=encoder, encoder=encoder, vit=vit, whisper=whisper)
+JUDGES = dict(causal=causal, bert=encoder, states=encoder, encoder=encoder, vit=vit, pair=pair, dino=dino, whisper=whisper,
+              t5=t5)
 
 
 def first(config: dict, *names: str):
@@ -86,9 +124,11 @@ def row(name: str) -> dict:
     good, line = fixtures.round_trip(name, path, load_pretrained, save_pretrained)
     print(line, flush=True)
     size = sum(x.size for x in fixtures.disk_tensors(path).values())
+    kind = config["model_type"]
+    config |= config.get("text_config", {})   # of two towers the text's
     layers = first(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers")
     width = first(config, "hidden_size", "n_embd", "d_model", "dim")
-    return dict(model_type=config["model_type"], fixture=name, layers=layers, width=width, parameters=size,
+    return dict(model_type=kind, fixture=name, layers=layers, width=width, parameters=size,
                 **{n: f"{x:.0e}" if isinstance(x, float) else x for n, x in errors.items()},
                 round_trip="bit for bit" if good else "")
 

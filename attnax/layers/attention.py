@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -116,6 +116,10 @@ class Projections(_Submodules):
         if not positions.turns: return y
         turn = positions.turn_queries if proj is self.query_proj else positions.turn
         return turn(y, position_ids)
+
+    def _queries(self, x, position_ids) -> Array:
+        """Queries by head, as kernels take them."""
+        return self._turned(self.query_proj, self.query_norm, x, position_ids)
 
     def project_context(
         self,
@@ -294,7 +298,7 @@ def _scaled(layer, query) -> tuple[Array, dict]:
     if kernel_attr(layer.attention_fn, "supports_scale", False): return query, {"scale": scale}
     # Multiplied in float32, so that the factor is not rounded besides the product
     wide = query.astype(jnp.promote_types(query.dtype, jnp.float32))
-    return (wide * (scale * layer.spec.head_dim ** 0.5)).astype(query.dtype), {}
+    return (wide * (scale * query.shape[-1] ** 0.5)).astype(query.dtype), {}
 
 # %% ../../nbs/42_layers.attention.ipynb #take-in
 def _take_in(
@@ -350,7 +354,7 @@ def _by_mask(layer, query, key, value, call: AttentionCall, cache):
     if call.score_mod is not None: check_takes(fn, "score_mod", "score_mod")
     if not call.dropout["deterministic"]: check_takes(fn, "dropout_rate", "dropout")
     if not kernel_attr(fn, "supports_gqa", False):
-        shared = spec.num_heads // spec.num_kv_heads
+        shared = query.shape[1] // keys.shape[1]
         keys, values = (jnp.repeat(y, shared, axis=1) for y in (keys, values))
     rule = causal_window_mask(
         query.shape[2], keys.shape[2], past=0 if past is None else past,
@@ -466,6 +470,7 @@ def _one_spec(words: Mapping[str, Any]) -> AttentionSpec:
 # %% ../../nbs/42_layers.attention.ipynb #check-spec
 class _SpecChecks(Projections):
     """What is refused when a layer is made."""
+    reads_latents: ClassVar[bool] = False # Whether keys and values come from one vector per token
     attention_fn: Callable
     kernel_kind: str | None
     score_mod: ScoreMod | None
@@ -475,6 +480,9 @@ class _SpecChecks(Projections):
 
     def _check_spec(self, spec: AttentionSpec) -> None:
         """Refuse what the kernel cannot do."""
+        if (spec.latent is None) == self.reads_latents: raise ValueError(
+            f"`spec` with latent={spec.latent} makes a "
+            f"{'MultiHeadAttention' if self.reads_latents else 'LatentAttention'}")
         if spec.scale is not None and _bound(self.attention_fn, "scale") is not None:
             raise ValueError("`scale` is bound to `attention_fn` too: give one of them")
         for name in self.style.refuses:
@@ -568,7 +576,7 @@ class _CallParts(_CacheChecks):
         """Queries, keys and values of a call. The latter are given, of a context, or of `x` itself;
         None where another layer's are read."""
         if of_queries is None: of_queries = self._positions(cache, x.shape[1])
-        query = self._turned(self.query_proj, self.query_norm, x, of_queries)
+        query = self._queries(x, of_queries)
         if self.spec.keys_given: return query, None, None
         if context_kv is not None: return query, *context_kv
         if of_keys is None and context is None and self.spec.positions.turns: of_keys = of_queries
@@ -594,6 +602,10 @@ class _Output(_CallParts):
             return dict(dropout_rng=None, dropout_rate=0.0, deterministic=True)
         if keys is None: raise ValueError("`rngs`: the layer holds no keys to drop with")
         return dict(dropout_rng=keys(), dropout_rate=rate, deterministic=False)
+
+    def _attended(self, inputs: tuple, call: AttentionCall, cache):
+        """What the kernel makes of a call's inputs, by head, and the memory after it."""
+        return self.style.attend(self, *inputs, call, cache)
 
     def _output(self, x, out) -> Float[Array, "b s m"]:
         """Heads side by side, gated where the spec says so, projected."""
@@ -630,7 +642,7 @@ class _Weights(_Output):
             "`keys_seen` of a memory that reads itself holds no keys to show weights of; use a "
             "memory of plain keys, such as KVLayerCache")
         places = jnp.arange(x.shape[1]) if position_ids is None else position_ids
-        query = self._turned(self.query_proj, self.query_norm, x, places)
+        query = self._queries(x, places)
         units = jnp.eye(key.shape[2], dtype=key.dtype)
         units = jnp.broadcast_to(units, (*key.shape[:3], key.shape[2]))
         call = AttentionCall(mask, self._mods(score_mod), self._dropout(True))
@@ -655,7 +667,8 @@ class _OwnCache(_Weights):
         sums = self.style.keeps == "sums"
         make = init_linear_layer_cache if sums else functools.partial(
             init_kv_layer_cache, max_len=max_len)
-        cache = make(batch_size, self.spec.kv_heads, self.spec.head_dim, dtype=dtype)
+        groups, width, value_dim = self.spec.cached
+        cache = make(batch_size, groups, width, dtype=dtype, value_dim=value_dim)
         keys, values, length = _parts(cache)
         self.cached_key, self.cached_value = nnx.Cache(keys), nnx.Cache(values)
         self.cache_index = nnx.Cache(length)
@@ -782,7 +795,7 @@ class MultiHeadAttention(_FromWords):
         inputs = self._inputs(x, context, context_kv, cache, position_ids_q, position_ids_kv)
         call = AttentionCall(mask, self._mods(score_mod), self._dropout(deterministic),
                              num_new_tokens)
-        out, cache = self.style.attend(self, *inputs, call, cache)
+        out, cache = self._attended(inputs, call, cache)
         out = self._output(x, out)
         if own: self._keep(cache)
         return out if kv_cache is None else (out, cache)

@@ -23,6 +23,7 @@ from .cache import KeysSeen, LayerCache
 from .config import BlocksConfig
 from .embeddings import check_rngs
 from .feedforward import FeedForward, dropout_rngs
+from .latent import LatentAttention
 from .moe import MixtureOfExperts
 from .norms import create_norm
 from .positions import Positions, Rope
@@ -75,6 +76,7 @@ class ResidualBlock(_Norms):
         if self.spec.norm_order == "both": y = getattr(self, f"post_ln{number}")(y)
         if hasattr(self, f"ls{number}"):
             y = y * jnp.broadcast_to(getattr(self, f"ls{number}")[...].astype(y.dtype), y.shape)
+        if self.spec.residual_scale is not None: y = y * self.spec.residual_scale
         y = self.dropout(y, deterministic=deterministic)
         y = x + self.drop_path(y, deterministic=deterministic)
         return self._normed(y, number, "after")
@@ -107,7 +109,7 @@ def make_feed_forward(
         renormalize=ff.renormalize, dropout_rate=spec.dropout_rate, ff_activation=ff.activation,
         use_bias=ff.use_bias, router_bias=ff.router_bias,
         router_jitter=ff.router_jitter, shared_d_ff=ff.shared_d_ff, shared_gate=ff.shared_gate,
-        **common)
+        routing=ff.routing, **common)
 
 # %% ../../nbs/43_layers.blocks.ipynb #result
 def result(y, cache_given, cache, return_aux: bool, aux):
@@ -135,8 +137,9 @@ class _Parts(ResidualBlock):
     @staticmethod
     def _attention(rngs: nnx.Rngs, spec: BlockSpec, attention: AttentionSpec) -> MultiHeadAttention:
         """A layer of attention of the block's width."""
-        return MultiHeadAttention(rngs, attention, in_features=spec.d_model, dtype=spec.dtype,
-                                  param_dtype=spec.param_dtype)
+        kind = MultiHeadAttention if attention.latent is None else LatentAttention
+        return kind(rngs, attention, in_features=spec.d_model, dtype=spec.dtype,
+                    param_dtype=spec.param_dtype)
 
 # %% ../../nbs/43_layers.blocks.ipynb #self-attention
 class _SelfAttention(_Parts):

@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['PosEmbType', 'Pool', 'Remat', 'check_fields', 'check_windows', 'repeating', 'FrozenRecord', 'check_pattern',
-           'sources_in_turn', 'RunConfig', 'ExpertBiases', 'BlockFields', 'LayerSpecs', 'ConfigSpecs', 'ConfigChecks',
-           'BlocksConfig', 'TransformerConfig', 'check_config']
+           'sources_in_turn', 'RunConfig', 'SpecFields', 'ExpertBiases', 'BlockFields', 'LayerSpecs', 'ConfigSpecs',
+           'ConfigChecks', 'BlocksConfig', 'TransformerConfig', 'check_config']
 
 # %% ../../nbs/40_layers.config.ipynb #imports
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
+from .moe import GroupedRouting
 from .positions import Alibi, Learned, Positions, RelativeBias, Rope, Sinusoidal
 from .rope import RopeScaling
-from attnax.layers.specs import (
+from .specs import (
     AttentionName, AttentionSpec, AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec,
-    FfActivation, NormKind, NormSpec, QKNorm, check_biases, check_choice, check_dtype, check_heads,
-    check_rate)
+    FfActivation, LatentSpec, NormKind, NormSpec, QKNorm, check_biases, check_choice, check_dtype,
+    check_heads, check_rate)
 from ..typing import explain_words
 
 # %% ../../nbs/40_layers.config.ipynb #names
@@ -30,7 +31,7 @@ _CHOICES = {"ff_activation": FfActivation, "norm_type": NormKind, "pool": Pool, 
 _MAY_BE_ZERO = {"pad_token_id", "num_token_types", "num_register_tokens"}
 _RATES = {"dropout_rate", "drop_path_rate", "router_jitter"}
 _POSITIVE = {"norm_eps", "attention_scale", "attention_softcap", "logit_softcap", "capacity_factor",
-             "embed_scale", "logit_scale"}
+             "embed_scale", "residual_scale", "logit_scale"}
 
 def _check_field(config, f) -> None:
     """Raises: `ValueError` for the value of one field."""
@@ -42,6 +43,18 @@ def _check_field(config, f) -> None:
         raise ValueError(f"`{f.name}` must be at least 1, got {value}")
     if f.name in _POSITIVE and value is not None and not value > 0:
         raise ValueError(f"`{f.name}` must be positive, got {value}")
+
+# %% ../../nbs/40_layers.config.ipynb #settle-specs
+def _settle_specs(config) -> None:
+    """Heads are as wide as a latent says. Raises: `ValueError` for a field that is no record of its
+    kind."""
+    for name, kind in (("attention_latent", LatentSpec), ("expert_routing", GroupedRouting)):
+        value = getattr(config, name)
+        if not isinstance(value, kind | None): raise ValueError(
+            f"`{name}` must be a {kind.__name__}, got {type(value).__name__}")
+    latent = config.attention_latent
+    if latent is not None and config.head_dim is None:
+        object.__setattr__(config, "head_dim", latent.head_dim)
 
 # %% ../../nbs/40_layers.config.ipynb #all-fields
 def check_fields(
@@ -61,6 +74,7 @@ def check_fields(
     if config.qk_norm not in (True, False, *get_args(QKNorm)):
         raise ValueError("`qk_norm` must be a bool or one of "
                          f"{', '.join(map(repr, get_args(QKNorm)))}, got {config.qk_norm!r}")
+    _settle_specs(config)
     return check_heads(config.d_model, config.num_heads, config.num_kv_heads, config.head_dim)[1]
 
 # %% ../../nbs/40_layers.config.ipynb #check-per-layer
@@ -125,7 +139,7 @@ def _check_sources(specs: Sequence[BlockSpec], sources: Sequence[int | None]) ->
         if {mine.kernel, other.kernel} & {AttentionType.LINEAR, AttentionType.LITE}:
             raise ValueError(
                 f"`keys_from` of layer {i}: only softmax attention reads keys of another layer")
-        for name in ("num_kv_heads", "head_dim", "window", "chunk", "positions"):
+        for name in ("num_kv_heads", "head_dim", "latent", "window", "chunk", "positions"):
             if (a := getattr(mine, name)) != (b := getattr(other, name)):
                 raise ValueError(
                     f"`keys_from` of layer {i} needs a layer of the same {name}: {a}, and layer "
@@ -161,9 +175,16 @@ class RunConfig:
     compute_dtype: str | None = None             # Of the computation; the parameters' when None
     param_dtype: str = "float32"                 # Dtype of the parameters
 
+# %% ../../nbs/40_layers.config.ipynb #spec-fields
+@dataclass(frozen=True, kw_only=True)
+class SpecFields(RunConfig):
+    """What is a record of its own in a spec, and so is one here."""
+    attention_latent: LatentSpec | None = None   # Keys and values from one vector per token
+    expert_routing: GroupedRouting | None = None # Experts by sigmoids, in groups; None: by softmax
+
 # %% ../../nbs/40_layers.config.ipynb #experts-biases
 @dataclass(frozen=True, kw_only=True)
-class ExpertBiases(RunConfig):
+class ExpertBiases(SpecFields):
     """Constants that experts and their router may add."""
     experts_bias: bool = False # Whether the matrices of experts have biases
     router_bias: bool = False  # Whether the scores of their router have one
@@ -199,6 +220,7 @@ class BlockFields(ExpertBiases):
     attention_sinks: bool = False           # Whether each head has a learned logit whose value is 0
     output_gate: bool = False    # Whether attention is gated by a sigmoid of its input, per channel
     layer_scale_init: float | None = None        # Learned factors on sub-layers, starting here
+    residual_scale: float | None = None          # Fixed factor on sub-layers; 1 when None
     num_experts: int | None = None               # Experts in place of the feed-forward
     experts_top_k: int = 2                       # Experts per token
     renormalize_experts: bool = True        # Whether the weights of a token's experts add up to one
@@ -235,7 +257,8 @@ class LayerSpecs(BlockFields):
             norm_eps=1e-6 if self.norm_eps is None else self.norm_eps, sinks=self.attention_sinks,
             output_gate=self.output_gate, positions=self.positions, kernel=self.attention_type,
             keys_given=self.keys_from is not None, block_size=self.attention_block_size,
-            chunk_size=self.linear_attention_chunk_size, dropout_rate=self.dropout_rate)
+            chunk_size=self.linear_attention_chunk_size, dropout_rate=self.dropout_rate,
+            latent=self.attention_latent)
 
     def feed_forward_spec(self) -> FeedForwardSpec | ExpertsSpec:
         """Describe the feed-forward, or the experts, of a layer whose fields these are."""
@@ -247,7 +270,8 @@ class LayerSpecs(BlockFields):
             top_k=self.experts_top_k, renormalize=self.renormalize_experts,
             use_bias=self.experts_bias, router_bias=self.router_bias,
             router_jitter=self.router_jitter, capacity_factor=self.capacity_factor,
-            shared_d_ff=self.shared_expert_d_ff, shared_gate=self.shared_expert_gate)
+            shared_d_ff=self.shared_expert_d_ff, shared_gate=self.shared_expert_gate,
+            routing=self.expert_routing)
 
 # %% ../../nbs/40_layers.config.ipynb #one-layer
 class _OneLayer(LayerSpecs):
@@ -295,6 +319,7 @@ class ConfigSpecs(_OneLayer):
             feed_forward=c.feed_forward_spec(), norm=norm, norm_order=order,
             first_norm=c.first_norm,
             parallel=c.parallel_residual, layer_scale_init=c.layer_scale_init,
+            residual_scale=c.residual_scale,
             dropout_rate=c.dropout_rate, drop_path_rate=self.drop_path_rate
             * layer / max(self.num_layers - 1, 1), dtype=c.compute_dtype, param_dtype=c.param_dtype)
 
@@ -317,7 +342,8 @@ class _LayerChecks(ConfigSpecs):
     def _check_scores(self, head_dim: int) -> None:
         """Raises: `ValueError` for what acts on scores where there are none, and for positions that
         do not fit."""
-        self.positions.check(head_dim)
+        latent = self.attention_latent
+        self.positions.check(head_dim if latent is None else latent.rope_dim)
         bias = getattr(self, "relative_bias", None)
         if not isinstance(bias, RelativeBias | None): raise ValueError(
             f"`relative_bias` must be a RelativeBias, got {type(bias).__name__}")
@@ -368,11 +394,24 @@ class ConfigChecks(_LayerChecks):
         object.__setattr__(self, "layer_pattern", check_pattern(self.layer_pattern, own))
         differ = self.layer_pattern or isinstance(self.attention_window, tuple)
         if differ or self.scan_layers: self._check_layers()
+        elif self.attention_latent or self.expert_routing:
+            self.attention_spec()
+            self.feed_forward_spec()
 
 # %% ../../nbs/40_layers.config.ipynb #blocks-config
 @dataclass(frozen=True, kw_only=True)
 class BlocksConfig(ConfigChecks):
     """What the configs of all models have: the fields about blocks, and the settings of a run."""
+
+# %% ../../nbs/40_layers.config.ipynb #named-positions
+def _named_positions(c) -> Positions:
+    """How the positions of a config enter that says them by a name."""
+    longest = max(c.max_len, c.kv_cache_max_len or 0, 8192)
+    rope = Rope(base=c.rope_base, dim=c.rope_dim, scaling=c.rope_scaling,
+                interleaved=c.rope_interleaved, max_positions=c.rope_max_positions or longest)
+    named = dict(sinusoidal=Sinusoidal(), learned=Learned(), rope=rope, alibi=Alibi(),
+                 none=Positions())
+    return named[c.pos_emb_type]
 
 # %% ../../nbs/40_layers.config.ipynb #transformer-config
 @explain_words
@@ -380,7 +419,7 @@ class BlocksConfig(ConfigChecks):
 class TransformerConfig(BlocksConfig):
     """Hyperparameters of a transformer; checked on construction, immutable and hashable after.
 
-    Raises: `ValueError` that names the field, out of range or in a combination that cannot work.
+    Raises: `ValueError` that names a field out of range, or fields that cannot go together.
     """
     vocab_size: int                              # Number of token ids
     max_len: int = 512                           # Longest sequence
@@ -391,17 +430,18 @@ class TransformerConfig(BlocksConfig):
     rope_dim: int | None = None         # Channels of a head that are rotated; all of them when None
     rope_scaling: RopeScaling | None = None      # Slower rotation for longer texts
     rope_max_positions: int | None = None        # Of the rotary table; enough when None
+    rope_interleaved: bool = False               # Whether neighbours are a pair that turns
     relative_bias: RelativeBias | None = None    # On scores by distance, one table for all layers
     embed_scale: float | None = None             # Factor on token embeddings; 1 when None
     embed_norm: bool = False                     # Whether embeddings go through a norm
     num_token_types: int = 0                     # Learned vectors for kinds of tokens, as in BERT
     final_norm: bool = True                      # Whether a norm follows the last block
     tie_embeddings: bool = True           # Whether a language-model head shares the token embedding
-    logit_scale: float | None = None         # Factor on the logits of that head; 1 when None
+    logit_scale: float | None = None             # Factor on these logits; 1 when None
     logit_softcap: float | None = None       # Bound on the logits of a language-model head, by tanh
 
     layer_fields: ClassVar[frozenset[str]] = frozenset(
-        {"pos_emb_type", "rope_base", "rope_dim", "rope_scaling", "rope_max_positions"})
+        "pos_emb_type rope_base rope_dim rope_scaling rope_max_positions rope_interleaved".split())
 
     def __post_init__(self):
         """Check every field."""
@@ -413,12 +453,7 @@ class TransformerConfig(BlocksConfig):
     def positions(self) -> Positions: # As an object
         """How positions enter: at the embedding, in every layer, or by a mod."""
         if isinstance(self.pos_emb_type, Positions): return self.pos_emb_type
-        longest = max(self.max_len, self.kv_cache_max_len or 0, 8192)
-        rope = Rope(base=self.rope_base, dim=self.rope_dim, scaling=self.rope_scaling,
-                    max_positions=self.rope_max_positions or longest)
-        named = dict(sinusoidal=Sinusoidal(), learned=Learned(), rope=rope, alibi=Alibi(),
-                     none=Positions())
-        return named[self.pos_emb_type]
+        return _named_positions(self)
 
 # %% ../../nbs/40_layers.config.ipynb #check-config
 def check_config(

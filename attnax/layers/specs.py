@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NormKind', 'NormOrder', 'QKNorm', 'FfActivation', 'AttentionName', 'PROJECTIONS', 'AttentionType', 'check_choice',
-           'check_heads', 'check_biases', 'check_dtype', 'check_rate', 'AttentionSpec', 'FeedForwardSpec',
+           'check_heads', 'check_biases', 'check_dtype', 'check_rate', 'LatentSpec', 'AttentionSpec', 'FeedForwardSpec',
            'ExpertsSpec', 'NormSpec', 'BlockSpec', 'spec_to_dict', 'spec_from_dict', 'check_alone']
 
 # %% ../../nbs/39_layers.specs.ipynb #imports
@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 
 from ..kernels.score_mods import check_window, softcap_mod
+from .moe import GroupedRouting
 from .positions import Positions
 from .rope import RopeScaling
 from ..typing import AttentionFn, ScoreMod
@@ -151,6 +152,56 @@ def _settle(spec, **values) -> None:
     """Put settled values in the place of what was given."""
     for name, value in values.items(): object.__setattr__(spec, name, value)
 
+# %% ../../nbs/39_layers.specs.ipynb #latent-spec
+@dataclass(frozen=True, kw_only=True)
+class LatentSpec:
+    """Keys and values of all heads from one latent vector per token. Raises: `ValueError` that
+    names the field.
+
+    Source: DeepSeek-AI 2024, DeepSeek-V2, section 2.1.
+    """
+    kv_rank: int               # Width of the latent, `r`
+    nope_dim: int              # Channels of a head's keys that come from the latent, and never turn
+    rope_dim: int              # Channels that turn; their key is one for all heads
+    value_dim: int             # Head width of the values, `e`
+    q_rank: int | None = None  # Width that queries go through; straight from the input when None
+    norm_eps: float = 1e-6     # Epsilon of the norms of both narrow vectors
+
+    def __post_init__(self):
+        """Check every field."""
+        _at_least(self, 1, "kv_rank", "nope_dim", "rope_dim", "value_dim", "q_rank")
+        _positive(self, "norm_eps")
+
+    @property
+    def head_dim(self) -> int: # Of queries and keys, `d`
+        """Head width."""
+        return self.nope_dim + self.rope_dim
+
+# %% ../../nbs/39_layers.specs.ipynb #latent-checks
+def _check_latent(spec) -> None:
+    """Check what attention from a latent can be, and settle its scale; nothing without one.
+
+    Raises: `ValueError` that names the field.
+    """
+    latent = spec.latent
+    if latent is None: return
+    if not isinstance(latent, LatentSpec):
+        raise ValueError(f"`latent` must be a LatentSpec, got {type(latent).__name__}")
+    for name, want in (("head_dim", latent.head_dim), ("num_kv_heads", spec.num_heads)):
+        if getattr(spec, name) != want:
+            raise ValueError(f"`{name}` of attention from a latent must be {want}, got "
+                             f"{getattr(spec, name)}")
+    for name in ("qk_norm", "output_gate", "keys_given"):
+        if getattr(spec, name):
+            raise ValueError(f"`{name}` is no part of attention from a latent, got "
+                             f"{getattr(spec, name)!r}")
+    if spec.kernel in (AttentionType.LINEAR, AttentionType.LITE):
+        raise ValueError(f"`latent` needs a softmax kernel, got kernel={spec.kernel.value!r}")
+    if ("key" in spec.bias) != ("value" in spec.bias):
+        raise ValueError("`bias` of attention from a latent has both of \"key\" and \"value\" or "
+                         f"neither, since one projection makes both, got {spec.bias}")
+    if spec.scale is None: _settle(spec, scale=spec.head_dim ** -0.5)
+
 # %% ../../nbs/39_layers.specs.ipynb #attention-checks
 def _check_attention(spec) -> None:
     """Check and settle every field of attention. Raises: `ValueError` that names the field."""
@@ -163,11 +214,34 @@ def _check_attention(spec) -> None:
     if spec.softcap is not None: softcap_mod(spec.softcap) # refuses what is not positive
     _at_least(spec, 1, "head_dim", "chunk", "block_size", "chunk_size")
     check_rate("dropout_rate", spec.dropout_rate)
-    _check_positions(spec.positions, spec.head_dim)
+    _check_latent(spec)
+    _check_positions(spec.positions, spec.latent.rope_dim if spec.latent else spec.head_dim)
+
+# %% ../../nbs/39_layers.specs.ipynb #attention-sizes
+class _AttentionSizes:
+    """What follows from the fields of attention."""
+    num_heads: int; head_dim: int; num_kv_heads: int | None
+    window: int | None; chunk: int | None; latent: LatentSpec | None
+
+    @property
+    def kv_heads(self) -> int: # `num_kv_heads` as a number, `g`
+        """Key/value heads."""
+        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+
+    @property
+    def sees(self) -> int | None: # Keys, the query's own included; None: all of them
+        """How far back a query looks at most."""
+        return min((n for n in (self.window, self.chunk) if n is not None), default=None)
+
+    @property
+    def cached(self) -> tuple[int, int, int]: # Heads, width of their keys, width of their values
+        """What a memory of this layer holds for each token."""
+        if self.latent is None: return self.kv_heads, self.head_dim, self.head_dim
+        return 1, self.latent.rope_dim, self.latent.kv_rank
 
 # %% ../../nbs/39_layers.specs.ipynb #attention-spec
 @dataclass(frozen=True, kw_only=True)
-class AttentionSpec:
+class AttentionSpec(_AttentionSizes):
     """What a layer of attention does. Raises: `ValueError` that names the field."""
     num_heads: int                           # Query heads, `h`
     head_dim: int                            # Head width, `d`
@@ -193,18 +267,9 @@ class AttentionSpec:
     chunk_size: int = 64                     # Of linear attention
     dropout_rate: float = 0.0                # On attention weights; on the output for LINEAR
     broadcast_dropout: bool = True           # Whether all sequences and heads drop the same weights
+    latent: LatentSpec | None = None         # Keys and values from one vector per token; None: no
 
     def __post_init__(self): _check_attention(self)
-
-    @property
-    def kv_heads(self) -> int: # `num_kv_heads` as a number, `g`
-        """Key/value heads."""
-        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
-
-    @property
-    def sees(self) -> int | None: # Keys, the query's own included; None: all of them
-        """How far back a query looks at most."""
-        return min((n for n in (self.window, self.chunk) if n is not None), default=None)
 
 # %% ../../nbs/39_layers.specs.ipynb #feed-forward-spec
 def _settle_activation(spec) -> None:
@@ -243,6 +308,7 @@ class ExpertsSpec:
                                          # dropped
     shared_d_ff: int | None = None       # Width inside an expert of all tokens; None: none
     shared_gate: bool = False            # Whether it has a gate, one number per token
+    routing: GroupedRouting | None = None # Choice by sigmoids, in groups; None: by a softmax
 
     def __post_init__(self):
         """Check and settle every field."""
@@ -255,6 +321,7 @@ class ExpertsSpec:
         if self.top_k > self.num_experts:
             raise ValueError(f"`top_k` must not exceed num_experts={self.num_experts}, got "
                              f"{self.top_k}")
+        if self.routing is not None: self.routing.check(self.num_experts, self.top_k)
 
 # %% ../../nbs/39_layers.specs.ipynb #norm-spec
 @dataclass(frozen=True, kw_only=True)
@@ -287,6 +354,7 @@ class BlockSpec:
     first_norm: bool = True                     # Whether the first sub-layer has its norm
     parallel: bool = False                      # Attention and feed-forward side by side
     layer_scale_init: float | None = None       # Learned factors on sub-layers, starting here
+    residual_scale: float | None = None         # Fixed factor on sub-layers; 1 when None
     dropout_rate: float = 0.0                   # On the output of each sub-layer
     drop_path_rate: float = 0.0          # Share of sequences that leave out a sub-layer in training
     dtype: str | None = None           # Of the computation; that of inputs and parameters when None
@@ -295,6 +363,7 @@ class BlockSpec:
     def __post_init__(self):
         """Check and settle every field."""
         _at_least(self, 1, "d_model")
+        _positive(self, "residual_scale")
         check_choice("norm_order", self.norm_order, NormOrder)
         for name in ("dropout_rate", "drop_path_rate"): check_rate(name, getattr(self, name))
         for name, optional in (("dtype", True), ("param_dtype", False)):
@@ -307,7 +376,8 @@ class BlockSpec:
 def _kinds() -> dict[str, type]:
     """What may stand in a file, by name."""
     def below(kind): return [kind, *(k for child in kind.__subclasses__() for k in below(child))]
-    own = AttentionSpec, FeedForwardSpec, ExpertsSpec, NormSpec, BlockSpec, RopeScaling
+    own = (AttentionSpec, LatentSpec, FeedForwardSpec, ExpertsSpec, GroupedRouting, NormSpec,
+           BlockSpec, RopeScaling)
     return {k.__name__: k for k in (*own, *below(Positions))}
 
 # %% ../../nbs/39_layers.specs.ipynb #to-dict

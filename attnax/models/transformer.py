@@ -320,8 +320,8 @@ def language_head(
     lm_head: nnx.Linear | None,        # The head where they are not
     config: TransformerConfig          # Says whether logits are scaled and bounded
 ) -> Float[Array, "b s v"]:            # Logits
-    """From hidden states to logits, times the config's `logit_scale`, then softly bounded where it
-    has a `logit_softcap`."""
+    """From hidden states to logits: times `logit_scale`, then softly bounded by `logit_softcap`,
+    where the config has them."""
     if lm_head is None: logits = token_embed.attend(h, out_dtype=logit_dtype(config))
     else: logits = lm_head(h)
     if config.logit_scale is not None: logits = logits * config.logit_scale

@@ -18,7 +18,7 @@ from ..layers.config import TransformerConfig
 from ..models.two_tower import TwoTower, TwoTowerConfig
 from ..models.vision import VisionTransformerConfig
 from .family import Family, Fields, check_divides
-from .mapping import Rule, parameter_shapes, reshaped
+from .mapping import Rule, draft_rngs, parameter_shapes, reshaped
 from .vit import VIT_ACTIVATIONS
 
 # %% ../../nbs/74a_pretrained.clip.ipynb #tower-fields
@@ -192,7 +192,7 @@ def build_pair(
     names: frozenset[str] = frozenset() # Names of the tensors there are; the config has said all
 ) -> TwoTower:                          # With initial values
     """Two towers, to be filled."""
-    return TwoTower(nnx.Rngs(0), config)
+    return TwoTower(draft_rngs(), config)
 
 # %% ../../nbs/74a_pretrained.clip.ipynb #pair-config
 def _pair_config(model: nnx.Module) -> TwoTowerConfig:

@@ -183,7 +183,7 @@ def _checked(stored: _Stored) -> nnx.Module:
     """The model without numbers, if what is stored fits it. Raises: as `load_family`."""
     family = stored.family
     ours = family.read(stored.config)
-    tensors = clean_tensors(family, stored.tensors)
+    tensors = clean_tensors(family, stored.tensors, family.beyond(ours))
     model, _ = blueprint(lambda: family.build(ours, frozenset(tensors)))
     rules = family.all_rules(model)
     wanted = {name for rule in rules for name in rule.theirs}

@@ -117,11 +117,19 @@ class Embedder(_Makes):
     max_tokens: int                 # Tokens that are read of a text, prompt and special ones too
     settings: TextSettings = TextSettings() # Prompts, and what else the folder says
 
-    def embed_queries(self, texts: Sequence[str], **how: Any) -> Float[np.ndarray, "n m"]:
+    def embed_queries(
+        self,
+        texts: Sequence[str],         # As `embed` takes them
+        **how: Any                    # Its other arguments
+    ) -> Float[np.ndarray, "n m"]:    # A row per text
         """`embed` with the prompt for questions, where the model has one."""
         return self.embed(texts, **self._asked(how, "query"))
 
-    def embed_documents(self, texts: Sequence[str], **how: Any) -> Float[np.ndarray, "n m"]:
+    def embed_documents(
+        self,
+        texts: Sequence[str],         # As `embed` takes them
+        **how: Any                    # Its other arguments
+    ) -> Float[np.ndarray, "n m"]:    # A row per text
         """`embed` with the prompt for what is searched, where the model has one."""
         return self.embed(texts, **self._asked(how, "document", "passage", "corpus"))
 

@@ -191,7 +191,8 @@ def _take_factors(said: Fields, name: str, pairs: int | None) -> tuple[float, ..
             return tuple(map(float, value))
     raise ValueError(f"`{name}` in {said.where} must be a list of "
                      f"{'' if pairs is None else f'{pairs} '}positive numbers, one for each "
-                     f"pair of channels that turns, got {value!r}")
+                     f"pair of channels that turns, got {value!r}; a head has `head_dim` channels, "
+                     "or `hidden_size` over `num_attention_heads`")
 
 # %% ../../nbs/67_pretrained.family.ipynb #rope-lengths
 def _lengths(said: Fields, longest: int | None) -> tuple[int, Any]:
@@ -401,6 +402,8 @@ class Family:
     tied: tuple[str, str] | None = None             # A tensor that may be stored twice; its place
     copies: tuple[tuple[str, str], ...] = ()        # More of them, also stored in place of theirs
     config_of: Callable[[Any], Any] = lambda model: model.config # What `read_config` made
+    beyond: Callable[[Any], tuple[str, ...]] = lambda config: () # Patterns of tensors that a config
+                                                    # of ours has no use for
     variants: tuple["Family", ...] = ()             # Families that have this `model_type` too
     when: Callable[[Mapping[str, Any]], bool] = lambda config: False # Of a variant: its own files
 
@@ -486,7 +489,8 @@ def settled(
     c = config
     width = c.d_model // c.num_heads if c.head_dim is None else c.head_dim
     filled = dict(head_dim=width, norm_eps=1e-6, num_kv_heads=c.num_heads, rope_dim=width,
-                  attention_scale=width ** -0.5, embed_scale=1.0)
+                  attention_scale=width ** -0.5, embed_scale=1.0,
+                  residual_scale=1.0, logit_scale=1.0)
     out |= {n: x for n, x in filled.items() if n in out and out[n] is None}
     out["attention_bias"] = check_biases(c.attention_bias, c.use_bias)
     if "attention_window" in out:
@@ -571,7 +575,7 @@ def load_family(
     ours = with_settings(ours, settings) if settings else ours
     if scanned := settings.get("scan_layers", False):
         ours = with_settings(ours, {"scan_layers": False})
-    tensors = clean_tensors(family, tensors, ignore)
+    tensors = clean_tensors(family, tensors, (*ignore, *family.beyond(ours)))
     abstract, fill = blueprint(lambda: family.build(ours, frozenset(tensors)))
     rules, shapes = family.all_rules(abstract), parameter_shapes(abstract)
     tensors, note = align_names({*(name for rule in rules for name in rule.theirs),

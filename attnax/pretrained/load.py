@@ -36,23 +36,28 @@ from .files import read_json, read_tensors, write_folder
 from .gguf import read_gguf
 from .gguf_models import gguf_vector, model_from_gguf
 from .hub import fetch_pretrained, hub_name
-from .mapping import blueprint, parameter_shapes, weight_dtype, weight_kind
+from .mapping import (
+    blueprint, draft_rngs, parameter_shapes, weight_dtype, weight_kind)
 from .sentence_folder import (
     read_include_prompt, read_pooling, read_vector_layers, write_pooling)
 
 # %% ../../nbs/77_pretrained.load.ipynb #families
 from .bert import BERT
 from .clip import CLIP, SIGLIP
+from .deepseek import DEEPSEEK_V3
 from .dino import DINOV2, DINOV2_WITH_REGISTERS, DINOV3
 from .gemma import GEMMA2
 from .gemma3 import GEMMA3, text_of_gemma3
 from .gpt2 import GPT2
 from .gpt_oss import GPT_OSS, unpacked_gpt_oss
+from .granite import GRANITE
 from .llama import LLAMA
+from .ministral import MINISTRAL3, text_of_mistral3
 from .mistral import MISTRAL, MIXTRAL
 from .modernbert import MODERNBERT
 from .mpnet import DISTILBERT, MPNET
 from .olmo import OLMO2, OLMO3
+from .phi import PHI3
 from .qwen import QWEN2, QWEN3
 from .qwen_moe import QWEN2_MOE, QWEN3_MOE
 from .roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
@@ -63,14 +68,15 @@ from .whisper import WHISPER
 
 FAMILIES: dict[str, Family] = {
     f.model_type: f
-    for f in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, OLMO3, QWEN2_MOE, QWEN3_MOE,
-              GEMMA2, GEMMA3, GPT_OSS, GPT2, BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, MPNET,
-              DISTILBERT, MODERNBERT, VIT, CLIP, SIGLIP, DINOV2, DINOV2_WITH_REGISTERS, DINOV3,
-              WHISPER, T5)}
+    for f in (LLAMA, MISTRAL, MINISTRAL3, MIXTRAL, QWEN2, QWEN3, SMOLLM3, GRANITE, PHI3, OLMO2,
+              OLMO3, QWEN2_MOE, QWEN3_MOE, GEMMA2, GEMMA3, GPT_OSS, DEEPSEEK_V3, GPT2, BERT,
+              ROBERTA, XLM_ROBERTA, CAMEMBERT, MPNET, DISTILBERT, MODERNBERT, VIT, CLIP, SIGLIP,
+              DINOV2, DINOV2_WITH_REGISTERS, DINOV3, WHISPER, T5)}
 
 # Kinds of models of which one part is read, and what takes that part out
 _PARTS = {"gemma3": text_of_gemma3,
-          "gpt_oss": unpacked_gpt_oss}
+          "gpt_oss": unpacked_gpt_oss,
+          "mistral3": text_of_mistral3}
 
 # %% ../../nbs/77_pretrained.load.ipynb #variant
 def _class_of(family: Family) -> Any:
@@ -93,7 +99,7 @@ def makes_vectors(
 
 def _causal_encoder(config: Any, names: frozenset[str] = frozenset()) -> SentenceEncoder:
     """A decoder that makes vectors, to be filled."""
-    return SentenceEncoder(nnx.Rngs(0), config, pooling="last", causal=True)
+    return SentenceEncoder(draft_rngs(), config, pooling="last", causal=True)
 
 def sentence_variant(
     family: Family # Of a folder with a `modules.json`

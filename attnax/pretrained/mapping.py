@@ -47,12 +47,15 @@ def joined(
     ours: Sequence[str],       # Parameter paths
     theirs: str,               # Tensor name
     sizes: Sequence[int],      # Widths of the parts
-    axis: int                  # Axis along which the parts lie side by side
+    axis: int,                 # Axis along which the parts lie side by side, in ours
+    *,
+    transposed: bool = False   # Whether they store the matrix as (out, in)
 ) -> Rule:                     # Many of ours in one of theirs
     """Several parameters that share a tensor, such as queries, keys and values."""
     cuts = list(np.cumsum(sizes[:-1]))
-    return Rule(tuple(ours), (theirs,), lambda x: np.split(x, cuts, axis=axis),
-                lambda *x: (np.concatenate(x, axis=axis),))
+    def turn(x): return x.T if transposed else x
+    return Rule(tuple(ours), (theirs,), lambda x: np.split(turn(x), cuts, axis=axis),
+                lambda *x: (turn(np.concatenate(x, axis=axis)),))
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #stacked
 def stacked(

@@ -18,6 +18,7 @@ from ..layers.specs import FfActivation
 from ..models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from ..models.sentence import SentenceEncoder
 from .family import Family, Fields, read_pad
+from .mapping import draft_rngs
 
 # %% ../../nbs/75a_pretrained.t5.ipynb #activations
 # By the name of the function, whether it gates, and ours
@@ -140,7 +141,7 @@ def build_t5(
     """A T5, to be filled; its head is tied where states are scaled, or where there is no other."""
     alone = config.decoder.logit_scale is None and any(n.endswith("lm_head.weight") for n in names)
     decoder = replace(config.decoder, tie_embeddings=not alone)
-    return EncoderDecoder(nnx.Rngs(0), decoder, encoder_config=config.encoder,
+    return EncoderDecoder(draft_rngs(), decoder, encoder_config=config.encoder,
                           share_embeddings=config.share_embeddings)
 
 # %% ../../nbs/75a_pretrained.t5.ipynb #t5-configs
@@ -174,7 +175,7 @@ def build_t5_encoder(
     names: frozenset[str] = frozenset() # Names of the tensors there are, which decide nothing
 ) -> SentenceEncoder:                   # With initial values
     """A sentence encoder, to be filled."""
-    return SentenceEncoder(nnx.Rngs(0), config)
+    return SentenceEncoder(draft_rngs(), config)
 
 # %% ../../nbs/75a_pretrained.t5.ipynb #t5-families
 _COPIES = tuple((f"{stack}.embed_tokens.weight", "shared.weight")

@@ -1,4 +1,4 @@
-"""Write nbs/fixtures/pretrained/parity.csv: how far attnax is from Hugging Face transformers on every model under
+"""Write nbs/fixtures/parity.csv: how far attnax is from Hugging Face transformers on every model under
 nbs/fixtures/pretrained, and whether what it saves comes back there.
 
     pip install torch transformers
@@ -28,7 +28,7 @@ from attnax.models.generate import generate
 from attnax.pretrained import load_pretrained, save_pretrained
 from attnax.pretrained.family import language_model_errors, relative_error
 
-table = fixtures.folder / "parity.csv"
+table = fixtures.folder.parent / "parity.csv"
 COLUMNS = ("model_type", "fixture", "layers", "width", "parameters", "states", "logits", "cached", "tokens", "of", "round_trip")
 
 

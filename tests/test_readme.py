@@ -34,7 +34,9 @@ ids = generate(TransformerLM(nnx.Rngs(0), config), jnp.ones((1, 3), jnp.int32), 
 print(attnax.__version__, attnax.generate, attnax.models.generate.generate, attnax.testing.check_attention_fn)
 print(attnax.pretrained.load_pretrained, attnax.training.run_demo, attnax.bench.bench_moe, attnax.layers.RMSNorm)
 print(attnax.kernels.score_mods, attnax.kernels.flash)
-def width(folder: str): return load_pretrained(folder).config.d_model
+def width(folder: str):
+    model = load_pretrained(folder)
+    return model.config.d_model if isinstance(model, TransformerLM) else None
 '''
 
 

@@ -37,7 +37,7 @@ def _tower_fields(fields: Fields, name: str, ignore: frozenset[str], *, older: b
 # %% ../../nbs/74a_pretrained.clip.ipynb #blocks
 CLIP_ACTIVATIONS = {"quick_gelu": "quick_gelu"} | VIT_ACTIVATIONS
 
-def _tower_fields(fields: Fields, width: int, heads: int, activation: str, eps: float) -> dict[str, Any]:
+def _stack(fields: Fields, width: int, heads: int, activation: str, eps: float) -> dict[str, Any]:
     """The blocks of a tower, from its fields and its defaults. Raises: `ValueError` and
     `NotImplementedError` that name a field."""
     d, h = fields.take("hidden_size", int, width), fields.take("num_attention_heads", int, heads)
@@ -73,10 +73,10 @@ def read_clip(
     pair = TwoTowerConfig(
         text=TransformerConfig(
             vocab_size=vocab_size, max_len=text.take("max_position_embeddings", int, 77),
-            pos_emb_type="learned", **_tower_fields(text, 512, 8, "quick_gelu", 1e-5)),
+            pos_emb_type="learned", **_stack(text, 512, 8, "quick_gelu", 1e-5)),
         vision=VisionTransformerConfig(
             embed_norm=True, patch_bias=False, **_pictures(vision, 32),
-            **_tower_fields(vision, 768, 12, "quick_gelu", 1e-5)),
+            **_stack(vision, 768, 12, "quick_gelu", 1e-5)),
         projection_dim=fields.take("projection_dim", int, 512),
         text_pool="highest" if eos == 2 else "eos", eos_token_id=None if eos == 2 else eos)
     for tower in (text, vision): tower.finish()
@@ -91,8 +91,8 @@ def read_siglip(
     text, vision = (_tower_fields(fields, f"{name}_config", ignore, older=False)
                     for name in ("text", "vision"))
     vision.only("vision_use_head", True)
-    words = _tower_fields(text, 768, 12, "gelu_pytorch_tanh", 1e-6)
-    looks = _tower_fields(vision, 768, 12, "gelu_pytorch_tanh", 1e-6)
+    words = _stack(text, 768, 12, "gelu_pytorch_tanh", 1e-6)
+    looks = _stack(vision, 768, 12, "gelu_pytorch_tanh", 1e-6)
     width = text.take("projection_size", int, words["d_model"], null=words["d_model"])
     if width != looks["d_model"]:
         raise ValueError(f"`projection_size`={width} in {text.where}, which is its `hidden_size` "

@@ -81,6 +81,14 @@ class _Reader(_Bytes):
                             "are left")
         return range(count)
 
+# %% ../../nbs/76_pretrained.gguf.ipynb #long-rows
+def _long_rows(rows: np.ndarray) -> np.ndarray:
+    """The same bytes in longer and fewer rows, up to 8 KiB each, where their number can be
+    halved."""
+    while len(rows) and len(rows) % 2 == 0 and rows.shape[1] <= 2**12:
+        rows = rows.reshape(len(rows) // 2, -1)
+    return rows
+
 # %% ../../nbs/76_pretrained.gguf.ipynb #expand
 _PLAIN = {"F64": "<f8", "I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 
@@ -89,7 +97,7 @@ def _expander(gguf: Any) -> Callable[[np.ndarray, Any], np.ndarray]:
     kind that cannot be expanded."""
     def expand(rows: np.ndarray, kind: Any) -> np.ndarray:
         if kind.name in _PLAIN: return rows.view(_PLAIN[kind.name])
-        if kind.name not in ("Q8_K", "Q1_0"): return gguf.dequantize(rows, kind)
+        if kind.name not in ("Q8_K", "Q1_0"): return gguf.dequantize(_long_rows(rows), kind)
         blocks = rows.reshape(-1, gguf.GGML_QUANT_SIZES[kind][1])
         if kind.name == "Q8_K":
             scale, weights = blocks[:, :4].copy().view("<f4"), blocks[:, 4:260].view(np.int8)
@@ -121,8 +129,10 @@ class GGUFTensors(Mapping):
         rows = prod(place.shape[:-1])
         packed = np.frombuffer(self._data, np.uint8, rows * place.row_bytes,
                                place.start).reshape(rows, place.row_bytes)
-        # a copy even where the file has float32: it stays good after the file is gone
-        array = np.array(self._dequantize(packed, place.kind), np.float32).reshape(place.shape)
+        found = self._dequantize(packed, place.kind)
+        # what is the file's own is copied: it stays good after the file is gone
+        array = found.astype(np.float32, copy=np.may_share_memory(found, packed))
+        array = array.reshape(place.shape)
         require_finite(array, name, self._path)
         return array
 

@@ -131,7 +131,8 @@ def _add_bench(commands) -> None:
                  "and named.", "bench linear --lengths 2048", "bench attention --help")
     kinds = bench.add_subparsers(dest="what", metavar="WHAT")
     bench.needs = "what", "WHAT"
-    for add in (_add_bench_attention, _add_bench_linear, _add_bench_moe, _add_bench_decode):
+    for add in (_add_bench_attention, _add_bench_linear, _add_bench_moe, _add_bench_decode,
+                _add_bench_start):
         add(kinds)
 
 # %% ../nbs/97_cli.ipynb #bench-sizes
@@ -211,6 +212,18 @@ def _add_bench_decode(kinds) -> None:
                         help="rows (default: 1 8)")
     parser.add_argument("--repeats", type=int, default=5,
                         help="interleaved runs of each (default: %(default)s)")
+
+# %% ../nbs/97_cli.ipynb #bench-start-options
+def _add_bench_start(kinds) -> None:
+    parser = _add(kinds, "start", "measure loading and the first answer",
+                  "Seconds of loading a model, and of compiling its generation with layers one "
+                  "after the other and in a loop.", "bench start --model smollm2")
+    parser.add_argument("--model", default="small",
+                        help="small, smollm2, or a folder or file of weights "
+                             "(default: %(default)s)")
+    parser.add_argument("--tokens", type=int, default=16, help="new tokens (default: %(default)s)")
+    parser.add_argument("--prompt", type=int, default=64,
+                        help="tokens of the prompt (default: %(default)s)")
 
 # %% ../nbs/97_cli.ipynb #info-options
 def _add_info(commands) -> None:
@@ -294,9 +307,9 @@ def run_write(
 
 # %% ../nbs/97_cli.ipynb #bench
 def _run_bench(what: str, options: dict) -> int:
-    """Run a benchmark with the options that were given; 1 where the peer wrote other tokens."""
+    """Run a benchmark with the options that were given; 1 where tokens differ."""
     from attnax.bench.attention import bench_attention, bench_linear
-    from attnax.bench.decode import bench_decode
+    from attnax.bench.decode import bench_decode, bench_start
     from attnax.bench.moe import bench_moe
     options = {name: value for name, value in options.items() if value is not None}
     if not options.pop("overwrite", False) and os.path.exists(options.get("chart", "")):
@@ -304,6 +317,7 @@ def _run_bench(what: str, options: dict) -> int:
                          "--overwrite")
     if options.pop("device", "cpu") == "cpu":
         if what == "decode": return bench_decode(**options)
+        if what == "start": return bench_start(**options)
         {"attention": bench_attention, "linear": bench_linear, "moe": bench_moe}[what](**options)
         return 0
     from attnax.bench.accelerator import bench_accelerator
@@ -470,7 +484,7 @@ def _run(command: str, options: dict, own_process: bool) -> int:
 # %% ../nbs/97_cli.ipynb #main
 def main(
     argv: Sequence[str] | None = None # Arguments; those of the process when None
-) -> int:  # 0; 1 when a check failed or a peer wrote other tokens, 2 when the request cannot be
+) -> int:  # 0; 1 when a check failed or tokens differ, 2 when the request cannot be
            # met, 130 when interrupted
     """Run a command."""
     try:

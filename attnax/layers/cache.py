@@ -164,8 +164,9 @@ def check_fits(
     """Raises: `ValueError` for more tokens than fit, where that is known."""
     if not _known(length, n) or np.max(np.asarray(length) + np.asarray(n), initial=0) <= room:
         return
-    raise ValueError(f"KV cache overflow: {np.max(n)} tokens at position {np.max(length)} do not "
-                     f"fit into max_len={room}")
+    most, at = (np.max(np.asarray(x)) for x in (n, length))
+    raise ValueError(f"KV cache overflow: {most} tokens at position {at} do not fit into "
+                     f"max_len={room}")
 
 # %% ../../nbs/41_layers.cache.ipynb #buffer-cache
 class BufferCache(LayerCache):
@@ -330,7 +331,7 @@ def _check_start(cache, start) -> None:
         found = f"shape {jnp.shape(start)} of {jnp.result_type(start)}"
         raise ValueError(f"`start` must be one integer for all sequences, or with per_row() "
                          f"lengths one for each, got {found}")
-    if _known(start) and np.min(start, initial=0) < 0:
+    if _known(start) and np.min(np.asarray(start), initial=0) < 0:
         raise ValueError(f"`start` must not be negative, got {start}")
 
 # %% ../../nbs/41_layers.cache.ipynb #check-new

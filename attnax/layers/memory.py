@@ -94,11 +94,11 @@ class _Ring(LayerCache):
     def rewind(self, n) -> Self:
         """Without the last `n` tokens: at most `slots - window + 1`, since what they were written
         over is gone."""
-        if not isinstance(n, Tracer) and np.max(n,
-                                                         initial=0) > self.slots - self.window + 1:
-            raise ValueError(f"`n` must be at most {self.slots - self.window + 1} for a window of "
-                             f"{self.window} in {self.slots} "
-                             f"slots, got {np.max(n)}: make the cache with a larger `chunk`")
+        room = self.slots - self.window + 1
+        if not isinstance(n, Tracer) and (most := np.max(np.asarray(n), initial=0)) > room:
+            raise ValueError(f"`n` must be at most {room} for a window of {self.window} in "
+                             f"{self.slots} slots, got {most}: make the cache with a larger "
+                             "`chunk`")
         return replace(self, length=rewound(self.length, n))
 
     def check_layer(self, window: int | None) -> None:

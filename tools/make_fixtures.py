@@ -245,6 +245,11 @@ FAMILIES = {
         "Olmo2ForCausalLM", "Olmo2Config",
         dict(gqa, num_hidden_layers=3, rope_parameters=rope(100.0), attention_bias=True, bos_token_id=95, eos_token_id=96),
         "causal", matters=(eps, act, dict(rope_parameters=rope(10000.0))), old_drop=("tie_word_embeddings",)),
+    "olmo2_tied": Family(
+        "Olmo2ForCausalLM", "Olmo2Config",
+        dict(gqa, hidden_size=24, num_attention_heads=3, num_key_value_heads=1, intermediate_size=40,
+             rope_parameters=rope(1000.0), tie_word_embeddings=True, bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(rope_parameters=rope(10000.0)))),
     "olmo3": Family(
         # Windows in every second layer, scaling in the others; other widths, one key/value head, a tied head
         "Olmo3ForCausalLM", "Olmo3Config",
@@ -255,6 +260,12 @@ FAMILIES = {
                  dict(rope_parameters=olmo3_ropes | dict(full_attention=rope(5e5))),
                  dict(rope_parameters=olmo3_ropes | dict(sliding_attention=olmo3_ropes["full_attention"]))),
         old_drop=("rope_local_base_freq",)),
+    "olmo3_plain": Family(
+        "Olmo3ForCausalLM", "Olmo3Config",
+        dict(gqa, num_hidden_layers=3, sliding_window=5, layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+             rope_parameters=dict.fromkeys(("sliding_attention", "full_attention"), rope(100.0)), attention_bias=True,
+             bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(sliding_window=4), dict(sliding_window=6)), old_drop=("rope_local_base_freq",)),
     "qwen2_moe": Family(
         # Four layers, the second and third dense; a shared expert with its gate in the others, and windows in two
         "Qwen2MoeForCausalLM", "Qwen2MoeConfig",
@@ -265,6 +276,12 @@ FAMILIES = {
         matters=(eps, act, dict(num_experts_per_tok=1), dict(norm_topk_prob=True), dict(rope_parameters=rope(10000.0)),
                  dict(sliding_window=5), dict(sliding_window=7), dict(layer_types=["full_attention"] * 4)),
         old_drop=("layer_types",)),
+    "qwen2_moe_tied": Family(
+        # Experts in both layers, one for a token, and no window
+        "Qwen2MoeForCausalLM", "Qwen2MoeConfig",
+        dict(gqa, num_experts=4, num_experts_per_tok=1, moe_intermediate_size=20, shared_expert_intermediate_size=12,
+             rope_parameters=rope(1000.0), tie_word_embeddings=True, bos_token_id=95, eos_token_id=96), "causal",
+        matters=(eps, act, dict(num_experts_per_tok=2), dict(norm_topk_prob=True))),
     "qwen3_moe": Family(
         "Qwen3MoeForCausalLM", "Qwen3MoeConfig",
         dict(gqa, num_hidden_layers=3, head_dim=10, decoder_sparse_step=2, intermediate_size=40, num_experts=6,
@@ -272,6 +289,12 @@ FAMILIES = {
              attention_bias=True, tie_word_embeddings=True, bos_token_id=95, eos_token_id=96), "causal",
         matters=(eps, act, dict(num_experts_per_tok=1), dict(norm_topk_prob=False), dict(rope_parameters=rope(10000.0))),
         old_drop=("num_local_experts",), old_add=dict(max_window_layers=3, num_experts=6)),
+    "qwen3_moe_plain": Family(
+        # Experts in both layers, their weights as the softmax says
+        "Qwen3MoeForCausalLM", "Qwen3MoeConfig",
+        dict(gqa, hidden_size=24, num_attention_heads=3, num_key_value_heads=1, head_dim=8, num_experts=5, num_experts_per_tok=2,
+             moe_intermediate_size=20, norm_topk_prob=False, rope_parameters=rope(1000.0), bos_token_id=95, eos_token_id=96),
+        "causal", matters=(eps, act, dict(num_experts_per_tok=1), dict(norm_topk_prob=True))),
     "deepseek_v3": Family(
         # One dense layer of three; two of four groups, a shared expert of two, YaRN whose two factors differ
         "DeepseekV3ForCausalLM", "DeepseekV3Config",
@@ -371,12 +394,21 @@ FAMILIES = {
         "MPNetForMaskedLM", "MPNetConfig", dict(tiny, max_position_embeddings=64, layer_norm_eps=1e-3), "encoder",
         idle=("attn.k.bias",), matters=(dict(layer_norm_eps=1e-12), dict(hidden_act="gelu_new")),
         old_drop=("tie_word_embeddings",)),
+    "mpnet_base": Family(
+        "MPNetModel", "MPNetConfig",
+        dict(tiny, hidden_size=24, num_attention_heads=3, num_hidden_layers=3, max_position_embeddings=50, layer_norm_eps=1e-3,
+             hidden_act="gelu_new"), "encoder",
+        idle=("attn.k.bias",), matters=(dict(layer_norm_eps=1e-12), dict(hidden_act="gelu"))),
     "distilbert": Family(
         "DistilBertForMaskedLM", "DistilBertConfig",
         dict(vocab_size=97, dim=32, n_heads=4, n_layers=3, hidden_dim=48, max_position_embeddings=64), "encoder",
         idle=("k_lin.bias",), matters=(dict(activation="relu"),),
         old_drop=("tie_word_embeddings", "bos_token_id", "eos_token_id"),
         old_add=dict(tie_weights_=True)),
+    "distilbert_base": Family(
+        "DistilBertModel", "DistilBertConfig",
+        dict(vocab_size=97, dim=24, n_heads=2, n_layers=2, hidden_dim=40, max_position_embeddings=50, activation="relu"),
+        "encoder", idle=("k_lin.bias",), matters=(dict(activation="gelu"),)),
     "modernbert": Family(
         "ModernBertForMaskedLM", "ModernBertConfig",
         dict(tiny, num_hidden_layers=5, max_position_embeddings=128, norm_eps=1e-3, local_attention=8, bos_token_id=2,
@@ -574,6 +606,7 @@ def run_states(model, rng):
     mask = (torch.arange(24) < torch.tensor([[24], [17]])).long()
     inputs = dict(input_ids=tokens(rng, 2, 24) * mask, attention_mask=mask)
     return inputs, forward_states(model, **inputs), float("inf")
+@torch.no_grad()
 def forward_encoder(model, input_ids, attention_mask):
     given = dict(input_ids=input_ids, attention_mask=attention_mask)
     out = model.base_model(**given)

@@ -307,7 +307,9 @@ def write_tensors(
 def draft_rngs() -> nnx.Rngs:
     """Keys for a model whose initial values nobody will see. Its construction is quick to trace."""
     rngs = nnx.Rngs(0)
-    rngs.default.count = nnx.RngCount(np.zeros((), np.uint32), tag=rngs.default.tag)
+    # Flax means an array of JAX; one of NumPy counts as well, and is not traced
+    count: Any = np.zeros((), np.uint32)
+    rngs.default.count = nnx.RngCount(count, tag=rngs.default.tag)
     return rngs
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #blueprint

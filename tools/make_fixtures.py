@@ -263,7 +263,7 @@ FAMILIES = {
     "olmo3_plain": Family(
         "Olmo3ForCausalLM", "Olmo3Config",
         dict(gqa, num_hidden_layers=3, sliding_window=5, layer_types=["full_attention", "sliding_attention", "sliding_attention"],
-             rope_parameters=dict.fromkeys(("sliding_attention", "full_attention"), rope(100.0)), attention_bias=True,
+             rope_parameters=dict.fromkeys(("sliding_attention", "full_attention"), rope(5e5)), attention_bias=True,
              bos_token_id=95, eos_token_id=96), "causal",
         matters=(eps, act, dict(sliding_window=4), dict(sliding_window=6)), old_drop=("rope_local_base_freq",)),
     "qwen2_moe": Family(

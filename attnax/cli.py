@@ -196,18 +196,24 @@ def _add_bench_moe(kinds) -> None:
     parser.add_argument("--experts", type=int, nargs="+", metavar="E", default=[8, 32],
                         help="numbers of experts (default: 8 32)")
 
+# %% ../nbs/97_cli.ipynb #bench-generation-options
+def _add_generation(parser: argparse.ArgumentParser, tokens: int) -> None:
+    """Options that benchmarks of generation share."""
+    parser.add_argument("--model", default="small",
+                        help="small, smollm2, or a folder or file of weights "
+                             "(default: %(default)s)")
+    parser.add_argument("--tokens", type=int, default=tokens,
+                        help="new tokens (default: %(default)s)")
+    parser.add_argument("--prompt", type=int, default=64,
+                        help="tokens of the prompt (default: %(default)s)")
+
 # %% ../nbs/97_cli.ipynb #bench-decode-options
 def _add_bench_decode(kinds) -> None:
     parser = _add(kinds, "decode", "measure tokens per second of generation",
                   "A table beside what the memory's bandwidth allows, and beside Hugging Face on "
                   "the same weights where it is installed.",
                   "bench decode --tokens 32 --batches 1 4")
-    parser.add_argument("--model", default="small",
-                        help="small, smollm2, or a folder or file of weights "
-                             "(default: %(default)s)")
-    parser.add_argument("--tokens", type=int, default=64, help="new tokens (default: %(default)s)")
-    parser.add_argument("--prompt", type=int, default=64,
-                        help="tokens of the prompt (default: %(default)s)")
+    _add_generation(parser, tokens=64)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], metavar="B",
                         help="rows (default: 1 8)")
     parser.add_argument("--repeats", type=int, default=5,
@@ -218,12 +224,7 @@ def _add_bench_start(kinds) -> None:
     parser = _add(kinds, "start", "measure loading and the first answer",
                   "Seconds of loading a model, and of compiling its generation with layers one "
                   "after the other and in a loop.", "bench start --model smollm2")
-    parser.add_argument("--model", default="small",
-                        help="small, smollm2, or a folder or file of weights "
-                             "(default: %(default)s)")
-    parser.add_argument("--tokens", type=int, default=16, help="new tokens (default: %(default)s)")
-    parser.add_argument("--prompt", type=int, default=64,
-                        help="tokens of the prompt (default: %(default)s)")
+    _add_generation(parser, tokens=16)
 
 # %% ../nbs/97_cli.ipynb #info-options
 def _add_info(commands) -> None:

@@ -24,7 +24,7 @@ from ..layers.config import TransformerConfig
 from ..layers.memory import init_decoder_kv_caches_from_config
 from ..models.sentence import SentenceEncoder
 from ..models.two_tower import TwoTower
-from .family import Family, _without_copy, clean_tensors
+from .family import Family, _matched
 from .files import _DTYPES, _header, find_weights, read_json
 from .gguf import GGUFFile, GGUFTensors, read_gguf
 from .gguf_llama import ROPE_TENSORS
@@ -33,7 +33,7 @@ from .hub import (
     HubName, _listed, _one_line, _weight_files, _without, fetch_pretrained, hub_name)
 from .load import (
     _other_format, _place, family_and_part, find_family, makes_vectors)
-from .mapping import align_names, blueprint, check_tensors, parameter_shapes
+from .mapping import parameter_shapes
 from .sentence_folder import _read_steps
 
 # %% ../../nbs/77a_pretrained.describe.ipynb #hollow
@@ -181,16 +181,8 @@ def _stored_beginning(name: HubName, options: Mapping[str, Any], folder: Path) -
 # %% ../../nbs/77a_pretrained.describe.ipynb #check
 def _checked(stored: _Stored) -> nnx.Module:
     """The model without numbers, if what is stored fits it. Raises: as `load_family`."""
-    family = stored.family
-    ours = family.read(stored.config)
-    tensors = clean_tensors(family, stored.tensors, family.beyond(ours))
-    model, _ = blueprint(lambda: family.build(ours, frozenset(tensors)))
-    rules = family.all_rules(model)
-    wanted = {name for rule in rules for name in rule.theirs}
-    tensors, note = align_names({*wanted, *(n for pair in family.ties() for n in pair)}, tensors)
-    tensors = _without_copy(family, rules, tensors, compare=False)   # they are hollow
-    check_tensors(rules, parameter_shapes(model), {n: x.shape for n, x in tensors.items()}, note)
-    return model
+    ours = stored.family.read(stored.config)
+    return _matched(stored.family, ours, stored.tensors, compare=False)[0]   # they are hollow
 
 # %% ../../nbs/77a_pretrained.describe.ipynb #cache-bytes
 def _cache_bytes(config: TransformerConfig, tokens: int) -> int:

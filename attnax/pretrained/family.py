@@ -545,6 +545,28 @@ def _without_copy(family: Family, rules: Sequence[Rule],
         tensors = {name: x for name, x in tensors.items() if name != copy}
     return tensors
 
+# %% ../../nbs/67_pretrained.family.ipynb #matched
+def _matched(
+    family: Family,                    # Which kind of model
+    ours: Any,                         # A config of ours
+    tensors: Mapping[str, np.ndarray], # Its weights, as stored
+    ignore: Sequence[str] = (),        # Patterns of tensors to leave out
+    compare: bool = True               # Whether tied tensors have numbers to compare
+) -> tuple[nnx.Module, Callable[..., nnx.Module], list[Rule], dict[str, np.ndarray]]:
+    """The model without numbers, what fills it, its rules and its tensors, if they fit each other.
+
+    Raises: as `load_family`.
+    """
+    found = clean_tensors(family, tensors, (*ignore, *family.beyond(ours)))
+    model, fill = blueprint(lambda: family.build(ours, frozenset(found)))
+    rules = family.all_rules(model)
+    names = {*(name for rule in rules for name in rule.theirs),
+             *(name for pair in family.ties() for name in pair)}
+    found, note = align_names(names, found)
+    found = _without_copy(family, rules, found, compare)
+    check_tensors(rules, parameter_shapes(model), {n: x.shape for n, x in found.items()}, note)
+    return model, fill, rules, found
+
 # %% ../../nbs/67_pretrained.family.ipynb #origin
 @dataclass(frozen=True)
 class Origin:
@@ -575,13 +597,7 @@ def load_family(
     ours = with_settings(ours, settings) if settings else ours
     if scanned := settings.get("scan_layers", False):
         ours = with_settings(ours, {"scan_layers": False})
-    tensors = clean_tensors(family, tensors, (*ignore, *family.beyond(ours)))
-    abstract, fill = blueprint(lambda: family.build(ours, frozenset(tensors)))
-    rules, shapes = family.all_rules(abstract), parameter_shapes(abstract)
-    tensors, note = align_names({*(name for rule in rules for name in rule.theirs),
-                                 *(n for pair in family.ties() for n in pair)}, tensors)
-    tensors = _without_copy(family, rules, tensors)
-    check_tensors(rules, shapes, {name: x.shape for name, x in tensors.items()}, note)
+    _, fill, rules, tensors = _matched(family, ours, tensors, ignore)
     model = fill(read_parameters(rules, tensors, dtype))
     said = json.dumps(dict(config), sort_keys=True)
     model.origin = Origin(family.model_type, said)   # type: ignore[attr-defined]

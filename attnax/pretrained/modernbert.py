@@ -9,7 +9,6 @@ __all__ = ['MODERNBERT', 'read_modernbert', 'write_modernbert', 'fused_rules', '
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 
 from ..layers.config import TransformerConfig, check_biases
 from ..models.sentence import MaskedHead, SentenceEncoder
@@ -132,13 +131,6 @@ def write_modernbert(
         tie_word_embeddings=c.tie_embeddings,
         rope_parameters={kind: said["rope_parameters"] for kind, said in ropes.items()})
 
-# %% ../../nbs/73c_pretrained.modernbert.ipynb #fused
-def _fused(ours: list[str], theirs: str, widths: list[int]) -> Rule:
-    """Matrices of ours that lie below each other in one of theirs."""
-    cuts = list(np.cumsum(widths[:-1]))
-    return Rule(tuple(ours), (theirs,), lambda x: np.split(x.T, cuts, axis=1),
-                lambda *x: (np.concatenate(x, axis=1).T,))
-
 # %% ../../nbs/73c_pretrained.modernbert.ipynb #fused-rules
 _PARTS = {"attn.Wqkv": [f"self_attn.{n}_proj" for n in ("query", "key", "value")],
           "mlp.Wi": ["ffn.gate_proj", "ffn.up_proj"]}
@@ -154,7 +146,8 @@ def fused_rules(
             ours = [f"encoder.layers.{i}.{name}" for name in names]
             widths = [shapes[f"{name}.kernel"][1] for name in ours]
             stored = f"{opens}layers.{i}.{theirs}"
-            yield _fused([f"{name}.kernel" for name in ours], f"{stored}.weight", widths)
+            yield joined([f"{name}.kernel" for name in ours], f"{stored}.weight", widths, 1,
+                         transposed=True)
             if f"{ours[0]}.bias" in shapes:
                 yield joined([f"{name}.bias" for name in ours], f"{stored}.bias", widths, 0)
 

@@ -911,6 +911,17 @@ def make(name: str, out: Path) -> str:
     return f"{name:8} seed {seed:3}  margin {lead:7.4f}  least move {least:7.4f}  output std {std:5.2f}  {size / 1024:5.0f} KiB"
 
 
+def make_fp8(path: Path) -> str:
+    """Codes in eight bits, a scale for each block of 4 by 8, and what transformers makes of them."""
+    from transformers.integrations.finegrained_fp8 import Fp8Dequantize
+    codes = torch.arange(256, dtype=torch.uint8).reshape(16, 16).clone()
+    codes[codes & 127 == 127] = 0   # NaN
+    scales = torch.rand(4, 2, generator=torch.Generator().manual_seed(0))
+    values = Fp8Dequantize(None)._dequantize_one(codes.view(torch.float8_e4m3fn), scales, torch.float32)
+    np.savez_compressed(path, codes=codes.numpy(), scales=scales.numpy(), values=values.numpy())
+    return f"{path.name}: {path.stat().st_size} bytes"
+
+
 def make_mxfp4(path: Path) -> str:
     """What transformers reads in weights of four bits: a row for each scale, each of the 16 codes in both halves of a byte."""
     from transformers.integrations.mxfp4 import convert_moe_packed_tensors
@@ -1007,6 +1018,7 @@ def main() -> int:
         return int(not all(good))
     else:
         for name in names: print(make(name, folder / name), flush=True)
+        if "deepseek_v3" in names: print(make_fp8(folder.parent / "fp8.npz"))
         if "gpt_oss" in names: print(make_mxfp4(folder.parent / "mxfp4.npz"))
     return 0
 

@@ -485,6 +485,13 @@ FAMILIES = {
         dict(text_config=clip_first, vision_config=clip_large, projection_dim=24), "pair", dict(end=96, padding=0),
         idle=("k_proj.bias",), matters=(dict(vision_config=clip_large | dict(hidden_act="quick_gelu")),),
         old_add=dict(text_config_dict=clip_first, text_config=clip_first | dict(hidden_size=48), vision_config_dict=clip_large)),
+    # Towers by themselves
+    "clip_vision": Family("CLIPVisionModel", "CLIPVisionConfig", clip_vision, "tower", idle=("k_proj.bias",),
+                          matters=(dict(layer_norm_eps=1e-5), dict(hidden_act="gelu"))),
+    "siglip_vision": Family("SiglipVisionModel", "SiglipVisionConfig", siglip_vision, "tower", idle=("k_proj.bias",),
+                            matters=(dict(layer_norm_eps=1e-6), dict(hidden_act="quick_gelu"))),
+    "clip_text": Family("CLIPTextModel", "CLIPTextConfig", clip_text, "states", idle=("k_proj.bias",),
+                        matters=(dict(layer_norm_eps=1e-5), dict(hidden_act="gelu"))),
     "siglip": Family(
         "SiglipModel", "SiglipConfig", dict(text_config=siglip_text, vision_config=siglip_vision), "pair", dict(end=1, padding=1),
         idle=("k_proj.bias",),
@@ -690,6 +697,17 @@ def forward_vit(model, pixel_values):
 def run_vit(model, rng):
     inputs = dict(pixel_values=torch.from_numpy(rng.standard_normal((2, 3, 32, 32), dtype=np.float32)))
     return inputs, forward_vit(model, **inputs), float("inf")
+
+
+@torch.no_grad()
+def forward_tower(model, pixel_values):
+    out = model(pixel_values)
+    return dict(last_hidden_state=out.last_hidden_state, pooler_output=out.pooler_output)
+
+
+def run_tower(model, rng):
+    inputs = dict(pixel_values=torch.from_numpy(rng.standard_normal((2, 3, 32, 32), dtype=np.float32)))
+    return inputs, forward_tower(model, **inputs), float("inf")
 
 
 @torch.no_grad()

@@ -387,7 +387,8 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
                          None, LLAMA3 | {"rope_theta": 100.0}]),
     "bert": CLASSIC | dict(type_vocab_size=[3, 2], position_embedding_type=["relative_key", "relative_key_query"]),
     **{name: CLASSIC | dict(type_vocab_size=[3, 2, 1], position_embedding_type=["relative_key", "relative_key_query"],
-                            pad_token_id=[0, 5, 31, 32, 60, 61, -1, None, True, "1"]) for name in ("roberta", "xlm-roberta", "camembert")},
+                            pad_token_id=[0, 5, 31, 32, 60, 61, -1, None, True, "1"])
+       for name in ("roberta", "xlm-roberta", "camembert")},
     "mpnet": CLASSIC | dict(relative_attention_num_buckets=[16, 31, 33, 64]),
     "distilbert": CLASSIC | dict(dim=[24, 32, 18], hidden_dim=[40, 64], n_layers=[1, 3], n_heads=[2, 8, 3, 1], activation=ACTS),
     "modernbert": CLASSIC | dict(

@@ -118,8 +118,8 @@ def read_siglip(
         text=TransformerConfig(
             vocab_size=text.take("vocab_size", int, 32000), pos_emb_type="learned",
             max_len=text.take("max_position_embeddings", int, 64), **words),
-        vision=looks, projection_dim=width, project_images=False, projection_bias=True, causal_text=False,
-        text_pool="last", pair_loss="sigmoid")
+        vision=looks, projection_dim=width, project_images=False, projection_bias=True,
+        causal_text=False, text_pool="last", pair_loss="sigmoid")
     for tower in (text, vision): tower.finish()
     return pair
 

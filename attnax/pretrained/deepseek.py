@@ -194,8 +194,8 @@ def _scaled(name: str, codes: np.ndarray, scales: np.ndarray, block: Sequence[in
     if codes.ndim != 2 or scales.size != math.prod(grid) or block and scales.shape != grid:
         raise ValueError(f"`{name}` of shape {codes.shape} in blocks of {high} by {wide} needs "
                          f"scales of shape {grid}, got {scales.shape}")
-    if not any(getattr(codes, "strides", (1,))): return np.broadcast_to(np.zeros((), dtype), codes.shape)   # a
-    # description without numbers
+    if not any(getattr(codes, "strides", (1,))):   # a description without numbers of its own
+        return np.broadcast_to(np.zeros((), dtype), codes.shape)
     rows, columns = (np.arange(n) // size for n, size in zip(codes.shape, (high, wide)))
     each = np.asarray(scales, np.float32).reshape(grid)[rows][:, columns]
     return (np.asarray(codes).astype(np.float32) * each).astype(dtype)

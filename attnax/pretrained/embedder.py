@@ -108,7 +108,8 @@ class _Makes(_Reads):
         """Texts as points on a sphere, in their order. Warns once of texts that are cut.
 
         Raises: `ValueError` for a name of a prompt that there is not, for what is no list of
-        strings, and for more numbers than a vector has; `ImportError` if a bar is asked for and tqdm is missing.
+        strings, and for more numbers than a vector has; `ImportError` if a bar is asked for and
+        tqdm is missing.
         """
         _check_texts(texts)
         opening = _opening(self.settings, prompt_name, prompt)

@@ -6,8 +6,6 @@
 __all__ = ['resize_picture', 'PictureSettings', 'read_picture_settings', 'prepare_picture', 'prepare_pictures']
 
 # %% ../../nbs/74c_pretrained.pictures.ipynb #imports
-import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,7 +126,7 @@ def _kind(fields: Fields) -> tuple[int, bool, bool, tuple]:
 
 # %% ../../nbs/74c_pretrained.pictures.ipynb #read-picture-settings
 def read_picture_settings(
-    said: str | os.PathLike | Mapping[str, Any] # A folder, or what its preprocessor_config.json says
+    said: str | os.PathLike | Mapping[str, Any] # A folder, or what its config of this name says
 ) -> PictureSettings:                           # What is done to pictures
     """The steps of a preprocessor_config.json.
 

@@ -148,6 +148,7 @@ BASES = {
     "bert": ("BertModel", dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3)),
     "roberta": ("RobertaForMaskedLM", dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3)),
     "xlm-roberta": ("XLMRobertaForMaskedLM", dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3, type_vocab_size=1)),
+    "camembert": ("CamembertForMaskedLM", dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3)),
     "mpnet": ("MPNetForMaskedLM", dict(TINY, max_position_embeddings=32, layer_norm_eps=1e-3)),
     "distilbert": ("DistilBertForMaskedLM", dict(vocab_size=61, dim=16, n_heads=4, n_layers=2, hidden_dim=24,
                                                  max_position_embeddings=32)),
@@ -197,7 +198,7 @@ EVERYDAY = dict(
 DROPOUTS = {
     "gpt2": ("attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_first_dropout"),
     "bert": ("attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout"),
-    **dict.fromkeys(("roberta", "xlm-roberta", "mpnet"), (
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "mpnet"), (
         "attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout")),
     "distilbert": ("dropout", "attention_dropout", "qa_dropout", "seq_classif_dropout"),
     "modernbert": ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
@@ -231,7 +232,7 @@ EVERYDAY_OF = {
                  pooler_fc_size=[768], pooler_num_attention_heads=[12], pooler_num_fc_layers=[3], pooler_size_per_head=[128],
                  id2label=[{"0": "A", "1": "B", "2": "C"}], num_labels=[3], pad_token_id=[0, 5, None]),
     **{name: dict(position_embedding_type=["absolute"], id2label=[{"0": "A", "1": "B", "2": "C"}], num_labels=[3],
-                  output_past=[True]) for name in ("roberta", "xlm-roberta")},
+                  output_past=[True]) for name in ("roberta", "xlm-roberta", "camembert")},
     "mpnet": dict(pad_token_id=[0, 5, None], relative_attention_num_buckets=[32]),
     "distilbert": dict(pad_token_id=[0, 5, None], tie_weights_=[True], sinusoidal_pos_embds=[False, True]),
     "modernbert": dict(
@@ -386,7 +387,8 @@ VALUES = {name: DECODER for name in ("llama", "mistral")} | {
                          None, LLAMA3 | {"rope_theta": 100.0}]),
     "bert": CLASSIC | dict(type_vocab_size=[3, 2], position_embedding_type=["relative_key", "relative_key_query"]),
     **{name: CLASSIC | dict(type_vocab_size=[3, 2, 1], position_embedding_type=["relative_key", "relative_key_query"],
-                            pad_token_id=[0, 5, 31, 32, 60, 61, -1, None, True, "1"]) for name in ("roberta", "xlm-roberta")},
+                            pad_token_id=[0, 5, 31, 32, 60, 61, -1, None, True, "1"])
+       for name in ("roberta", "xlm-roberta", "camembert")},
     "mpnet": CLASSIC | dict(relative_attention_num_buckets=[16, 31, 33, 64]),
     "distilbert": CLASSIC | dict(dim=[24, 32, 18], hidden_dim=[40, 64], n_layers=[1, 3], n_heads=[2, 8, 3, 1], activation=ACTS),
     "modernbert": CLASSIC | dict(

@@ -485,6 +485,13 @@ FAMILIES = {
         dict(text_config=clip_first, vision_config=clip_large, projection_dim=24), "pair", dict(end=96, padding=0),
         idle=("k_proj.bias",), matters=(dict(vision_config=clip_large | dict(hidden_act="quick_gelu")),),
         old_add=dict(text_config_dict=clip_first, text_config=clip_first | dict(hidden_size=48), vision_config_dict=clip_large)),
+    # Towers by themselves
+    "clip_vision": Family("CLIPVisionModel", "CLIPVisionConfig", clip_vision, "tower", idle=("k_proj.bias",),
+                          matters=(dict(layer_norm_eps=1e-5), dict(hidden_act="gelu"))),
+    "siglip_vision": Family("SiglipVisionModel", "SiglipVisionConfig", siglip_vision, "tower", idle=("k_proj.bias",),
+                            matters=(dict(layer_norm_eps=1e-6), dict(hidden_act="quick_gelu"))),
+    "clip_text": Family("CLIPTextModel", "CLIPTextConfig", clip_text, "states", idle=("k_proj.bias",),
+                        matters=(dict(layer_norm_eps=1e-5), dict(hidden_act="gelu"))),
     "siglip": Family(
         "SiglipModel", "SiglipConfig", dict(text_config=siglip_text, vision_config=siglip_vision), "pair", dict(end=1, padding=1),
         idle=("k_proj.bias",),
@@ -690,6 +697,17 @@ def forward_vit(model, pixel_values):
 def run_vit(model, rng):
     inputs = dict(pixel_values=torch.from_numpy(rng.standard_normal((2, 3, 32, 32), dtype=np.float32)))
     return inputs, forward_vit(model, **inputs), float("inf")
+
+
+@torch.no_grad()
+def forward_tower(model, pixel_values):
+    out = model(pixel_values)
+    return dict(last_hidden_state=out.last_hidden_state, pooler_output=out.pooler_output)
+
+
+def run_tower(model, rng):
+    inputs = dict(pixel_values=torch.from_numpy(rng.standard_normal((2, 3, 32, 32), dtype=np.float32)))
+    return inputs, forward_tower(model, **inputs), float("inf")
 
 
 @torch.no_grad()
@@ -911,6 +929,17 @@ def make(name: str, out: Path) -> str:
     return f"{name:8} seed {seed:3}  margin {lead:7.4f}  least move {least:7.4f}  output std {std:5.2f}  {size / 1024:5.0f} KiB"
 
 
+def make_fp8(path: Path) -> str:
+    """Codes in eight bits, a scale for each block of 4 by 8, and what transformers makes of them."""
+    from transformers.integrations.finegrained_fp8 import Fp8Dequantize
+    codes = torch.arange(256, dtype=torch.uint8).reshape(16, 16).clone()
+    codes[codes & 127 == 127] = 0   # NaN
+    scales = torch.rand(4, 2, generator=torch.Generator().manual_seed(0))
+    values = Fp8Dequantize(None)._dequantize_one(codes.view(torch.float8_e4m3fn), scales, torch.float32)
+    np.savez_compressed(path, codes=codes.numpy(), scales=scales.numpy(), values=values.numpy())
+    return f"{path.name}: {path.stat().st_size} bytes"
+
+
 def make_mxfp4(path: Path) -> str:
     """What transformers reads in weights of four bits: a row for each scale, each of the 16 codes in both halves of a byte."""
     from transformers.integrations.mxfp4 import convert_moe_packed_tensors
@@ -1007,6 +1036,7 @@ def main() -> int:
         return int(not all(good))
     else:
         for name in names: print(make(name, folder / name), flush=True)
+        if "deepseek_v3" in names: print(make_fp8(folder.parent / "fp8.npz"))
         if "gpt_oss" in names: print(make_mxfp4(folder.parent / "mxfp4.npz"))
     return 0
 

@@ -1,8 +1,11 @@
-"""Tokenizers as GGUF files hold them, and what the reference makes of texts with them: nbs/fixtures/gguf/tokens.json.
+"""Tokenizers as GGUF files hold them, and what the reference makes of texts with them: nbs/fixtures/gguf/tokens.json;
+and what llama.cpp computes with tiny models: nbs/fixtures/gguf/llama_cpp.npz.
 
 Run in an environment with sentencepiece, tokenizers, transformers and gguf, from the top of the repository:
     python tools/make_gguf_fixtures.py                 # tiny ones, trained on The Tempest
     python tools/make_gguf_fixtures.py FILE.gguf       # also what SentencePiece makes of texts with a real Gemma's pieces
+    python tools/make_gguf_fixtures.py write FOLDER    # the tiny models of page 76e, in the environment of the pages
+    python tools/make_gguf_fixtures.py read FOLDER     # what llama.cpp computes with them, with llama-cpp-python 0.3.36
 """
 import io
 import json
@@ -10,9 +13,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import sentencepiece as spm
-from sentencepiece import sentencepiece_model_pb2 as pb
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+import numpy as np
+
+if sys.argv[1:2] not in (["write"], ["read"]):
+    import sentencepiece as spm
+    from sentencepiece import sentencepiece_model_pb2 as pb
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 root = Path(__file__).resolve().parent.parent
 out = root / "nbs" / "fixtures" / "gguf"
@@ -98,7 +104,91 @@ def with_real_pieces(path: str) -> dict:
     return {"texts": texts, "ids": [reader.encode(t) for t in texts]}
 
 
-if __name__ == "__main__":
+def write_models(folder: Path) -> None:
+    """The files that page 76e writes, with a vocabulary that llama.cpp takes: its size alone."""
+    import os
+
+    import nbformat
+    os.chdir(root / "nbs")
+    page, space, at = nbformat.read("76e_pretrained.gguf_models.ipynb", 4), {}, {"plain": True}
+    for cell in page.cells:
+        if cell.cell_type != "code" or cell.id == "colab": continue
+        source = cell.source
+        if cell.id == "writer":
+            source = source.replace("    w.write_header_to_file()", "    finish(w, said); w.write_header_to_file()")
+            space["finish"] = lambda w, said: at["plain"] or (
+                w.add_tokenizer_model("none"), w.add_vocab_size(said["vocab_size"]), w.add_token_type_count(2))
+        exec(source, space)
+        if cell.id == "writer":
+            page_write, page_read = space["write_gguf"], space["read_folder"]
+
+            def read(path, page_read=page_read):
+                at["name"] = Path(path).name
+                return page_read(path)
+
+            def write(path, *args, page_write=page_write, **more):
+                at["plain"] = False
+                page_write(folder / f"{at['name']}.gguf", *args, **more)
+                at["plain"] = True
+                return page_write(path, *args, **more)
+            space |= {"read_folder": read, "write_gguf": write}
+        if cell.id == "stacks": return
+
+
+def llama_cpp_outputs(path: Path, ids: list[int], target: list[int]) -> dict:
+    """Logits, or states of an encoder, as llama.cpp computes them; of a T5 both. Empty for a file that it does not take,
+    as those with biases that the published models have not."""
+    import llama_cpp as cpp
+    model = cpp.llama_model_load_from_file(str(path).encode(), cpp.llama_model_default_params())
+    if not model: return {}
+    options = cpp.llama_context_default_params()
+    options.n_ctx = options.n_batch = options.n_ubatch = 128
+    options.n_threads, options.type_k, options.type_v, options.flash_attn_type, options.pooling_type = 1, 0, 0, 0, 0
+    both = cpp.llama_model_has_encoder(model) and cpp.llama_model_has_decoder(model)
+    options.embeddings = both or path.stem in ("bert", "distilbert", "modernbert", "embedding_gemma", "t5_encoder")
+    context = cpp.llama_init_from_model(model, options)
+    vocab = cpp.llama_vocab_n_tokens(cpp.llama_model_get_vocab(model))
+
+    def run(step, ids):
+        batch = cpp.llama_batch_init(len(ids), 0, 1)
+        batch.n_tokens = len(ids)
+        for i, token in enumerate(ids):
+            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = int(token), i, 1, 1
+            batch.seq_id[i][0] = 0
+        if step(context, batch): raise RuntimeError(f"{path}: llama.cpp did not compute")
+
+    def rows(first, wide, n):
+        return np.ctypeslib.as_array(first, (n * wide,)).reshape(n, wide).copy()
+    if not options.embeddings:
+        run(cpp.llama_decode, ids)
+        return {"logits": rows(cpp.llama_get_logits(context), vocab, len(ids))}
+    run(cpp.llama_encode, ids)
+    found = {"states": rows(cpp.llama_get_embeddings(context), cpp.llama_model_n_embd(model), len(ids))}
+    if both:
+        cpp.llama_set_embeddings(context, False)
+        run(cpp.llama_decode, target)
+        found["logits"] = rows(cpp.llama_get_logits(context), vocab, len(target))
+    return found
+
+
+def read_models(folder: Path) -> None:
+    """Of each file the last eight rows of what llama.cpp computes."""
+    rng, found = np.random.default_rng(0), {}
+    for path in sorted(folder.glob("*.gguf")):
+        ids, target = rng.integers(3, 48, 24), rng.integers(3, 48, 12)   # more tokens than any window
+        outputs = llama_cpp_outputs(path, ids, target)
+        if not outputs: continue
+        found |= {f"{path.stem}/{n}": x[-8:] for n, x in outputs.items()} | {f"{path.stem}/ids": ids}
+        if len(outputs) == 2: found[f"{path.stem}/target"] = target
+    np.savez_compressed(out / "llama_cpp.npz", **found)
+    print(*(n for n in found if n.endswith("ids")), (out / "llama_cpp.npz").stat().st_size)
+
+
+if __name__ == "__main__" and sys.argv[1:2] in (["write"], ["read"]):
+    place = Path(sys.argv[2]).resolve()
+    place.mkdir(exist_ok=True)
+    (write_models if sys.argv[1] == "write" else read_models)(place)
+elif __name__ == "__main__":
     from transformers import GPT2Tokenizer, Qwen2Tokenizer
     out.mkdir(exist_ok=True)
     # of SentencePiece's own rules a few, since the table of all of them takes a quarter of a megabyte

@@ -69,6 +69,11 @@ def pair(model, want) -> dict:
                 logits=relative_error(run(model, pixels, ids), want["logits"]))
 
 
+def tower(model, want) -> dict:
+    seen = nnx.jit(lambda model, x: model.features(x))(model, jnp.moveaxis(want["pixel_values"], 1, -1))
+    return dict(states=relative_error(seen, want["pooler_output"]))
+
+
 def dino(model, want) -> dict:
     first, other = (jnp.moveaxis(want[n], 1, -1) for n in ("pixel_values", "other_values"))
     bare, count = nnx.clone(model), model.config.num_register_tokens
@@ -105,8 +110,8 @@ def whisper(model, want) -> dict:
                 tokens=int((np.asarray(written) == new).sum()), of=new.size)
 
 
-JUDGES = dict(causal=causal, bert=encoder, states=encoder, encoder=encoder, vit=vit, pair=pair, dino=dino, whisper=whisper,
-              t5=t5)
+JUDGES = dict(causal=causal, bert=encoder, states=encoder, encoder=encoder, vit=vit, pair=pair, tower=tower, dino=dino,
+              whisper=whisper, t5=t5)
 
 
 def first(config: dict, *names: str):

@@ -100,6 +100,8 @@ def main() -> None:
                          queries=model.encode_query(texts), documents=model.encode_document(texts))
             for prompt in model.prompts:
                 if model.prompts[prompt]: calls[f"name_{prompt}"] = model.encode(texts, prompt_name=prompt)
+            for normalize in (False, True):   # the first 12 numbers of each vector
+                calls[f"cut_{normalize}"] = model.encode(texts, truncate_dim=12, normalize_embeddings=normalize)
         np.savez_compressed(made / name / "expected.npz", **calls)
         size = sum(p.stat().st_size for p in (made / name).rglob("*") if p.is_file())
         print(f"{name}: {sorted(calls)}, {model.max_seq_length} tokens, {size:,} bytes")

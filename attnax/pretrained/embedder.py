@@ -56,6 +56,7 @@ class _Reads:
     tokenizer: Any
     max_tokens: int
     settings: TextSettings
+    truncate_dim: int | None
 
     def _rows(self, texts: Sequence[str], opening: str) -> tuple[list[Sequence[int]], int]:
         """Tokens of each text behind the prompt, and how many texts were cut."""
@@ -74,6 +75,21 @@ def _said_of_cut(cut: int, texts: int, max_tokens: int) -> str:
     return (f"{cut:,} of {texts:,} texts have more than {max_tokens} tokens, and what follows is "
             "not read: cut them into pieces")
 
+# %% ../../nbs/77b_pretrained.embedder.ipynb #shortened
+def _shortened(vectors: np.ndarray, normalize: bool | None) -> np.ndarray:
+    """Vectors that were cut, at length one again if that was asked."""
+    if not normalize: return vectors
+    length = np.linalg.norm(vectors.astype(np.float32), axis=1, keepdims=True)
+    return vectors / np.maximum(length, 1e-12)
+
+# %% ../../nbs/77b_pretrained.embedder.ipynb #kept
+def _kept(asked: int | None, wide: int) -> int:
+    """How many numbers of a vector are kept. Raises: `ValueError` for more than there are."""
+    if asked is None: return wide
+    if isinstance(asked, int) and 1 <= asked <= wide: return asked
+    raise ValueError(f"`truncate_dim` must be from 1 to the {wide} numbers of a vector, got "
+                     f"{asked!r}")
+
 # %% ../../nbs/77b_pretrained.embedder.ipynb #embed
 class _Makes(_Reads):
     """From texts to vectors."""
@@ -84,26 +100,32 @@ class _Makes(_Reads):
         prompt_name: str | None = None,   # Which of the model's prompts to put before each
         prompt: str | None = None,        # Or a prompt in full
         normalize: bool | None = True,    # To length one; None: as the model says
+        truncate_dim: int | None = None,  # How many of its first numbers a vector keeps; None: all
         tokens_per_batch: int = 2048,     # Tokens that go through the model at a time
         dtype: DTypeLike = np.float32,    # Of the vectors
         progress: bool | None = None      # A bar; None: in a terminal, if it takes long
     ) -> Float[np.ndarray, "n m"]:        # One vector per text
         """Texts as points on a sphere, in their order. Warns once of texts that are cut.
 
-        Raises: `ValueError` for a name of a prompt that there is not, and for what is no list of
-        strings; `ImportError` if a bar is asked for and tqdm is missing.
+        Raises: `ValueError` for a name of a prompt that there is not, for what is no list of
+        strings, and for more numbers than a vector has; `ImportError` if a bar is asked for and
+        tqdm is missing.
         """
         _check_texts(texts)
         opening = _opening(self.settings, prompt_name, prompt)
         how: dict[str, Any] = dict(prompt_length=self._prompt_length(opening), normalize=normalize,
                                    tokens_per_batch=tokens_per_batch)
-        out, cut = np.zeros((len(texts), self.model.vector_size), dtype), 0
+        wide, cut = self.model.vector_size, 0
+        kept = _kept(self.truncate_dim if truncate_dim is None else truncate_dim, wide)
+        out = np.zeros((len(texts), kept), dtype)
         with _bar(len(texts), progress) as bar:
             done = (lambda n: None) if bar is None else bar.update
             for first in range(0, len(texts), _AT_A_TIME):
                 some = slice(first, first + _AT_A_TIME)
                 rows, longer = self._rows(texts[some], opening)
-                _embed_into(out[some], self.model, rows, done, **how)
+                whole = out[some] if kept == wide else np.zeros((len(rows), wide), np.float32)
+                _embed_into(whole, self.model, rows, done, **how)
+                if kept < wide: out[some] = _shortened(whole[:, :kept], normalize)
                 cut += longer
         if cut: warnings.warn(_said_of_cut(cut, len(texts), self.max_tokens), stacklevel=2)
         return out
@@ -116,6 +138,7 @@ class Embedder(_Makes):
     tokenizer: Any                  # A `tokenizers.Tokenizer` that cuts at `max_tokens`
     max_tokens: int                 # Tokens that are read of a text, prompt and special ones too
     settings: TextSettings = TextSettings() # Prompts, and what else the folder says
+    truncate_dim: int | None = None # How many of its first numbers a vector keeps; None: all
 
     def embed_queries(
         self,
@@ -160,6 +183,7 @@ def open_embedder(
     path: str | os.PathLike,        # A folder of a sentence encoder, or its name on the hub
     *,
     max_tokens: int | None = None,  # Tokens to read of a text; None: as the folder says
+    truncate_dim: int | None = None, # How many of its first numbers a vector keeps; None: all
     revision: str | None = None,      # Branch, tag or commit of a name; its main branch when None
     token: str | bool | None = None,  # Of the hub; the one that is logged in when None
     cache_dir: str | os.PathLike | None = None, # For what is fetched; the client's own when None
@@ -169,7 +193,7 @@ def open_embedder(
     """Load a sentence encoder and what its tokens are.
 
     Raises: as `load_pretrained`; `FileNotFoundError` without a tokenizer; `ValueError` for another
-    kind of model.
+    kind of model, and for more numbers than its vectors have.
     """
     hub: dict[str, Any] = dict(revision=revision, token=token, cache_dir=cache_dir,
                                local_files_only=local_files_only)
@@ -182,5 +206,6 @@ def open_embedder(
     wanted = said.max_tokens if max_tokens is None else max_tokens
     most = min(wanted or model.config.max_len, model.config.max_len)
     cut = tokenizer.truncation or {}
+    _kept(truncate_dim, model.vector_size)
     tokenizer.enable_truncation(most, direction=cut.get("direction", "right"))
-    return Embedder(model, tokenizer, most, said)
+    return Embedder(model, tokenizer, most, said, truncate_dim)

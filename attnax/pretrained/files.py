@@ -66,9 +66,9 @@ def read_json(
     return _json_object(raw, path, kind)
 
 # %% ../../nbs/65_pretrained.files.ipynb #dtypes
-# What is read and written; 8-bit floats, 4-bit floats and complex numbers are not
+# What is read and written; other 8-bit floats, 4-bit floats and complex numbers are not
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
-           "BOOL": np.bool_}
+           "F8_E4M3": ml_dtypes.float8_e4m3fn, "BOOL": np.bool_}
 _DTYPES |= {f"{letter}{bits}": f"{word}{bits}" for letter, word in (("I", "int"), ("U", "uint"))
             for bits in (8, 16, 32, 64)}
 _DTYPES = {name: np.dtype(d) for name, d in _DTYPES.items()}

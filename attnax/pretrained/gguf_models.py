@@ -6,6 +6,7 @@
 __all__ = ['ARCHITECTURES', 'model_from_gguf', 'gguf_vector']
 
 # %% ../../nbs/76e_pretrained.gguf_models.ipynb #imports
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,9 +27,11 @@ def _biased(said: Said) -> bool:
     return said.has("blk.0.attn_q.bias")
 
 def _qwen2_config(said: Said) -> dict[str, Any]:
+    _vector_fields(said)
     return decoder_config(said, "qwen2", "Qwen2ForCausalLM")
 
 def _qwen3_config(said: Said) -> dict[str, Any]:
+    _vector_fields(said)
     return decoder_config(said, "qwen3", "Qwen3ForCausalLM") | {"attention_bias": _biased(said)}
 
 # %% ../../nbs/76e_pretrained.gguf_models.ipynb #qwen-experts
@@ -127,6 +130,21 @@ def _phi3_config(said: Said) -> dict[str, Any]:
         trained = None
     more = {} if trained is None else {"original_max_position_embeddings": trained}
     return config | more | {"sliding_window": window or None}
+
+# %% ../../nbs/76e_pretrained.gguf_models.ipynb #mistral3
+def _mistral3_rope(said: Said, width: int) -> dict[str, Any]:
+    scale = said.take("rope.scaling.yarn_log_multiplier", float, 0.0, zero=True)
+    rope = gguf_rope(said, width)
+    return rope | ({"mscale": 1.0, "mscale_all_dim": scale} if scale else {})
+
+def _mistral3_config(said: Said) -> dict[str, Any]:
+    """A Ministral 3; a Mistral where queries do not grow. Raises: as `decoder_config`."""
+    beta = said.take("attention.temperature_scale", float, 0.0, zero=True)
+    kind, name = ("ministral3", "Ministral3ForCausalLM") if beta else ("mistral",
+                                                                      "MistralForCausalLM")
+    config = decoder_config(said, kind, name, rope=_mistral3_rope) | {"sliding_window": None}
+    if beta: config["rope_parameters"]["llama_4_scaling_beta"] = beta
+    return config
 
 # %% ../../nbs/76e_pretrained.gguf_models.ipynb #gpt-oss
 _GPT_OSS_NAMES = LLAMA_NAMES | {
@@ -335,7 +353,13 @@ def _bert_config(said: Said) -> dict[str, Any]:
         model_type="bert", architectures=["BertModel"], hidden_act="gelu",
         layer_norm_eps=said.take("attention.layer_norm_epsilon", float),
         max_position_embeddings=said.rows("position_embd.weight"),
-        type_vocab_size=said.rows("token_types.weight"))
+        type_vocab_size=said.rows("token_types.weight") if said.has("token_types.weight") else 1)
+
+def _with_types(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A table of token types, which a DistilBERT does without."""
+    name, words = (f"embeddings.{n}_embeddings.weight" for n in ("token_type", "word"))
+    if name in tensors: return tensors
+    return tensors | {name: np.zeros_like(tensors[words][:1])}
 
 # %% ../../nbs/76e_pretrained.gguf_models.ipynb #bert-names
 _BERT_NAMES = {
@@ -394,6 +418,71 @@ _GPT2_NAMES = {"attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "a
 _GPT2_OUTSIDE = {"token_embd": "transformer.wte", "position_embd": "transformer.wpe",
                  "output_norm": "transformer.ln_f", "output": "lm_head"}
 
+# %% ../../nbs/76e_pretrained.gguf_models.ipynb #t5-stacks
+class _Stacks(Architecture):
+    """An encoder and a decoder; both tables have the stack in front of the part."""
+    def rename(self, name: str) -> str:
+        """Raises: as that of `Architecture`."""
+        match = re.fullmatch(r"(enc|dec)\.(?:blk\.(\d+)\.)?(\w+)\.weight", name)
+        if match:
+            stack, layer, part = match.groups()
+            table = self.outside if layer is None else self.inside
+            opens = f"{stack}oder." + ("" if layer is None else f"{self.layer}.{layer}.")
+            if found := table.get(f"{stack}.{part}"): return f"{opens}{found}.weight"
+        return super().rename(name)
+
+# %% ../../nbs/76e_pretrained.gguf_models.ipynb #t5-names
+def _t5_stack(stack: str, last: int) -> dict[str, str]:
+    """Names of the parts of a layer, whose feed-forward is the sub-layer `last`."""
+    names = {"attn_norm": "layer.0.layer_norm", "cross_attn_norm": "layer.1.layer_norm",
+             "ffn_norm": f"layer.{last}.layer_norm"}
+    for opens, attends in (("attn", "layer.0.SelfAttention"),
+                           ("cross_attn", "layer.1.EncDecAttention")):
+        names |= {f"{opens}_{x}": f"{attends}.{x}" for x in "qkvo"}
+        names[f"{opens}_rel_b"] = f"{attends}.relative_attention_bias"
+    names |= {f"ffn_{part}": f"layer.{last}.DenseReluDense.{theirs}"
+              for part, theirs in (("gate", "wi_0"), ("up", "wi"), ("down", "wo"))}
+    return {f"{stack}.{part}": x for part, x in names.items()
+            if stack == "dec" or not part.startswith("cross")}
+
+_T5_NAMES = _t5_stack("enc", 1) | _t5_stack("dec", 2)
+_T5_OUTSIDE = {"token_embd": "shared", "output": "lm_head", "enc.output_norm": "final_layer_norm",
+               "dec.output_norm": "final_layer_norm"}
+
+def _gated_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What is gated is `wi_1` beside `wi_0`, and `wi` where there is no gate."""
+    if not any(".wi_0." in name for name in tensors): return tensors
+    return {name.replace(".wi.", ".wi_1."): x for name, x in tensors.items()}
+
+# %% ../../nbs/76e_pretrained.gguf_models.ipynb #t5-config
+def _t5_encoder_config(said: Said) -> dict[str, Any]:
+    """The encoder of a T5. Raises: as `Said.take` and `Said.same`."""
+    _vector_fields(said)
+    heads, width = (said.take(n, int) for n in ("attention.head_count", "embedding_length"))
+    inner, rows = said.take("attention.key_length", int, width // heads), "token_embd.weight"
+    eps = said.take("attention.layer_norm_rms_epsilon", float)
+    for name, value in (("attention.value_length", inner), ("attention.head_count_kv", heads),
+                        ("attention.layer_norm_epsilon", eps), ("attention.causal", False),
+                        ("vocab_size", said.rows(rows))): said.same(name, value)
+    gates = said.has("enc.blk.0.ffn_gate.weight")
+    return dict(
+        model_type="t5", architectures=["T5EncoderModel"], is_encoder_decoder=False,
+        vocab_size=said.rows(rows), d_model=width, d_kv=inner, num_heads=heads,
+        d_ff=said.take("feed_forward_length", int), num_layers=said.take("block_count", int),
+        n_positions=said.take("context_length", int), layer_norm_epsilon=eps,
+        relative_attention_num_buckets=said.take("attention.relative_buckets_count", int),
+        relative_attention_max_distance=128, feed_forward_proj="gated-gelu" if gates else "relu",
+        pad_token_id=said.token("padding") or 0, eos_token_id=said.token("eos"))
+
+def _t5_config(said: Said) -> dict[str, Any]:
+    """A T5. Raises: as `_t5_encoder_config`."""
+    config = _t5_encoder_config(said)
+    return config | dict(
+        architectures=["T5ForConditionalGeneration"], is_encoder_decoder=True,
+        num_decoder_layers=said.take("decoder_block_count", int, config["num_layers"]),
+        decoder_start_token_id=said.take("decoder_start_token_id", int, 0, zero=True),
+        tie_word_embeddings=not said.has("output.weight"))
+
 # %% ../../nbs/76e_pretrained.gguf_models.ipynb #table
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": LLAMA_GGUF,
@@ -406,6 +495,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "olmo2": Architecture(_olmo_config, _OLMO_NAMES),
     "granite": Architecture(_granite_config, LLAMA_NAMES, neighbours=True),
     "phi3": Architecture(_phi3_config, _PHI3_NAMES),
+    "mistral3": Architecture(_mistral3_config, LLAMA_NAMES, neighbours=True),
     "deepseek2": Architecture(_deepseek_config, _DEEPSEEK_NAMES, finish=_keys_and_values),
     "gpt-oss": Architecture(_gpt_oss_config, _GPT_OSS_NAMES, finish=_taking_turns),
     "gemma2": Architecture(_gemma2_config, _GEMMA_NAMES, change=_less_one),
@@ -413,9 +503,13 @@ ARCHITECTURES: dict[str, Architecture] = {
     "gemma-embedding": Architecture(_embedding_gemma_config, _GEMMA_NAMES, change=_less_one,
                                     beside=_DENSE),
     "gpt2": Architecture(_gpt2_config, _GPT2_NAMES, _GPT2_OUTSIDE, "transformer.h", change=_turned),
-    "bert": Architecture(_bert_config, _BERT_NAMES, _BERT_OUTSIDE, "encoder.layer"),
+    "bert": Architecture(_bert_config, _BERT_NAMES, _BERT_OUTSIDE, "encoder.layer",
+                         finish=_with_types),
     "modern-bert": Architecture(_modernbert_config, _MODERNBERT_NAMES, _MODERNBERT_OUTSIDE,
                                 "layers", beside=("cls.weight", "cls.norm.")),
+    "t5": _Stacks(_t5_config, _T5_NAMES, _T5_OUTSIDE, "block", finish=_gated_names),
+    "t5encoder": _Stacks(_t5_encoder_config, _T5_NAMES, _T5_OUTSIDE, "block",
+                         finish=_gated_names),
 }
 
 # %% ../../nbs/76e_pretrained.gguf_models.ipynb #model-from-gguf

@@ -43,8 +43,8 @@ from .sentence_folder import (
 
 # %% ../../nbs/77_pretrained.load.ipynb #families
 from .bert import BERT
-from .clip import CLIP, SIGLIP
-from .deepseek import DEEPSEEK_V3
+from .clip import CLIP, CLIP_TEXT, CLIP_VISION, SIGLIP, SIGLIP_VISION
+from .deepseek import DEEPSEEK_V3, unpacked_fp8
 from .dino import DINOV2, DINOV2_WITH_REGISTERS, DINOV3
 from .gemma import GEMMA2
 from .gemma3 import GEMMA3, text_of_gemma3
@@ -71,7 +71,8 @@ FAMILIES: dict[str, Family] = {
     for f in (LLAMA, MISTRAL, MINISTRAL3, MIXTRAL, QWEN2, QWEN3, SMOLLM3, GRANITE, PHI3, OLMO2,
               OLMO3, QWEN2_MOE, QWEN3_MOE, GEMMA2, GEMMA3, GPT_OSS, DEEPSEEK_V3, GPT2, BERT,
               ROBERTA, XLM_ROBERTA, CAMEMBERT, MPNET, DISTILBERT, MODERNBERT, VIT, CLIP, SIGLIP,
-              DINOV2, DINOV2_WITH_REGISTERS, DINOV3, WHISPER, T5)}
+              CLIP_VISION, SIGLIP_VISION, CLIP_TEXT, DINOV2, DINOV2_WITH_REGISTERS, DINOV3, WHISPER,
+              T5)}
 
 # Kinds of models of which one part is read, and what takes that part out
 _PARTS = {"gemma3": text_of_gemma3,
@@ -205,7 +206,7 @@ def family_and_part(
 ) -> tuple[Family, Mapping[str, Any], Mapping[str, np.ndarray]]: # Family, its config and tensors
     """What reads a folder, and the part of the folder that it is given."""
     part = _PARTS.get(str(config.get("model_type")), lambda config, tensors: (config, tensors))
-    said, tensors = part(config, tensors)
+    said, tensors = unpacked_fp8(*part(config, tensors))
     return find_family(said.get("model_type"), said, sentence=sentence), said, tensors
 
 # %% ../../nbs/77_pretrained.load.ipynb #contents
@@ -286,7 +287,8 @@ def load_pretrained(
 def _as_folder_says(model: nnx.Module, place: Path,
                     dtype: jnp.dtype | None = None) -> PretrainedModel:
     """A model that was loaded; a sentence encoder pools as its folder says."""
-    if isinstance(model, SentenceEncoder):
+    # a tower of texts makes its vector in its own way where no folder says another
+    if isinstance(model, SentenceEncoder) and (place.suffix == ".gguf" or makes_vectors(place)):
         width = model.config.d_model
         model.pooling, model.normalize = read_pooling(place, width)
         model.include_prompt = read_include_prompt(place)

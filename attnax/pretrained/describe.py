@@ -28,7 +28,7 @@ from .family import Family, _matched
 from .files import _DTYPES, _header, find_weights, read_json
 from .gguf import GGUFFile, GGUFTensors, read_gguf
 from .gguf_llama import ROPE_TENSORS
-from .gguf_models import model_from_gguf
+from .gguf_models import gguf_makes_vectors, model_from_gguf
 from .hub import (
     HubName, _listed, _one_line, _weight_files, _without, fetch_pretrained, hub_name)
 from .load import (
@@ -91,7 +91,7 @@ def _stored_gguf(path: Path) -> _Stored:
     hollow = GGUFFile(file.architecture, file.fields, _HollowTensors(file.tensors))
     has = "in the file" if "tokenizer.ggml.tokens" in file.fields else None
     said, tensors = model_from_gguf(hollow)
-    family = find_family(said["model_type"])
+    family = find_family(said["model_type"], said, sentence=gguf_makes_vectors(file))
     return _Stored("GGUF", family, said, tensors, kinds, path.stat().st_size, has)
 
 # %% ../../nbs/77a_pretrained.describe.ipynb #tokenizer-file

@@ -34,7 +34,7 @@ from .family import (
     Family, Origin, config_of, load_family, tensors_of)
 from .files import read_json, read_tensors, write_folder
 from .gguf import read_gguf
-from .gguf_models import gguf_vector, model_from_gguf
+from .gguf_models import gguf_makes_vectors, gguf_vector, model_from_gguf
 from .hub import fetch_pretrained, hub_name
 from .mapping import (
     blueprint, draft_rngs, parameter_shapes, weight_dtype, weight_kind)
@@ -192,8 +192,10 @@ def _other_format(
     """What llama.cpp and CTranslate2 keep, in the words of safetensors; None for a folder of
     those. Raises: as `load_pretrained`."""
     if path.suffix == ".gguf":
-        said, tensors = model_from_gguf(read_gguf(path))
-        return find_family(said["model_type"]), said, tensors
+        file = read_gguf(path)
+        said, tensors = model_from_gguf(file)
+        sentence = gguf_makes_vectors(file)
+        return find_family(said["model_type"], said, sentence=sentence), said, tensors
     if not (path / "model.bin").is_file() or "model_type" in read_json(path / "config.json"):
         return None
     return WHISPER, *_ctranslate2_contents(path)

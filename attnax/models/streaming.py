@@ -7,58 +7,100 @@ __all__ = ['stream', 'text_pieces']
 
 # %% ../../nbs/51a_models.streaming.ipynb #imports
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Int
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Int
 
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
-from .generate import (
-    _check_lost, _check_prompt, _check_tokens, _choose, _number, _sampling)
+from .generate import _check_lost, _check_prompt, _choosing, _context, _placed
+from .sampling import Sampling, _choose, _number
 from .transformer import TransformerLM
 
 # %% ../../nbs/51a_models.streaming.ipynb #step
-@functools.partial(jax.jit, static_argnames=("top_k", "greedy", "nucleus"),
-                   donate_argnames="caches")
-def _advance(model, ids, caches, t, banned, rng, temperature, top_p, *, top_k, greedy, nucleus):
-    """The token that follows `ids` in each row, the `t`-th that is new, and the caches."""
+def _read(model, ids, caches, mask, positions):
+    """Logits of what follows `ids` in each row, and the caches."""
     logits, caches = model(jnp.maximum(ids, 0), layer_kv_caches=caches, deterministic=True,
-                           last_only=True)
-    token = _choose(logits[:, -1], t, banned, rng, temperature, top_p, top_k=top_k, greedy=greedy,
-                    nucleus=nucleus)
-    return token, caches
+                           padding_mask=mask, position_ids=positions, last_only=True)
+    return logits[:, -1], caches
+
+# %% ../../nbs/51a_models.streaming.ipynb #pick
+def _pick(logits, text, t, mask, chooser, states, prompt_len, allowed=None):
+    """The `t`-th new token of each row, the text with it, and the states of processors."""
+    if allowed is not None: logits = jnp.where(allowed, logits, -jnp.inf)
+    token = _choose(logits, chooser, _context(text, prompt_len, t, mask), states)
+    text = lax.dynamic_update_slice_in_dim(text, token[:, None], prompt_len + t, 1)
+    return token, text, chooser.advance(states, token)
+
+# %% ../../nbs/51a_models.streaming.ipynb #advance
+@functools.partial(jax.jit, donate_argnames=("caches", "text"), static_argnames="prompt_len")
+def _advance(model, ids, caches, mask, positions, text, t, chooser, states, prompt_len):
+    """Read, then pick."""
+    logits, caches = _read(model, ids, caches, mask, positions)
+    return *_pick(logits, text, t, mask, chooser, states, prompt_len), caches
+
+_read_alone = jax.jit(_read, donate_argnames="caches")
+_pick_alone = jax.jit(_pick, donate_argnames="text", static_argnames="prompt_len")
+
+# %% ../../nbs/51a_models.streaming.ipynb #ask
+def _ask(allowed: Callable, written: list, ended: np.ndarray, v: int) -> Bool[np.ndarray, "#b v"]:
+    """The mask of a step. Raises: `ValueError` for another shape or dtype, or a row without one."""
+    b = len(ended)
+    so_far = np.stack(written, axis=1) if written else np.zeros((b, 0), np.int32)
+    mask = np.asarray(allowed(so_far))
+    if mask.dtype != bool or mask.shape not in ((b, v), (v,)):
+        raise ValueError(f"`allowed` must return booleans of shape ({b}, {v}) or ({v},), got "
+                         f"{mask.dtype} {mask.shape}")
+    mask = np.atleast_2d(mask)
+    if (none := ~mask.any(1) & ~ended).any():
+        raise ValueError("`allowed` must leave each row a token, got none for the rows "
+                         f"{np.flatnonzero(none).tolist()} after {len(written)} tokens")
+    return mask
 
 # %% ../../nbs/51a_models.streaming.ipynb #loop
-def _tokens(model, ids, caches, n, banned, stops, pad, sampling, kind):
-    """Up to `n` tokens for each row of `ids`; `ValueError` where logits are not finite."""
-    ended = np.zeros(len(ids), bool)
-    for t in range(n):
-        token, caches = _advance(model, ids, caches, t, banned, *sampling, **kind)
-        _check_lost((token < 0) & ~ended)
-        written = np.where(ended, pad, token)
-        if stops is not None: ended |= stops[token]
-        yield written
+def _tokens(model, prompt, rows, caches, n, chooser, pad, allowed):
+    """Up to `n` tokens for each row; `ValueError` where logits are not finite."""
+    b, s = prompt.shape
+    ids, mask, positions, last = _placed(prompt, rows)
+    text = jnp.pad(ids.astype(jnp.int32), ((0, 0), (0, n)))
+    states, written, ended = chooser.begin(_context(text, s, 0, mask)), [], np.zeros(b, bool)
+    for t in map(np.int32, range(n)):
+        if allowed is None:
+            token, text, states, caches = _advance(model, ids, caches, mask, positions, text, t,
+                                                   chooser, states, s)
+        else:
+            logits, caches = _read_alone(model, ids, caches, mask, positions)
+            may = _ask(allowed, written, ended, logits.shape[-1])
+            token, text, states = _pick_alone(logits, text, t, mask, chooser, states, s, may)
+        _check_lost((token < 0) & ~ended, chooser)
+        written.append(np.where(ended, pad, token))
+        ended |= np.asarray(chooser.stops)[token]
+        yield written[-1]
         if ended.all(): return
-        ids = token[:, None]
+        ids, positions = token[:, None], last + 1 + t
 
 # %% ../../nbs/51a_models.streaming.ipynb #stream
 def stream(
     model: TransformerLM,                   # A language model
-    prompt_ids: Int[Array, "b s"],          # Prompts of one length, any integers, or lists
+    prompt_ids: Int[Array | np.ndarray, "b s"] | Sequence, # Integers, or lists; padded on one side
     *,
     max_new_tokens: int,                    # Most tokens to add
-    temperature: float = 0.0,               # 0: greedy; above: sampling
-    top_k: int | None = None,               # Sample from the `k` likeliest tokens
-    top_p: float | None = None,             # Sample from the likeliest up to this probability
-    stop_token: int | Collection[int] | None = None, # Tokens that end a row, and stay in it
-    suppress_tokens: int | Collection[int] = (), # Tokens that are never chosen
+    sampling: Sampling | None = None,       # How to choose; as the model's own says when None
+    prompt_lengths: Int[Array | np.ndarray, " b"] | Sequence | None = None, # Of each; None: all
+    attention_mask: Bool[Array | np.ndarray, "b s"] | Sequence | None = None, # Or: True where real
     pad_token_id: int | None = None,        # Padding after a row's end; the config's when None
     rng: Array | int | nnx.Rngs | None = None, # Key or seed, needed when temperature > 0
-    cache_dtype: jnp.dtype = jnp.float32,   # Of the KV caches; sums of LINEAR: float32 or wider
-    cache_kind: CacheKind | Callable = "everything" # Of layers without a window: "int8", "pages"
+    cache_dtype: DTypeLike = jnp.float32,   # Of the KV caches; sums of LINEAR: float32 or wider
+    cache_kind: CacheKind | Callable = "everything", # Of layers without a window: "int8", "pages"
+    allowed: Callable[[Int[np.ndarray, "b t"]], Bool[np.ndarray, "#b v"]] | None = None, # What may
+    # come after the new tokens so far
+    **settings: Any                         # Fields of `Sampling`: `temperature`, `stop_token`, ...
 ) -> Iterator[Int[np.ndarray, " b"]]:       # The next token of each row, until all have ended
     """Continue prompts token by token, with the tokens of `generate` for the same arguments.
 
@@ -66,19 +108,17 @@ def stream(
     by the call, before the first token is asked for.
 
     Raises: `ValueError` for arguments that do not fit and for logits that are not finite;
-    `NotImplementedError` for a model with an encoder.
-    """
+    `NotImplementedError` for a model with an encoder."""
     if hasattr(model, "encode"):
         raise NotImplementedError("`model` must be a decoder, got a "
                                   f"{type(model).__name__} with an encoder: use `generate`")
     n = int(_number("max_new_tokens", max_new_tokens, whole=True))
-    prompt, _ = _check_prompt(prompt_ids, None, n, model.config)
-    banned, stops, pad = _check_tokens(model.config, suppress_tokens, stop_token, pad_token_id)
-    sampling, kind = _sampling(temperature, top_k, top_p, banned, rng)
+    prompt, rows = _check_prompt(prompt_ids, prompt_lengths, attention_mask, n, model.config)
+    b, s = prompt.shape
+    chooser, pad = _choosing(model, sampling, settings, rng, b, pad_token_id)
     caches = init_decoder_kv_caches_from_config(
-        model.config, batch_size=len(prompt), max_len=prompt.shape[1] + n, dtype=cache_dtype,
-        kind=cache_kind)
-    return _tokens(model, prompt, caches, n, banned, stops, pad, sampling, kind)
+        model.config, batch_size=b, max_len=s + n, dtype=cache_dtype, kind=cache_kind)
+    return _tokens(model, prompt, rows, caches, n, chooser, pad, allowed)
 
 # %% ../../nbs/51a_models.streaming.ipynb #text
 def text_pieces(

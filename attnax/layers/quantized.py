@@ -213,10 +213,12 @@ def _pieces(x, w: QuantizedArray) -> list:
 # %% ../../nbs/36_layers.quantized.ipynb #fused
 def _fused(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
     """Codes widened inside of the product: each is read once, nothing is written."""
+    # XLA would compute what made `x` again for each row of the matrix; it does not look through
+    # a concatenation
+    x = _barrier(jnp.concatenate([x, jnp.zeros((1, x.shape[1]), x.dtype)]))[:-1]
     total = 0
     for part, codes, scales in _pieces(x, w):
-        part, scales = _barrier(part), scales.astype(jnp.float32)
-        wide = codes.astype(jnp.float32)
+        scales, wide = scales.astype(jnp.float32), codes.astype(jnp.float32)
         if scales.shape[-1] == 1: y = _barrier(part @ wide.T) * scales[:, 0]
         else:
             blocks = wide.reshape(*scales.shape, -1) * scales[..., None]
@@ -280,8 +282,8 @@ def _on_cpu(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]
     # Tied to `x`: else XLA would widen the matrix once and for all, in front of a loop of steps
     x, w = _barrier((x.astype(jnp.float32), w))
     rows, width = x.shape[0], w.shape[1]
-    if rows == 1: return _fused(x, w)
     if w.kind == "int8" and rows <= 256 and width < 2**17: return _by_digits(x, w)
+    if rows == 1: return _fused(x, w)
     return _by_tiles(x, w, 64 if rows <= 128 else max(64, 2**22 // width))
 
 # %% ../../nbs/36_layers.quantized.ipynb #product

@@ -246,11 +246,12 @@ def _digits(x: Float[Array, "r in"]) -> tuple[Int[Array, "3*r in"], Float[Array,
 def _by_digits(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
     """Integer products, whose sums are exact."""
     digits, unit = _digits(x)
-    y = lax.dot_general(w.codes, digits, (((1,), (1,)), ((), ())),
+    y = lax.dot_general(digits, w.codes, (((1,), (1,)), ((), ())),
                         preferred_element_type=jnp.int32)
-    first, second, third = jnp.split(y.astype(jnp.float32), 3, axis=1)
+    if x.shape[0] > 8: y = _barrier(y)   # else XLA would leave its fast product for a fused one
+    first, second, third = jnp.split(y.astype(jnp.float32), 3)
     y = first + (second + third / 254) / 254
-    return (y * unit * w.scales.astype(jnp.float32)).T
+    return y * unit[:, None] * w.scales[:, 0].astype(jnp.float32)
 
 # %% ../../nbs/36_layers.quantized.ipynb #by-tiles
 def _by_tiles(x: Float[Array, "r in"], w: QuantizedArray, rows: int) -> Float[Array, "r out"]:
@@ -282,9 +283,8 @@ def _on_cpu(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]
     # Tied to `x`: else XLA would widen the matrix once and for all, in front of a loop of steps
     x, w = _barrier((x.astype(jnp.float32), w))
     rows, width = x.shape[0], w.shape[1]
-    if w.kind == "int8" and rows <= 256 and width < 2**17: return _by_digits(x, w)
-    if rows == 1: return _fused(x, w)
-    return _by_tiles(x, w, 64 if rows <= 128 else max(64, 2**22 // width))
+    if w.kind == "int8" and width < 2**17: return _by_digits(x, w)  # sums fit into 32 bits
+    return _fused(x, w) if rows == 1 else _by_tiles(x, w, 64 if rows <= 128 else 256)
 
 # %% ../../nbs/36_layers.quantized.ipynb #product
 @jax.custom_jvp

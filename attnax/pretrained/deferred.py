@@ -48,7 +48,8 @@ class Stored:
     shape: tuple[int, ...]
     dtype: np.dtype                     # Of what `read` gives
     read: Callable[[], np.ndarray]      # Its numbers
-    form: BlockForm | None = None       # Where it is kept in blocks
+    kind: str = ""                      # How it is quantised in the file, such as "Q4_K"
+    form: BlockForm | None = None       # Where it can be had in blocks
     blocks: Callable[[], Blocks] | None = None # The same numbers, in blocks
 
 # %% ../../nbs/65b_pretrained.deferred.ipynb #helpers

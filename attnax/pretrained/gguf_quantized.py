@@ -140,6 +140,8 @@ def gguf_blocks(
     return Blocks(codes, scales, offsets)
 
 # %% ../../nbs/76f_pretrained.gguf_quantized.ipynb #deferred-tensors
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
 class _DeferredTensors(Mapping):
     """Tensors of a file; matrices deferred."""
     def __init__(self, tensors: GGUFTensors): self._tensors = tensors
@@ -157,10 +159,11 @@ class _DeferredTensors(Mapping):
         return Blocks(*(None if x is None else x.reshape(*shape[:-1], -1) for x in found))
 
     def __getitem__(self, name: str) -> np.ndarray | Deferred:
-        shape, known = self.shape(name), BLOCK_KINDS.get(self.kind(name))
+        shape, kind = self.shape(name), self.kind(name)
         if len(shape) < 2: return self._tensors[name]
+        form = BLOCK_KINDS[kind].form if kind in BLOCK_KINDS else None
         return Deferred([Stored(shape, np.dtype("float32"), lambda: self._tensors[name],
-                                known and known.form, known and (lambda: self.blocks(name)))])
+                                "" if kind in _FLOATS else kind, form, lambda: self.blocks(name))])
 
 # %% ../../nbs/76f_pretrained.gguf_quantized.ipynb #deferred-gguf
 def deferred_gguf(

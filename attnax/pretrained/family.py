@@ -27,9 +27,7 @@ from jaxtyping import Array
 
 from ..layers.config import TransformerConfig, check_biases, check_windows, repeating
 from ..layers.memory import init_decoder_kv_caches_from_config
-from ..layers.embeddings import TokenEmbedding
-from ..layers.quantized import (
-    KINDS, QuantizedArray, QuantizedEmbed, QuantizedLinear)
+from ..layers.quantized import QuantizedArray, quantized_kinds
 from ..layers.rope import RopeScaling
 from ..layers.stack import stack_layers, unstack_layers
 from ..models.generate import generate
@@ -37,9 +35,9 @@ from ..models.transformer import TransformerLM
 from .deferred import Deferred, blocks_along, form_along
 from .files import read_json, read_tensors
 from .mapping import (
-    Rule, align_names, blueprint, check_tensors, find, parameter_shapes, read_parameters,
+    Rule, align_names, blueprint, check_tensors, parameter_shapes, read_parameters,
     rules_from_table, weight_dtype, write_tensors)
-from ..weights import named_parameters
+from ..weights import named_parameters, put_quantized, quantizable
 
 # %% ../../nbs/67_pretrained.family.ipynb #fields
 # What says nothing about the computation of a forward pass
@@ -575,35 +573,11 @@ def _matched(
     check_tensors(rules, parameter_shapes(model), {n: x.shape for n, x in found.items()}, note)
     return model, fill, rules, found
 
-# %% ../../nbs/67_pretrained.family.ipynb #matrices
-def _matrices(model: nnx.Module) -> dict[str, int]:
-    """Parameters that can be quantised, and their axis of inputs."""
-    out = {}
-    for path, module in nnx.iter_modules(model):
-        at = ".".join(map(str, path))
-        if type(module) is nnx.Linear: out[f"{at}.kernel"] = -2
-        elif type(module) is TokenEmbedding: out[f"{at}.embed.embedding"] = -1
-    return out
-
-def _put(model: nnx.Module, arrays: Mapping[str, QuantizedArray]) -> None:
-    """Put quantised modules where these parameters were."""
-    for path, array in arrays.items():
-        at = path.removesuffix(".kernel").removesuffix(".embed.embedding")
-        old = find(model, at)
-        if isinstance(old, nnx.Linear):
-            new = QuantizedLinear(array, old.bias, dtype=old.dtype)
-        else: new = QuantizedEmbed(array, scale=old.scale, dtype=old.dtype)
-        owner, _, name = at.rpartition(".")
-        place = find(model, owner) if owner else model
-        if name.isdigit(): place[int(name)] = new
-        else: setattr(place, name, new)
-
 # %% ../../nbs/67_pretrained.family.ipynb #kept-kinds
 def _kind_of(x: np.ndarray | Deferred, axis: int) -> str | None:
     """The kind in which a tensor can be kept with its blocks along an axis; None: in none."""
     form = form_along(x, axis)
-    return next((name for name, kind in KINDS.items() if form is not None and tuple(kind) == form),
-                None)
+    return next((name for name, kind in quantized_kinds.items() if kind[:3] == form), None)
 
 def _was_quantized(x: np.ndarray | Deferred) -> bool:
     """Whether a file has a tensor as small codes of any kind."""
@@ -620,7 +594,7 @@ def _quantized(x: np.ndarray | Deferred, axis: int, quantize: str) -> QuantizedA
         return QuantizedArray.from_blocks(jnp.asarray(codes), jnp.asarray(scales),
                                           None if offsets is None else jnp.asarray(offsets),
                                           kind=kind)
-    if x.shape[axis] % (KINDS[quantize].block or 1): return None
+    if x.shape[axis] % (quantized_kinds[quantize].block or 1): return None
     return QuantizedArray.quantize(jnp.asarray(np.moveaxis(np.asarray(x), axis, -1)), quantize)
 
 # %% ../../nbs/67_pretrained.family.ipynb #read-quantized
@@ -653,6 +627,21 @@ def read_quantized(
         warnings.warn(f"{len(lost)} of {len(axes)} matrices cannot be quantised with "
                       f"`quantize`={quantize!r}, and are floats: {', '.join(lost[:4])}", stacklevel=2)
     return plain, quantized
+
+# %% ../../nbs/67_pretrained.family.ipynb #filled-quantized
+def _filled_quantized(model: nnx.Module, fill: Callable[..., nnx.Module], rules: Sequence[Rule],
+                      tensors: Mapping[str, np.ndarray], quantize: str, dtype) -> nnx.Module:
+    """A model around quantised matrices. Raises: as `read_parameters`; `NotImplementedError` where
+    the model has no matrix that could be one."""
+    axes, shapes = quantizable(model), parameter_shapes(model)
+    plain, quantized = read_quantized(rules, tensors, axes, quantize, dtype)
+    if not quantized:
+        raise NotImplementedError(f"`quantize`={quantize!r} finds no matrix to quantise in a "
+                                  f"{type(model).__name__} of these tensors")
+    blanks = {name: jax.ShapeDtypeStruct(shapes[name], jnp.float32) for name in quantized}
+    model = fill(plain | blanks)
+    put_quantized(model, quantized)
+    return model
 
 # %% ../../nbs/67_pretrained.family.ipynb #origin
 @dataclass(frozen=True)
@@ -687,12 +676,7 @@ def load_family(
         ours = with_settings(ours, {"scan_layers": False})
     model, fill, rules, tensors = _matched(family, ours, tensors, ignore)
     if quantize is None: model = fill(read_parameters(rules, tensors, dtype))
-    else:
-        axes, shapes = _matrices(model), parameter_shapes(model)
-        plain, quantized = read_quantized(rules, tensors, axes, quantize, dtype)
-        model = fill(plain | {name: jax.ShapeDtypeStruct(shapes[name], jnp.float32)
-                              for name in quantized})
-        _put(model, quantized)
+    else: model = _filled_quantized(model, fill, rules, tensors, quantize, dtype)
     said = json.dumps(dict(config), sort_keys=True)
     model.origin = Origin(family.model_type, said)   # type: ignore[attr-defined]
     model.eval()

@@ -618,7 +618,8 @@ def read_quantized(
         for name, x in zip(rule.ours, found, strict=True):
             matrix = _quantized(x, axes[name], quantize) if name in axes else None
             if matrix is not None:
-                quantized[name] = matrix
+                # JAX may still be reading the tensor, which would stay in memory beside the next
+                quantized[name] = jax.block_until_ready(matrix)
                 continue
             if name in axes and (quantize != "keep" or _was_quantized(x)): lost.append(name)
             one = Rule((name,), rule.theirs[:1])

@@ -22,6 +22,7 @@ import numpy as np
 from flax import nnx
 
 from ..layers.attention import MultiHeadAttention
+from ..layers.quantized import QuantizedParam
 from ..layers.stack import unstack_layers
 from ..models.encoder_decoder import EncoderDecoder
 from ..models.sentence import SentenceEncoder
@@ -382,6 +383,16 @@ def _without_vector_layers(model: nnx.Module) -> nnx.Module:
     bare.vector_layers = nnx.List([])
     return bare
 
+# %% ../../nbs/77_pretrained.load.ipynb #refuse-quantized
+def _refuse_quantized(model: nnx.Module) -> None:
+    """Raises: `ValueError` for a model with quantised matrices, which the folder has no form for."""
+    found = [".".join(map(str, path))
+             for path, _ in nnx.to_flat_state(nnx.state(model, QuantizedParam))]
+    if found:
+        raise ValueError(f"the model has {len(found)} quantised matrices, `{min(found)}` for one, "
+                         "and a folder for Hugging Face holds floats: `attnax.save_weights` keeps "
+                         "them as they are; load without `quantize` to write floats")
+
 # %% ../../nbs/77_pretrained.load.ipynb #save
 def save_pretrained(
     model: nnx.Module,                 # A model that was loaded, or one that a family can express
@@ -394,9 +405,10 @@ def save_pretrained(
     """Write a folder that Hugging Face's transformers loads: config.json and safetensors. All of it
     appears or nothing.
 
-    Raises: `ValueError` that names what the family cannot express, or a model that is there
-    already; `NotImplementedError` for an unknown family; `ImportError` without safetensors.
+    Raises: `ValueError` that names what the family cannot express, a model whose matrices are
+    quantised, or a model that is there already; `NotImplementedError` for an unknown family; `ImportError` without safetensors.
     """
+    _refuse_quantized(model)
     origin: Origin | None = getattr(model, "origin", None)
     if family is None and origin is not None: family = origin.model_type
     if family is None:

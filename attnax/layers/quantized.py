@@ -49,11 +49,20 @@ def check_quantized_kind(
 # %% ../../nbs/36_layers.quantized.ipynb #packing
 def _packed(codes: Array, kind: str) -> Array:
     """Codes as they lie in memory; of 4 bits the first half of a row below the second."""
-    if kind == "float8": return codes.astype(jnp.float8_e4m3fn)
+    if kind == "float8":
+        return lax.bitcast_convert_type(codes.astype(jnp.float8_e4m3fn), jnp.uint8)
     how = quantized_kinds[kind]
     if how.bits == 8: return codes.astype(jnp.int8)
     low, high = jnp.split((codes + (0 if how.offsets else 8)).astype(jnp.uint8), 2, axis=-1)
     return low | high << 4
+
+def _unpacked(codes: Array, kind: str) -> Array:
+    """Undo `_packed`."""
+    if kind == "float8": return _wide_float8(codes)
+    how = quantized_kinds[kind]
+    if how.bits == 8: return codes
+    codes = jnp.concatenate([codes & 15, codes >> 4], axis=-1).astype(jnp.int8)
+    return codes if how.offsets else codes - 8
 
 # %% ../../nbs/36_layers.quantized.ipynb #check-blocks
 def _check_blocks(codes, scales, offsets, kind: str) -> None:
@@ -98,10 +107,7 @@ class _Packed:
 
     def unpacked(self) -> Array: # (..., out, in)
         """The codes as they were given to `from_blocks`."""
-        how = quantized_kinds[self.kind]
-        if how.bits == 8: return self.codes
-        codes = jnp.concatenate([self.codes & 15, self.codes >> 4], axis=-1).astype(jnp.int8)
-        return codes if how.offsets else codes - 8
+        return _unpacked(self.codes, self.kind)
 
 # %% ../../nbs/36_layers.quantized.ipynb #quantized-array
 @jax.tree_util.register_dataclass
@@ -185,9 +191,9 @@ def _nearest(matrix, kind: str) -> tuple[Array, Array, Array | None]:
 # %% ../../nbs/36_layers.quantized.ipynb #forms
 _barrier = lax.optimization_barrier
 
-def _wide_float8(codes: Array) -> Array:
+def _wide_float8(bits: Array) -> Array:
     """float8 (e4m3) as float32 by its bits, which XLA on a CPU does faster than a conversion."""
-    bits = lax.bitcast_convert_type(codes, jnp.uint8).astype(jnp.int32)
+    bits = bits.astype(jnp.int32)
     exponent, fraction = bits >> 3 & 15, bits & 7
     normal = exponent > 0   # else there is no leading one
     size = jnp.where(normal, fraction + 8, fraction) * jnp.where(bits > 127, -1, 1)
@@ -197,8 +203,7 @@ def _wide_float8(codes: Array) -> Array:
 # %% ../../nbs/36_layers.quantized.ipynb #halves
 def _pieces(x, w: QuantizedArray) -> list:
     """Codes that can be widened where they lie, with the scales and the part of `x` they meet."""
-    if w.kind == "float8": return [(x, _wide_float8(w.codes), w.scales)]
-    if quantized_kinds[w.kind].bits == 8: return [(x, w.codes, w.scales)]
+    if quantized_kinds[w.kind].bits == 8: return [(x, w.unpacked(), w.scales)]
     half, blocks = x.shape[-1] // 2, w.scales.shape[-1]
     shift = 0 if w.offsets is not None else 8
     if blocks % 2: return [(x, _barrier(w.unpacked()), w.scales)]
@@ -210,15 +215,19 @@ def _fused(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
     """Codes widened inside of the product: each is read once, nothing is written."""
     total = 0
     for part, codes, scales in _pieces(x, w):
-        scales, wide = scales.astype(jnp.float32), codes.astype(jnp.float32)
+        part, scales = _barrier(part), scales.astype(jnp.float32)
+        wide = codes.astype(jnp.float32)
         if scales.shape[-1] == 1: y = _barrier(part @ wide.T) * scales[:, 0]
         else:
             blocks = wide.reshape(*scales.shape, -1) * scales[..., None]
             y = _barrier(part @ blocks.reshape(wide.shape).T)
         total = total + y
-    if w.offsets is None: return total
+    return total if w.offsets is None else total + _by_offsets(x, w)
+
+def _by_offsets(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
+    """What offsets add: each meets the sum of its block."""
     sums = x.reshape(x.shape[0], w.offsets.shape[-1], -1).sum(-1)
-    return total + _barrier(sums @ w.offsets.astype(jnp.float32).T)
+    return _barrier(_barrier(sums) @ w.offsets.astype(jnp.float32).T)
 
 # %% ../../nbs/36_layers.quantized.ipynb #digits
 def _digits(x: Float[Array, "r in"]) -> tuple[Int[Array, "3*r in"], Float[Array, " r"]]:
@@ -245,11 +254,18 @@ def _by_digits(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r ou
 def _by_tiles(x: Float[Array, "r in"], w: QuantizedArray, rows: int) -> Float[Array, "r out"]:
     """So many rows of the matrix at a time, written out into the cache."""
     turned, n = _barrier(x.T), w.shape[0] // rows
-    def tile(part): return _barrier(_barrier(part.dequantize()) @ turned)
-    whole = jax.tree.map(lambda a: a[:n * rows].reshape(n, rows, *a.shape[1:]), w)
+    arrays = w.codes, _barrier(w.scales.astype(jnp.float32))
+    def tile(part):
+        codes, scales = part
+        wide = _unpacked(codes, w.kind).astype(jnp.float32)
+        wide = wide.reshape(*scales.shape, -1) * scales[..., None]
+        return _barrier(_barrier(wide.reshape(rows_of(scales), -1)) @ turned)
+    def rows_of(a): return a.shape[0]
+    whole = jax.tree.map(lambda a: a[:n * rows].reshape(n, rows, *a.shape[1:]), arrays)
     y = [lax.map(tile, whole).reshape(n * rows, -1)] if n else []
-    if w.shape[0] % rows: y.append(tile(w[n * rows:]))
-    return jnp.concatenate(y).T
+    if w.shape[0] % rows: y.append(tile(jax.tree.map(lambda a: a[n * rows:], arrays)))
+    y = jnp.concatenate(y).T
+    return y if w.offsets is None else y + _by_offsets(x, w)
 
 # %% ../../nbs/36_layers.quantized.ipynb #written-out
 def _written_out(x: Float[Array, "... in"], w: QuantizedArray) -> Float[Array, "... out"]:
@@ -261,7 +277,9 @@ def _written_out(x: Float[Array, "... in"], w: QuantizedArray) -> Float[Array, "
 def _on_cpu(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
     """The form that is fastest on a CPU for so many rows."""
     if x.dtype == jnp.float64: return _written_out(x, w)
-    x, rows, (_, width) = x.astype(jnp.float32), x.shape[0], w.shape
+    # Tied to `x`: else XLA would widen the matrix once and for all, in front of a loop of steps
+    x, w = _barrier((x.astype(jnp.float32), w))
+    rows, width = x.shape[0], w.shape[1]
     if rows == 1: return _fused(x, w)
     if w.kind == "int8" and rows <= 256 and width < 2**17: return _by_digits(x, w)
     return _by_tiles(x, w, 64 if rows <= 128 else max(64, 2**22 // width))

@@ -18,8 +18,10 @@ from flax import nnx
 from jaxtyping import Array
 
 from .layers.embeddings import TokenEmbedding
+from .layers.moe import MATRICES, MixtureOfExperts
 from .layers.quantized import (
     quantized_kinds, QuantizedArray, QuantizedEmbed, QuantizedLinear, QuantizedParam)
+from .layers.quantized_experts import QuantizedExperts
 from .layers.stack import StackedBlocks
 from .typing import add_help, optional_import
 
@@ -166,30 +168,56 @@ def _check_fit(path, arrays: Mapping[str, np.ndarray], want: Mapping[str, Array]
                 f"{path}: `{name}` must have shape {x.shape}, got {arrays[name].shape}")
 
 # %% ../nbs/60_weights.ipynb #quantizable
-def quantizable(model: nnx.Module) -> dict[str, int]: # Parameters by path, and the axis of inputs
-    """What can be quantised."""
+def quantizable(
+    model: nnx.Module  # A model, which may be abstract
+) -> dict[str, int]:   # Parameters by path, and their axis of inputs, which blocks lie along
+    """What of a model can be quantised: matrices of linear layers and of experts, and tables."""
     out = {}
     for path, module in nnx.iter_modules(model):
         at = ".".join(map(str, path))
         if type(module) is nnx.Linear: out[f"{at}.kernel"] = -2
         elif type(module) is TokenEmbedding: out[f"{at}.embed.embedding"] = -1
+        elif type(module) is MixtureOfExperts and module.dispatch == "dropless":
+            out |= {f"{at}.{n}_proj": -2 for n in MATRICES if hasattr(module, f"{n}_proj")}
     return out
 
-def put_quantized(model: nnx.Module, arrays: Mapping[str, QuantizedArray]) -> None:
-    """Put quantised modules where these parameters were."""
-    def at(path):
-        out = model
-        for name in filter(None, path.split(".")):
-            out = out[int(name)] if name.isdigit() else getattr(out, name)
-        return out
+# %% ../nbs/60_weights.ipynb #made-quantized
+def _quantized_module(old: nnx.Module, arrays: Mapping[str, QuantizedArray]) -> nnx.Module:
+    """A module around quantised matrices, by the last steps of their paths."""
+    if isinstance(old, nnx.Linear):
+        return QuantizedLinear(arrays["kernel"], old.bias, dtype=old.dtype,
+                               param_dtype=old.param_dtype,
+                               preferred_element_type=old.preferred_element_type)
+    if isinstance(old, TokenEmbedding):
+        return QuantizedEmbed(arrays["embed.embedding"], scale=old.scale,
+                              dtype=old.embed.param_dtype if old.dtype is None else old.dtype)
+    for name in arrays: setattr(old, name, nnx.Param(jnp.zeros((1, 1, 1))))  # not to be converted
+    new = QuantizedExperts(old, "int8")
+    for name, array in arrays.items(): setattr(new, name, QuantizedParam(array))
+    return new
+
+def _at(model: nnx.Module, path: str) -> nnx.Module:
+    """The module at a dotted path."""
+    for name in filter(None, path.split(".")):
+        model = model[int(name)] if name.isdigit() else getattr(model, name)
+    return model
+
+# %% ../nbs/60_weights.ipynb #put-quantized
+def put_quantized(
+    model: nnx.Module,                   # Changed in place
+    arrays: Mapping[str, QuantizedArray] # By the paths that `quantizable` gives
+) -> None:
+    """Put quantised modules in the places of those that have these parameters; of experts, all
+    matrices of a layer together."""
+    groups: dict[str, dict[str, QuantizedArray]] = {}
     for path, array in arrays.items():
-        place = path.removesuffix(".kernel").removesuffix(".embed.embedding")
-        owner, _, name = place.rpartition(".")
-        old, owner = at(place), at(owner)
-        if isinstance(old, nnx.Linear): new = QuantizedLinear(array, old.bias, dtype=old.dtype)
-        else: new = QuantizedEmbed(array, scale=old.scale, dtype=old.dtype)
-        if name.isdigit(): owner[int(name)] = new
-        else: setattr(owner, name, new)
+        inner = "embed.embedding" if path.endswith("embed.embedding") else path.split(".")[-1]
+        groups.setdefault(path[:-len(inner) - 1], {})[inner] = array
+    for path, found in groups.items():
+        owner, _, name = path.rpartition(".")
+        place, new = _at(model, owner), _quantized_module(_at(model, path), found)
+        if name.isdigit(): place[int(name)] = new
+        else: setattr(place, name, new)
 
 # %% ../nbs/60_weights.ipynb #new-places
 def _new_places(path, module: nnx.Module, made: Mapping[str, QuantizedArray]

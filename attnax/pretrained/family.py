@@ -587,15 +587,12 @@ def _was_quantized(x: np.ndarray | Deferred) -> bool:
 def _quantized(x: np.ndarray | Deferred, axis: int, quantize: str) -> QuantizedArray | None:
     """One matrix, its `axis` of inputs last; None where it cannot be kept in blocks, or has rows
     that are no whole number of blocks."""
-    if quantize == "keep":
-        kind = _kind_of(x, axis)
-        if kind is None: return None
-        codes, scales, offsets = blocks_along(x, axis)
-        return QuantizedArray.from_blocks(jnp.asarray(codes), jnp.asarray(scales),
-                                          None if offsets is None else jnp.asarray(offsets),
-                                          kind=kind)
-    if x.shape[axis] % (quantized_kinds[quantize].block or 1): return None
-    return QuantizedArray.quantize(jnp.asarray(np.moveaxis(np.asarray(x), axis, -1)), quantize)
+    if quantize != "keep":
+        if x.shape[axis] % (quantized_kinds[quantize].block or 1): return None
+        return QuantizedArray.quantize(np.moveaxis(np.asarray(x), axis, -1), quantize)
+    kind = _kind_of(x, axis)
+    if kind is None: return None
+    return QuantizedArray.from_blocks(*blocks_along(x, axis), kind=kind)
 
 # %% ../../nbs/67_pretrained.family.ipynb #read-quantized
 def read_quantized(
@@ -617,6 +614,9 @@ def read_quantized(
         found = rule.read(*(tensors[name] for name in rule.theirs))
         for name, x in zip(rule.ours, found, strict=True):
             matrix = _quantized(x, axes[name], quantize) if name in axes else None
+            if matrix is None and name in axes and x.ndim > 2:   # experts are quantised, or not at all
+                matrix = _quantized(x, axes[name], "int8")
+                lost.append(f"{name} (int8)")
             if matrix is not None:
                 # JAX may still be reading the tensor, which would stay in memory beside the next
                 quantized[name] = jax.block_until_ready(matrix)
@@ -626,7 +626,7 @@ def read_quantized(
             plain |= read_parameters([one], {rule.theirs[0]: np.asarray(x)}, dtype)
     if lost:
         warnings.warn(f"{len(lost)} of {len(axes)} matrices cannot be quantised with "
-                      f"`quantize`={quantize!r}, and are floats: {', '.join(lost[:4])}", stacklevel=2)
+                      f"`quantize`={quantize!r}, and are floats where nothing is said: {', '.join(lost[:4])}", stacklevel=2)
     return plain, quantized
 
 # %% ../../nbs/67_pretrained.family.ipynb #filled-quantized

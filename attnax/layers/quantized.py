@@ -213,10 +213,12 @@ def _pieces(x, w: QuantizedArray) -> list:
 # %% ../../nbs/36_layers.quantized.ipynb #fused
 def _fused(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
     """Codes widened inside of the product: each is read once, nothing is written."""
+    # XLA would compute what made `x` again for each row of the matrix; it does not look through
+    # a concatenation
+    x = _barrier(jnp.concatenate([x, jnp.zeros((1, x.shape[1]), x.dtype)]))[:-1]
     total = 0
     for part, codes, scales in _pieces(x, w):
-        part, scales = _barrier(part), scales.astype(jnp.float32)
-        wide = codes.astype(jnp.float32)
+        scales, wide = scales.astype(jnp.float32), codes.astype(jnp.float32)
         if scales.shape[-1] == 1: y = _barrier(part @ wide.T) * scales[:, 0]
         else:
             blocks = wide.reshape(*scales.shape, -1) * scales[..., None]
@@ -244,11 +246,12 @@ def _digits(x: Float[Array, "r in"]) -> tuple[Int[Array, "3*r in"], Float[Array,
 def _by_digits(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
     """Integer products, whose sums are exact."""
     digits, unit = _digits(x)
-    y = lax.dot_general(w.codes, digits, (((1,), (1,)), ((), ())),
+    y = lax.dot_general(digits, w.codes, (((1,), (1,)), ((), ())),
                         preferred_element_type=jnp.int32)
-    first, second, third = jnp.split(y.astype(jnp.float32), 3, axis=1)
+    if x.shape[0] > 8: y = _barrier(y)   # else XLA would leave its fast product for a fused one
+    first, second, third = jnp.split(y.astype(jnp.float32), 3)
     y = first + (second + third / 254) / 254
-    return (y * unit * w.scales.astype(jnp.float32)).T
+    return y * unit[:, None] * w.scales[:, 0].astype(jnp.float32)
 
 # %% ../../nbs/36_layers.quantized.ipynb #by-tiles
 def _by_tiles(x: Float[Array, "r in"], w: QuantizedArray, rows: int) -> Float[Array, "r out"]:
@@ -280,9 +283,8 @@ def _on_cpu(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]
     # Tied to `x`: else XLA would widen the matrix once and for all, in front of a loop of steps
     x, w = _barrier((x.astype(jnp.float32), w))
     rows, width = x.shape[0], w.shape[1]
-    if rows == 1: return _fused(x, w)
-    if w.kind == "int8" and rows <= 256 and width < 2**17: return _by_digits(x, w)
-    return _by_tiles(x, w, 64 if rows <= 128 else max(64, 2**22 // width))
+    if w.kind == "int8" and width < 2**17: return _by_digits(x, w)  # sums fit into 32 bits
+    return _fused(x, w) if rows == 1 else _by_tiles(x, w, 64 if rows <= 128 else 256)
 
 # %% ../../nbs/36_layers.quantized.ipynb #product
 @jax.custom_jvp

@@ -68,7 +68,7 @@ def _quantized_parts(x: QuantizedArray) -> dict[str, np.ndarray]:
     codes = np.asarray(x.unpacked())
     if quantized_kinds[x.kind].bits == 4:
         codes = (codes[..., ::2] & 15).astype(np.uint8) | codes[..., 1::2].astype(np.uint8) << 4
-    elif x.kind == "float8": codes = codes.view(np.uint8)
+    elif x.kind == "float8": codes = codes.astype(jnp.float8_e4m3fn).view(np.uint8)
     parts = {"codes": codes, "scales": x.scales, "offsets": x.offsets}
     return {name: np.asarray(part, order="C") for name, part in parts.items() if part is not None}
 

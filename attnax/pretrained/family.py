@@ -575,9 +575,13 @@ def _matched(
 
 # %% ../../nbs/67_pretrained.family.ipynb #kept-kinds
 def _kind_of(x: np.ndarray | Deferred, axis: int) -> str | None:
-    """The kind in which a tensor can be kept with its blocks along an axis; None: in none."""
+    """The kind in which a tensor can be kept with its blocks along an axis; None: in none. Of
+    kinds that are alike, the one that the file names."""
     form = form_along(x, axis)
-    return next((name for name, kind in quantized_kinds.items() if kind[:3] == form), None)
+    alike = [name for name, kind in quantized_kinds.items() if kind[:3] == form]
+    if not alike or not isinstance(x, Deferred): return None
+    said = x.sources[0].kind.lower()
+    return said if said in alike else alike[-1]
 
 def _was_quantized(x: np.ndarray | Deferred) -> bool:
     """Whether a file has a tensor as small codes of any kind."""

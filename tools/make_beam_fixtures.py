@@ -29,17 +29,18 @@ SMALL = dict(vocab_size=40, d_model=32, num_heads=4, num_layers=2, d_ff=48, max_
 LLAMA = SMALL | dict(num_kv_heads=2, pos_emb_type="rope", ff_activation="swiglu", tie_embeddings=False)
 T5 = SMALL | dict(pos_emb_type="none", ff_activation="relu", attention_scale=1.0)
 PAD, NEW = 1, 10
-STOPS = [5, 9, 17, 23, 31]
+STOPS = [5, 9, 16, 23, 30]
+BANNED = [1, 39]
 
-# Width and what else differs; the first has no stop token
+# Width and what else differs; the first has no stop token. Padding, 1, is banned: a repetition penalty counts it there
 DECODER = [dict(num_beams=4, stops=[])] + [
     dict(num_beams=4, stops=stops, length_penalty=penalty, early_stopping=early)
     for stops, penalty, early in (
         ([5, 9], 1.0, False), (STOPS, 1.0, True), (STOPS, 1.0, False), (STOPS, 1.0, "never"), (STOPS, 2.0, "never"),
         (STOPS, -1.0, "never"), (STOPS, -0.7, False), (STOPS, 0.0, True), ([5, 9, 17], 0.0, False), (STOPS, 0.0, "never"))
-] + [dict(num_beams=2, stops=STOPS, suppress=[8, 30], length_penalty=1.5), dict(num_beams=2, stops=[9, 17], num_return_sequences=1)]
+] + [dict(num_beams=2, stops=STOPS, suppress=[1, 8, 30], length_penalty=1.5, repetition_penalty=1.3, min_new_tokens=4)]
 ENCODER = [dict(num_beams=4, stops=stops, length_penalty=penalty, early_stopping=early)
-           for stops, penalty, early in (([5, 9], 1.0, False), (STOPS, 2.0, "never"), (STOPS, 0.6, True), (STOPS, -1.0, False))]
+           for stops, penalty, early in (([8, 9], 1.0, False), ([20, 8], 2.0, "never"), ([14, 20], 0.6, True), ([28, 8], -1.0, False))]
 
 
 def fill(model, seed: int, scale: float = 0.35):
@@ -57,11 +58,11 @@ class Noise(transformers.LogitsProcessor):
     def __call__(self, ids, scores): return scores + 1e-4 * torch.randn(scores.shape, generator=self.draw)
 
 
-def search(model, inputs: dict, start: int, *, num_beams, stops, suppress=(), num_return_sequences=None, **how) -> dict:
+def search(model, inputs: dict, start: int, *, num_beams, stops, suppress=BANNED, **how) -> dict:
     """Tokens and scores of one case. Raises: `ValueError` for a case that noise turns."""
-    r = num_return_sequences or num_beams
+    r = num_beams
     words = dict(max_new_tokens=NEW, num_beams=num_beams, num_return_sequences=r, do_sample=False, pad_token_id=PAD,
-                 eos_token_id=stops or None, suppress_tokens=list(suppress) or None, return_dict_in_generate=True, output_scores=True, **how)
+                 eos_token_id=stops or None, suppress_tokens=suppress, return_dict_in_generate=True, output_scores=True, **how)
     found = []
     for noise in ([], [Noise()]):
         out = model.generate(**inputs, **words, logits_processor=transformers.LogitsProcessorList(noise))
@@ -69,7 +70,7 @@ def search(model, inputs: dict, start: int, *, num_beams, stops, suppress=(), nu
         tokens = torch.nn.functional.pad(tokens, (0, NEW - tokens.shape[1]), value=PAD)
         found.append((tokens.reshape(-1, r, NEW).tolist(), out.sequences_scores.reshape(-1, r).tolist()))
     if found[0][0] != found[1][0]: raise ValueError(f"noise turns {num_beams=} {stops=} {how}: choose another seed")
-    return dict(num_beams=num_beams, stops=stops, suppress=list(suppress), num_return_sequences=r, how=how,
+    return dict(num_beams=num_beams, stops=stops, suppress=suppress, how=how,
                 tokens=found[0][0], scores=[[round(x, 6) for x in row] for row in found[0][1]])
 
 

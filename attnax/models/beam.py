@@ -21,8 +21,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.cache import Caches, StackedCaches, StackedParts, take_caches
 from ..layers.memory import CacheKind, PagedLayerCache, init_decoder_kv_caches_from_config
-from .generate import (
-    _check_lost, _check_prompt, _check_source, _check_tokens, _config, _number, align_right)
+from attnax.models.generate import (
+    _check_lost, _check_pad, _check_prompt, _check_source, _config, _context, _settings,
+    align_right)
+from .sampling import (
+    Chooser, Context, Sampling, _number, make_chooser, process_logits)
 
 # %% ../../nbs/51b_models.beam.ipynb #best
 def _best(total: Float[Array, "b m v"], k: int) -> tuple[Array, Array, Array]:
@@ -82,33 +85,35 @@ def _repeated(memory: Any, k: int) -> Any:
 
 # %% ../../nbs/51b_models.beam.ipynb #reader
 def _reader(model, memory, source_mask, mask) -> Callable:
-    """`read(ids, caches, positions)`: logits of each row's last position, and the caches."""
+    """`read(ids, caches, positions)`: logits of each row's last position, or of all, and caches."""
     leaves, tree = jax.tree.flatten(model)
-    def read(ids, caches, positions):
+    def read(ids, caches, positions, last_only=True):
         net = jax.tree.unflatten(tree, leaves)
         if memory is not None:
             net = functools.partial(net.decode, memory=memory, source_mask=source_mask)
         logits, caches = net(ids, layer_kv_caches=caches, deterministic=True, padding_mask=mask,
-                             position_ids=positions, last_only=True)
-        return logits[:, -1].astype(jnp.float32), caches
+                             position_ids=positions, last_only=last_only)
+        return logits[:, -1] if last_only else logits, caches
     return read
 
 # %% ../../nbs/51b_models.beam.ipynb #totals
-def _totals(logits: Float[Array, "r v"], scores: Float[Array, "b m"], banned):
+def _totals(logits: Float[Array, "r v"], scores: Float[Array, "b m"], chooser: Chooser,
+            context: Context, states: tuple):
     """Sums of all continuations, and which prompts have a text without finite logits."""
     (b, m), v = scores.shape, logits.shape[-1]
-    log_p = jax.nn.log_softmax(logits).reshape(b, m, v)
-    if banned is not None: log_p = jnp.where(banned, -jnp.inf, log_p)
-    total = scores[..., None] + log_p
+    logits = logits.astype(jnp.float32)
+    log_p = process_logits(jax.nn.log_softmax(logits), chooser, context, states)
+    total = scores[..., None] + log_p.reshape(b, m, v)
     broken = ~jnp.isfinite(logits.max(-1)).reshape(b, m) & (scores > -jnp.inf)
     return jnp.where(jnp.isnan(total), -jnp.inf, total), broken.any(1)
 
 # %% ../../nbs/51b_models.beam.ipynb #search
 class _Search(NamedTuple):
-    """What a step hands to the next."""
+    """The search after some tokens; a beam has one text at the start, and `k` from then on."""
     t: Int[Array, ""]             # Tokens of each text so far
-    tokens: Int[Array, "b k n"]   # The texts that grow
-    scores: Float[Array, "b k"]   # Their sums, greatest first
+    tokens: Int[Array, "b m n"]   # The texts that grow
+    scores: Float[Array, "b m"]   # Their sums, greatest first
+    states: tuple                 # Of processors, by row
     done: Beams                   # The best that have ended
     is_open: Bool[Array, " b"]    # Whether a prompt's result may still change
     lost: Bool[Array, " b"]       # Whether logits were not finite
@@ -118,20 +123,30 @@ def _start(b: int, k: int, n: int, pad) -> _Search:
     """One empty text for each prompt."""
     done = Beams(jnp.broadcast_to(pad, (b, k, n)), jnp.full((b, k), -jnp.inf),
                  jnp.zeros((b, k), jnp.int32))
-    return _Search(jnp.int32(0), done.tokens[:, :1], jnp.zeros((b, 1)), done, jnp.ones(b, bool),
-                   jnp.zeros(b, bool))
+    return _Search(jnp.int32(0), done.tokens[:, :1], jnp.zeros((b, 1)), (), done,
+                   jnp.ones(b, bool), jnp.zeros(b, bool))
+
+# %% ../../nbs/51b_models.beam.ipynb #beam-context
+def _beam_context(search: _Search, prompt: Int[Array, "b s"], mask) -> Context:
+    """What processors may look at, a row for each text of the beam."""
+    b, m, n = search.tokens.shape
+    prompts = jnp.broadcast_to(prompt[:, None], (b, m, prompt.shape[1]))
+    text = jnp.concatenate([prompts, search.tokens], axis=2).reshape(b * m, -1)
+    return _context(text, prompt.shape[1], search.t, None if mask is None else _repeated(mask, m))
 
 # %% ../../nbs/51b_models.beam.ipynb #search-step
-def _grown(search: _Search, logits, banned, stops, penalty, early, never):
-    """The search one token further, and which text each row of the beam continues, by what."""
-    t, tokens, scores, done, is_open, lost = search
-    k, n = done.tokens.shape[1:]
-    total, broken = _totals(logits, scores, banned)
-    done = _ended(done, tokens, total, stops, t, is_open, penalty)
-    scores, beam, token = _best(jnp.where(stops, -jnp.inf, total), k)
+def _grown(search: _Search, logits, context: Context, chooser: Chooser, rules: dict):
+    """The search one token further, which row each text of the beam continues, and by what."""
+    t, tokens, scores, states, done, is_open, lost = search
+    (b, m, n), k = tokens.shape, done.scores.shape[1]
+    total, broken = _totals(logits, scores, chooser, context, states)
+    done = _ended(done, tokens, total, chooser.stops, t, is_open, rules["penalty"])
+    scores, beam, token = _best(jnp.where(chooser.stops, -jnp.inf, total), k)
+    rows = (beam + m * jnp.arange(b)[:, None]).reshape(-1)
+    states = chooser.advance(jax.tree.map(lambda x: x[rows], states), token.reshape(-1))
     tokens, lost = _extended(tokens, beam, token, t), lost | broken & is_open
-    is_open = _still_open(is_open, scores[:, 0], done, t + 1, n, penalty, early, never)
-    return _Search(t + 1, tokens, scores, done, is_open, lost), beam, token
+    is_open = _still_open(is_open, scores[:, 0], done, t + 1, n, **rules)
+    return _Search(t + 1, tokens, scores, states, done, is_open, lost), rows, token.reshape(-1, 1)
 
 # %% ../../nbs/51b_models.beam.ipynb #prefill
 def _read_prompts(read_once, read_all, config, prompt, positions, k: int, room: dict):
@@ -149,31 +164,34 @@ def _read_prompts(read_once, read_all, config, prompt, positions, k: int, room: 
 # %% ../../nbs/51b_models.beam.ipynb #program
 @functools.partial(jax.jit, static_argnames=(
     "num_beams", "max_new_tokens", "cache_dtype", "cache_kind"))
-def _beam_search(model, prompt, lengths, source, source_mask, pad, rules, *, num_beams,
+def _beam_search(model, prompt, rows, source, source_mask, chooser, pad, rules, *, num_beams,
                  max_new_tokens, cache_dtype, cache_kind):
     """Prefill, then search until no result may change; the texts, and which prompts were lost."""
     (b, s), k, n = prompt.shape, num_beams, max_new_tokens
     mask, positions, last = None, jnp.arange(s), jnp.full((1,), s - 1)
-    if lengths is not None:
-        prompt, mask, positions = align_right(prompt, lengths, 0)
-        last = jnp.repeat(lengths, k)[:, None] - 1
+    if rows is not None:
+        prompt, mask, positions = align_right(prompt, rows.lengths, 0, starts=rows.starts)
+        last = jnp.repeat(rows.lengths, k)[:, None] - 1
     memory = None if source is None else model.remember(
         model.encode(source, source_mask=source_mask, deterministic=True))
-    if source_mask is not None and source_mask.shape[0] == 1: seen = source_mask
-    else: seen = _repeated(source_mask, k)
+    one_mask = source_mask is None or source_mask.shape[0] == 1
     read_once = _reader(model, memory, source_mask, mask)
-    read = _reader(model, _repeated(memory, k), seen, _repeated(mask, k))
+    read = _reader(model, _repeated(memory, k),
+                   source_mask if one_mask else _repeated(source_mask, k), _repeated(mask, k))
     logits, caches = _read_prompts(read_once, read, model.config, prompt, positions, k,
                                    dict(max_len=s + n, dtype=cache_dtype, kind=cache_kind))
-    search, beam, token = _grown(_start(b, k, n, pad), logits, **rules)
-
+    def grown(search, logits):
+        return _grown(search, logits, _beam_context(search, prompt, mask), chooser, rules)
     def step(carry):
         search, token, caches = carry
-        logits, caches = read(token.reshape(-1, 1), caches, last + search.t)
-        search, beam, token = _grown(search, logits, **rules)
-        rows = (beam + k * jnp.arange(b)[:, None]).reshape(-1)
+        logits, caches = read(token, caches, last + search.t)
+        search, rows, token = grown(search, logits)
         return search, token, take_caches(caches, rows)
     def more(carry): return (carry[0].t < n) & carry[0].is_open.any()
+
+    search = _start(b, k, n, pad)
+    states = chooser.begin(_beam_context(search, prompt, mask))
+    search, _, token = grown(search._replace(states=states), logits)
     search = lax.while_loop(more, step, (search, token, caches))[0]
     return search.done, search.lost
 
@@ -200,29 +218,40 @@ def _check_beams(num_beams, num_return_sequences) -> tuple[int, int]:
         raise ValueError(f"`num_return_sequences` must lie between 1 and num_beams={k}, got {r}")
     return k, r
 
+# %% ../../nbs/51b_models.beam.ipynb #beam-chooser
+def _beam_chooser(model, sampling: Sampling | None, given: dict[str, Any]) -> Chooser:
+    """Settings for the program. Raises: `ValueError` for a temperature, and as `Sampling` does."""
+    sampling = _settings(model, sampling, given, None)
+    if sampling.temperature:
+        raise ValueError("`temperature` is for drawing tokens, and a beam draws none: leave it at "
+                         f"0, got {sampling.temperature}")
+    return make_chooser(sampling, model.config.vocab_size)
+
 # %% ../../nbs/51b_models.beam.ipynb #beam-search
 def beam_search(
     model: nnx.Module,                      # A language model with a `config`: `TransformerLM`, ...
-    prompt_ids: Int[Array | np.ndarray, "b s"] | Sequence, # Integers, or lists; padded on the right
+    prompt_ids: Int[Array | np.ndarray, "b s"] | Sequence, # Integers, or lists; padded on one side
     *,
     num_beams: int,                         # Texts that grow side by side for each prompt
     max_new_tokens: int,                    # Most tokens to add
+    sampling: Sampling | None = None,       # Penalties, bans, stops; the model's own when None
     length_penalty: float = 1.0,            # Power of the length that divides a text's sum
     early_stopping: EarlyStopping = False,  # Whether a prompt is done with its first ended texts
     num_return_sequences: int = 1,          # Texts for each prompt, at most `num_beams`
+    attention_mask: Int[Array | np.ndarray, "b s"] | Sequence | None = None, # 1 at real tokens
     prompt_lengths: Int[Array | np.ndarray, " b"] | Sequence | None = None, # Of each; None: all
     source: Array | None = None,            # What an encoder–decoder reads, such as ids `(b, s)`
     source_mask: Bool[Array, "b k"] | None = None, # True at real positions of the encoder's output
     stop_token: int | Collection[int] | None = None, # Tokens that end a text, and stay in it
-    suppress_tokens: int | Collection[int] = (), # Tokens that are never chosen
     pad_token_id: int | None = None,        # Padding after a text's end; the config's when None
     cache_dtype: DTypeLike = jnp.float32,   # Of the KV caches; sums of LINEAR: float32 or wider
-    cache_kind: CacheKind | Callable = "everything" # Of layers without a window: "int8", "pages"
+    cache_kind: CacheKind | Callable = "everything", # Of layers without a window: "int8", "pages"
+    **settings: Any                         # Other fields of `Sampling`, as `repetition_penalty`
 ) -> Beams:                                 # The best texts of each prompt, with their scores
     """The likeliest continuations that a beam finds. Prompts do not depend on each other.
 
-    Compiles once per shape of prompt, width and number of tokens; the penalty, the kind of early
-    stopping, stops and bans may change freely. A text that no beam reached has score -inf and
+    Compiles once per shape of prompt, width, number of tokens and fields of `sampling` that are
+    on; their values, stop tokens, the penalty and the kind of early stopping may change freely. A text that no beam reached has score -inf and
     length 0: with more beams than there are texts.
 
     Raises: `ValueError` for arguments that do not fit, for an id outside of the vocabulary, and for
@@ -231,18 +260,15 @@ def beam_search(
     """
     config, n = _config(model), int(_number("max_new_tokens", max_new_tokens, whole=True))
     k, r = _check_beams(num_beams, num_return_sequences)
-    prompt, lengths = _check_prompt(prompt_ids, prompt_lengths, n, config)
+    prompt, rows = _check_prompt(prompt_ids, prompt_lengths, attention_mask, n, config)
     source, source_mask = _check_source(model, source, source_mask, prompt.shape[0])
-    banned, stops, pad = _check_tokens(config, suppress_tokens, stop_token, pad_token_id)
-    if banned is not None and banned.all():
-        raise ValueError("`suppress_tokens` must leave a token to choose, got all of them")
-    none = np.zeros(config.vocab_size, bool)
-    rules = _check_rules(length_penalty, early_stopping) | dict(
-        banned=none if banned is None else banned, stops=none if stops is None else stops)
-    if not prompt.shape[0]: return Beams(*_start(0, r, n, pad).done)
-    done, lost = _beam_search(
-        model, prompt, lengths, source, source_mask, pad, rules, num_beams=k, max_new_tokens=n,
-        cache_dtype=cache_dtype, cache_kind=cache_kind)
+    rules = _check_rules(length_penalty, early_stopping)
+    chooser = _beam_chooser(model, sampling, dict(stop_token=stop_token, **settings))
+    pad = _check_pad(config.pad_token_id if pad_token_id is None else pad_token_id)
+    if not prompt.shape[0]: return _start(0, r, n, pad).done
+    done, lost = _beam_search(model, prompt, rows, source, source_mask, chooser, pad, rules,
+                              num_beams=k, max_new_tokens=n, cache_dtype=cache_dtype,
+                              cache_kind=cache_kind)
     _check_lost(lost)
-    return jax.tree.map(lambda x: x[:, :r], done._replace(
-        tokens=jnp.where(lost[:, None, None], -1, done.tokens)))
+    done = done._replace(tokens=jnp.where(lost[:, None, None], -1, done.tokens))
+    return jax.tree.map(lambda x: x[:, :r], done)

@@ -74,7 +74,7 @@ def measure_speculation(
     repeats: int         # Interleaved runs
 ) -> SpeculationRow:     # What was found
     """Measure greedy generation with guesses from the text, and without."""
-    how = dict(prompt_lengths=lengths, max_new_tokens=tokens)
+    how = dict(prompt_lengths=lengths, max_new_tokens=tokens, stop_token=())
     def plain(): return generate(model, ids, **how).block_until_ready()
     def ours():
         return jax.block_until_ready(speculate(model, ids, num_draft_tokens=guesses, **how))

@@ -21,9 +21,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.cache import Caches, StackedCaches, StackedParts, take_caches
 from ..layers.memory import CacheKind, PagedLayerCache, init_decoder_kv_caches_from_config
-from attnax.models.generate import (
-    _check_lost, _check_pad, _check_prompt, _check_source, _config, _context, _settings,
-    align_right)
+from .generate import (
+    _check_lost, _check_pad, _check_prompt, _check_source, _config, _context, _placed, _settings)
 from .sampling import (
     Chooser, Context, Sampling, _number, make_chooser, process_logits)
 
@@ -168,10 +167,8 @@ def _beam_search(model, prompt, rows, source, source_mask, chooser, pad, rules, 
                  max_new_tokens, cache_dtype, cache_kind):
     """Prefill, then search until no result may change; the texts, and which prompts were lost."""
     (b, s), k, n = prompt.shape, num_beams, max_new_tokens
-    mask, positions, last = None, jnp.arange(s), jnp.full((1,), s - 1)
-    if rows is not None:
-        prompt, mask, positions = align_right(prompt, rows.lengths, 0, starts=rows.starts)
-        last = jnp.repeat(rows.lengths, k)[:, None] - 1
+    prompt, mask, positions, last = _placed(prompt, rows)
+    if rows is not None: last = jnp.repeat(last, k, axis=0)
     memory = None if source is None else model.remember(
         model.encode(source, source_mask=source_mask, deterministic=True))
     one_mask = source_mask is None or source_mask.shape[0] == 1
@@ -269,6 +266,6 @@ def beam_search(
     done, lost = _beam_search(model, prompt, rows, source, source_mask, chooser, pad, rules,
                               num_beams=k, max_new_tokens=n, cache_dtype=cache_dtype,
                               cache_kind=cache_kind)
-    _check_lost(lost)
+    _check_lost(lost, chooser)
     done = done._replace(tokens=jnp.where(lost[:, None, None], -1, done.tokens))
     return jax.tree.map(lambda x: x[:, :r], done)

@@ -23,12 +23,10 @@ from jaxtyping import Array, Bool, Float, Int
 from ..layers.cache import Caches, StackedCaches, caches_per_row, rewind_caches
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
 from .beam import _reader
-from attnax.models.generate import (
-    _check_lost, _check_pad, _check_prompt, _check_source, _config, _room, _settings, align_right,
-    generate)
-from attnax.models.sampling import (
-    Chooser, Context, Sampling, _as_pytree, _choose, _number, filter_logits, make_chooser,
-    process_logits)
+from .generate import (
+    _check_lost, _check_prompt, _check_source, _choosing, _config, _placed, _room, generate)
+from .sampling import (
+    _CUTS, Chooser, Context, Sampling, _as_pytree, _choose, _number, filter_logits, process_logits)
 
 # %% ../../nbs/51c_models.speculate.ipynb #lookup-places
 def _match_lengths(text: Int[Array, "b n"], begins: Int[Array, " b"], ends: Int[Array, " b"],
@@ -76,8 +74,7 @@ def _leading(right: Bool[Array, "b k"]) -> Int[Array, " b"]:
 # %% ../../nbs/51c_models.speculate.ipynb #probabilities
 def _probabilities(logits: Float[Array, "*b v"], chooser: Chooser) -> Float[Array, "*b v"]:
     """What sampling draws from: temperature and filters, and softmax."""
-    words = {name: getattr(chooser, name)
-             for name in ("temperature", "top_k", "top_p", "min_p", "typical_p")}
+    words = {name: getattr(chooser, name) for name in ("temperature", *_CUTS)}
     flat = logits.reshape(-1, logits.shape[-1]).astype(jnp.float32)
     top = flat.max(-1, keepdims=True)
     return jax.nn.softmax(filter_logits(flat - top, **words), -1).reshape(logits.shape)
@@ -288,10 +285,8 @@ def _speculate(model, draft_model, lookup, prompt, rows, source, source_mask, ch
                num_draft_tokens, max_new_tokens, cache_dtype, cache_kind):
     """Prefill, then draft and check until every row has ended; the last state."""
     (b, s), k, n = prompt.shape, num_draft_tokens, max_new_tokens
-    mask, positions, begins = None, jnp.arange(s), jnp.zeros(b, jnp.int32)
-    if rows is not None:
-        prompt, mask, positions = align_right(prompt, rows.lengths, 0, starts=rows.starts)
-        begins = s - rows.lengths
+    begins = jnp.zeros(b, jnp.int32) if rows is None else s - rows.lengths
+    prompt, mask, positions, _ = _placed(prompt, rows)
     memory = None if source is None else model.remember(
         model.encode(source, source_mask=source_mask, deterministic=True))
     models = [model] if draft_model is None else [model, draft_model]
@@ -383,16 +378,16 @@ def speculate(
     read = _check_source(model, source, source_mask, b := prompt.shape[0])
     k, tie = _check_numbers(num_draft_tokens, tie)
     small, lookup = _check_draft(draft, config, (prompt.shape[1], n))
-    sampling = _settings(model, sampling, dict(stop_token=stop_token, **settings), rng)
-    chooser = make_chooser(sampling, config.vocab_size, rng, rows=b)
-    pad = _check_pad(config.pad_token_id if pad_token_id is None else pad_token_id)
+    given = dict(stop_token=stop_token, **settings)
+    chooser, pad = _choosing(model, sampling, given, rng, b, pad_token_id)
+    if not b: return Speculation(jnp.zeros((0, n), jnp.int32), jnp.int32(0), jnp.zeros(0, int), False)
     cached = dict(max_new_tokens=n, cache_dtype=cache_dtype, cache_kind=cache_kind)
     tokens, end = _speculate(model, small, lookup, prompt, rows, *read, chooser, pad, tie,
                              num_draft_tokens=k, **cached)
-    _check_lost(end.lost)
+    _check_lost(end.lost, chooser)
     redone = not isinstance(end.doubt, Tracer) and bool(end.doubt.any())
     if redone:
         tokens = generate(model, prompt_ids, sampling=sampling, attention_mask=attention_mask,
                           prompt_lengths=prompt_lengths, source=source, source_mask=source_mask,
-                          pad_token_id=pad_token_id, **cached)
+                          pad_token_id=pad_token_id, **given, **cached)
     return Speculation(tokens, end.calls, end.accepted, redone)

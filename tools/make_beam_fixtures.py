@@ -17,13 +17,13 @@ import torch
 import transformers
 from flax import nnx
 
-root = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(root))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from attnax import EncoderDecoder, TransformerConfig, TransformerLM
 from attnax.layers.positions import RelativeBias
 from attnax.pretrained import save_pretrained
 
+root = Path(__file__).resolve().parent.parent
 SMALL = dict(vocab_size=40, d_model=32, num_heads=4, num_layers=2, d_ff=48, max_len=64, dropout_rate=0.0, norm_type="rms",
              use_bias=False, pad_token_id=1)
 LLAMA = SMALL | dict(num_kv_heads=2, pos_emb_type="rope", ff_activation="swiglu", tie_embeddings=False)
@@ -40,7 +40,8 @@ DECODER = [dict(num_beams=4, stops=[])] + [
         (STOPS, -1.0, "never"), (STOPS, -0.7, False), (STOPS, 0.0, True), ([5, 9, 17], 0.0, False), (STOPS, 0.0, "never"))
 ] + [dict(num_beams=2, stops=STOPS, suppress=[1, 8, 30], length_penalty=1.5, repetition_penalty=1.3, min_new_tokens=4)]
 ENCODER = [dict(num_beams=4, stops=stops, length_penalty=penalty, early_stopping=early)
-           for stops, penalty, early in (([8, 9], 1.0, False), ([20, 8], 2.0, "never"), ([14, 20], 0.6, True), ([28, 8], -1.0, False))]
+           for stops, penalty, early in (
+               ([8, 9], 1.0, False), ([20, 8], 2.0, "never"), ([14, 20], 0.6, True), ([28, 8], -1.0, False))]
 
 
 def fill(model, seed: int, scale: float = 0.35):
@@ -49,7 +50,8 @@ def fill(model, seed: int, scale: float = 0.35):
     found = {".".join(map(str, path)): value for path, value in nnx.to_flat_state(nnx.state(model, nnx.Param))}
     for name in sorted(found):
         shape = found[name].shape
-        found[name][...] = (1 + 0.1 * draw.normal(size=shape) if len(shape) == 1 else scale * draw.normal(size=shape)).astype("float32")
+        value = 1 + 0.1 * draw.normal(size=shape) if len(shape) == 1 else scale * draw.normal(size=shape)
+        found[name][...] = value.astype("float32")
     return model
 
 
@@ -88,7 +90,8 @@ def main() -> None:
     lengths = [7, 4, 6]
     ids = draw.integers(2, 40, (3, width))
     given = {"config": LLAMA, "lengths": lengths, "prompt": ids.tolist()}
-    theirs = through_files(fill(TransformerLM(nnx.Rngs(0), TransformerConfig(**LLAMA)), 1), "llama", transformers.AutoModelForCausalLM)
+    ours = fill(TransformerLM(nnx.Rngs(0), TransformerConfig(**LLAMA)), 1)
+    theirs = through_files(ours, "llama", transformers.AutoModelForCausalLM)
     left = np.stack([np.r_[np.full(width - n, PAD), row[:n]] for row, n in zip(ids, lengths)])
     mask = np.arange(width)[None] >= width - np.array(lengths)[:, None]
     inputs = dict(input_ids=torch.tensor(left), attention_mask=torch.tensor(mask.astype(int)))
@@ -96,7 +99,8 @@ def main() -> None:
 
     bias = dict(num_buckets=8, max_distance=16)
     def stack(both, **how): return TransformerConfig(**T5, **how, relative_bias=RelativeBias(**bias, bidirectional=both))
-    ours = fill(EncoderDecoder(nnx.Rngs(0), stack(False, logit_scale=32 ** -0.5), encoder_config=stack(True), share_embeddings=True), 2)
+    ours = EncoderDecoder(nnx.Rngs(0), stack(False, logit_scale=32 ** -0.5), encoder_config=stack(True), share_embeddings=True)
+    ours = fill(ours, 2)
     read = {"config": T5, "bias": bias, "lengths": lengths, "source": ids.tolist()}
     theirs = through_files(ours, "t5", transformers.AutoModelForSeq2SeqLM)
     seen = np.arange(width)[None] < np.array(lengths)[:, None]

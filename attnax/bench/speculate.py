@@ -22,11 +22,12 @@ from ..pretrained.gguf_text import gguf_tokenizer
 from ..pretrained.load import load_pretrained, package_folder
 
 # %% ../../nbs/93a_bench.speculate.ipynb #tasks
-_TEXT = """The harbour of Lindow was dug in 1764 by four hundred men with spades and carts. It has two \
-basins, an outer one of nine acres and an inner one of three, and a lock between them that is forty \
-feet wide. Ships brought timber from Riga, wine from Porto and salt from Setubal; they left with \
-coal, glass and woollen cloth. The railway came in 1848, and with it the decline of the smaller \
-quays. Since 1991 the inner basin has been a museum, with a crane of 1876 that still works."""
+_TEXT = """The harbour of Lindow was dug in 1764 by four hundred men with spades and carts. It \
+has two basins, an outer one of nine acres and an inner one of three, and a lock between them that \
+is forty feet wide. Ships brought timber from Riga, wine from Porto and salt from Setubal; they \
+left with coal, glass and woollen cloth. The railway came in 1848, and with it the decline of the \
+smaller quays. Since 1991 the inner basin has been a museum, with a crane of 1876 that still \
+works."""
 _CODE = '''def total_price(items, discount):
     result = 0
     for item in items:
@@ -40,14 +41,15 @@ _CODE = '''def total_price(items, discount):
     return result'''
 TASKS: Mapping[str, str] = {
     "repeat a text": f"Repeat this text word for word:\n\n{_TEXT}",
-    "rename in code": f"Write this Python function again with `item` renamed to `thing`:\n\n{_CODE}",
+    "rename in code": "Write this Python function again with `item` renamed to `thing`:\n\n"
+                      + _CODE,
     "tell a story": "Tell me a story about a lighthouse."}
 
 # %% ../../nbs/93a_bench.speculate.ipynb #chat-ids
 def _chat_ids(tokenizer, requests: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Requests as SmolLM2 has them, `(n, s)`, padded on the right, and their lengths."""
-    open_turn = ("<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging "
-                 "Face<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n")
+    open_turn = ("<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by "
+                 "Hugging Face<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n")
     ids = [tokenizer.encode(open_turn.format(request)).ids for request in requests]
     lengths = np.array([len(row) for row in ids], np.int32)
     return np.stack([np.pad(row, (0, max(lengths) - len(row))) for row in ids]), lengths

@@ -7,7 +7,7 @@ __all__ = ['EarlyStopping', 'Beams', 'beam_search']
 
 # %% ../../nbs/51b_models.beam.ipynb #imports
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -239,28 +238,25 @@ def beam_search(
     prompt_lengths: Int[Array | np.ndarray, " b"] | Sequence | None = None, # Of each; None: all
     source: Array | None = None,            # What an encoder–decoder reads, such as ids `(b, s)`
     source_mask: Bool[Array, "b k"] | None = None, # True at real positions of the encoder's output
-    stop_token: int | Collection[int] | None = None, # Tokens that end a text, and stay in it
     pad_token_id: int | None = None,        # Padding after a text's end; the config's when None
     cache_dtype: DTypeLike = jnp.float32,   # Of the KV caches; sums of LINEAR: float32 or wider
     cache_kind: CacheKind | Callable = "everything", # Of layers without a window: "int8", "pages"
-    **settings: Any                         # Other fields of `Sampling`, as `repetition_penalty`
+    **settings: Any                         # Fields of `Sampling`: `stop_token`, ...
 ) -> Beams:                                 # The best texts of each prompt, with their scores
     """The likeliest continuations that a beam finds. Prompts do not depend on each other.
 
-    Compiles once per shape of prompt, width, number of tokens and fields of `sampling` that are
-    on; their values, stop tokens, the penalty and the kind of early stopping may change freely. A text that no beam reached has score -inf and
-    length 0: with more beams than there are texts.
+    A text that no beam reached, where there are more beams than texts, has score -inf and length 0.
 
-    Raises: `ValueError` for arguments that do not fit, for an id outside of the vocabulary, and for
-    logits that are not finite. Inside of `jit`, where the last two cannot be seen, the texts of
-    such a prompt are -1. Source: Graves 2012; the length penalty: Wu et al. 2016.
+    Raises: `ValueError` for arguments that do not fit and for logits that are not finite; in `jit`,
+    where those cannot be seen, the texts of such a prompt are -1. Source: Graves 2012; the length
+    penalty: Wu et al. 2016.
     """
     config, n = _config(model), int(_number("max_new_tokens", max_new_tokens, whole=True))
     k, r = _check_beams(num_beams, num_return_sequences)
     prompt, rows = _check_prompt(prompt_ids, prompt_lengths, attention_mask, n, config)
     source, source_mask = _check_source(model, source, source_mask, prompt.shape[0])
     rules = _check_rules(length_penalty, early_stopping)
-    chooser = _beam_chooser(model, sampling, dict(stop_token=stop_token, **settings))
+    chooser = _beam_chooser(model, sampling, settings)
     pad = _check_pad(config.pad_token_id if pad_token_id is None else pad_token_id)
     if not prompt.shape[0]: return _start(0, r, n, pad).done
     done, lost = _beam_search(model, prompt, rows, source, source_mask, chooser, pad, rules,

@@ -7,7 +7,7 @@ __all__ = ['PromptLookup', 'Speculation', 'speculate']
 
 # %% ../../nbs/51c_models.speculate.ipynb #imports
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,8 +25,9 @@ from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
 from .beam import _reader
 from .generate import (
     _check_lost, _check_prompt, _check_source, _choosing, _config, _placed, _room, generate)
-from .sampling import (
-    _CUTS, Chooser, Context, Sampling, _as_pytree, _choose, _number, filter_logits, process_logits)
+from attnax.models.sampling import (
+    _CUTS, Chooser, Context, Sampling, _as_pytree, _likeliest, _number, filter_logits,
+    process_logits)
 
 # %% ../../nbs/51c_models.speculate.ipynb #lookup-places
 def _match_lengths(text: Int[Array, "b n"], begins: Int[Array, " b"], ends: Int[Array, " b"],
@@ -92,7 +93,7 @@ def _accepted(keys, p: Float[Array, "b c v"], draft: Int[Array, "b k"], q):
     u = jax.vmap(lambda key: jax.random.uniform(key, (k,)))(keys[:, 0])
     count = _leading(real & (u * q_draft < p_draft))
     p_next = jnp.take_along_axis(p, count[:, None, None], axis=1)[:, 0]
-    q_next = jnp.pad(q, ((0, 0), (0, 1), (0, 0)))                  # after the last there is no guess
+    q_next = jnp.pad(q, ((0, 0), (0, 1), (0, 0)))              # none after the last guess
     more = jnp.maximum(p_next - jnp.take_along_axis(q_next, count[:, None, None], axis=1)[:, 0], 0)
     more = jnp.where(more.sum(-1, keepdims=True) > 0, more, p_next)
     return count, jax.vmap(jax.random.categorical)(keys[:, 1], jnp.log(more)).astype(jnp.int32)
@@ -105,8 +106,8 @@ def _draft_caches(config, b: int, chunk: int, room: dict) -> Caches:
     caches = init_decoder_kv_caches_from_config(config, batch_size=b, chunk=chunk, **room)
     each = (*caches.kinds, *caches.rest) if isinstance(caches, StackedCaches) else caches
     if any(cache.keeps == "sums" for cache in each):
-        raise NotImplementedError("`model` has layers of linear attention, whose sums cannot forget "
-                                  "a guess that was wrong: use `generate`")
+        raise NotImplementedError("`model` has layers of linear attention, whose sums cannot "
+                                  "forget a guess that was wrong: use `generate`")
     return caches
 
 # %% ../../nbs/51c_models.speculate.ipynb #state
@@ -150,6 +151,12 @@ def _places(state: _State, plan: _Plan, draft: Int[Array, "b k"]) -> tuple[Conte
                       jnp.int32(plan.s))
     return context, both
 
+# %% ../../nbs/51c_models.speculate.ipynb #greedy
+def _greedy(logits: Float[Array, "r v"]) -> Int[Array, " r"]:
+    """The likeliest token of each row; -1 where no logit is the greatest, as with NaN."""
+    top = logits.max(-1, keepdims=True)
+    return jnp.where(jnp.isfinite(top[:, 0]), _likeliest(logits, top), -1).astype(jnp.int32)
+
 # %% ../../nbs/51c_models.speculate.ipynb #close
 def _close(logits: Float[Array, "r v"], token: Int[Array, " r"], tie) -> Bool[Array, " r"]:
     """Whether another logit is as good as the chosen one, but for rounding."""
@@ -167,7 +174,7 @@ def _checked(logits: Float[Array, "b c v"], draft: Int[Array, "b k"], q, state, 
     flat = logits.reshape(-1, v)
     ruled = process_logits(flat, chooser, context, states)
     if plan.keys is None:
-        choice = _choose(flat, chooser, context, states)
+        choice = _greedy(ruled)
         close = _close(ruled.astype(jnp.float32), choice, plan.tie).reshape(b, c)
         choice = choice.reshape(b, c)
         stay = _leading((draft == choice[:, :-1]) & (draft >= 0))
@@ -207,32 +214,33 @@ def _written(logits: Float[Array, "b c v"], draft: Int[Array, "b k"], q, state, 
     return new, count
 
 # %% ../../nbs/51c_models.speculate.ipynb #states-after
+def _where_rows(rows: Bool[Array, " b"], new: Array, old: Array) -> Array:
+    """`new` in these rows, `old` in the others."""
+    return jnp.where(jnp.expand_dims(rows, range(1, old.ndim)), new, old)
+
 def _states_after(states: tuple, block: Int[Array, "b c"], count, chooser: Chooser) -> tuple:
     """States of processors after the first `count` tokens of each row."""
     for i in range(block.shape[1]):
         new = chooser.advance(states, block[:, i])
-        def pick(old, new): return jnp.where(jnp.expand_dims(
-            i < count, range(1, old.ndim)), new, old)
-        states = jax.tree.map(pick, states, new)
+        states = jax.tree.map(functools.partial(_where_rows, i < count), new, states)
     return states
 
 # %% ../../nbs/51c_models.speculate.ipynb #draft-by-model
 def _draft_by_model(read, caches, last, positions, plan: _Plan, count):
     """A draft for each row, what it was drawn from, and the caches behind it."""
-    bare, drawn = Chooser(stops=plan.chooser.stops), plan.keys is not None
-    keys = jax.vmap(jax.random.fold_in)(plan.keys, 2 * count + 1) if drawn else None
+    keys = plan.keys
+    if keys is not None: keys = jax.vmap(jax.random.fold_in)(keys, 2 * count + 1)
     def one(carry, i):
         token, caches = carry
         at = lax.dynamic_slice_in_dim(positions, i, 1, axis=1)
         logits, caches = read(jnp.maximum(token, 0)[:, None], caches, at)
-        if not drawn: token, q = _choose(logits, bare, None), None
-        else:
-            q = _probabilities(logits, plan.chooser)
-            steps = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-            token = jax.vmap(jax.random.categorical)(steps, jnp.log(q)).astype(jnp.int32)
+        if keys is None: return (token := _greedy(logits), caches), (token, None)
+        q = _probabilities(logits, plan.chooser)
+        steps = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        token = jax.vmap(jax.random.categorical)(steps, jnp.log(q)).astype(jnp.int32)
         return (token, caches), (token, q)
     (_, caches), (tokens, q) = lax.scan(one, (last, caches), jnp.arange(positions.shape[1]))
-    return tokens[:-1].T, None if q is None else q[:-1].swapaxes(0, 1), caches
+    return tokens[:-1].swapaxes(0, 1), None if q is None else q[:-1].swapaxes(0, 1), caches
 
 # %% ../../nbs/51c_models.speculate.ipynb #positions
 def _next_positions(state: _State, plan: _Plan, c: int, room: int) -> Int[Array, "b c"]:
@@ -285,6 +293,7 @@ def _speculate(model, draft_model, lookup, prompt, rows, source, source_mask, ch
                num_draft_tokens, max_new_tokens, cache_dtype, cache_kind):
     """Prefill, then draft and check until every row has ended; the last state."""
     (b, s), k, n = prompt.shape, num_draft_tokens, max_new_tokens
+    if not b: return jnp.zeros((0, n), jnp.int32), _first_state(prompt, n, pad)
     begins = jnp.zeros(b, jnp.int32) if rows is None else s - rows.lengths
     prompt, mask, positions, _ = _placed(prompt, rows)
     memory = None if source is None else model.remember(
@@ -302,7 +311,7 @@ def _speculate(model, draft_model, lookup, prompt, rows, source, source_mask, ch
     context = _places(state, plan, jnp.zeros((b, 0), jnp.int32))[0]
     state = state._replace(states=chooser.begin(context))
     state, _ = _written(read[0][0][:, None], jnp.zeros((b, 0), jnp.int32), None, state, plan)
-    def step(state): return _step(state, plan, lookup, readers, rooms, k)
+    def step(state): return _step(state, plan, lookup, tuple(readers), rooms, k)
     state = lax.while_loop(lambda state: ~state.ended.all(), step, state._replace(caches=caches))
     return state.text[:, s:], state._replace(text=None, caches=None, states=None)
 
@@ -315,7 +324,8 @@ class Speculation(NamedTuple):
     redone: bool                 # Whether a choice was too close, and `generate` had the last word
 
 # %% ../../nbs/51c_models.speculate.ipynb #check-draft
-def _check_draft(draft, config, shape: tuple[int, int]) -> tuple[nnx.Module | None, Callable | None]:
+def _check_draft(
+        draft, config, shape: tuple[int, int]) -> tuple[nnx.Module | None, Callable | None]:
     """A model that drafts, or a function that does. Raises: `ValueError` for what is neither, or a
     model that does not fit; `NotImplementedError` for one with an encoder."""
     if not isinstance(draft, nnx.Module):
@@ -325,8 +335,8 @@ def _check_draft(draft, config, shape: tuple[int, int]) -> tuple[nnx.Module | No
         return None, _as_pytree(draft)
     theirs = _config(draft)
     if hasattr(draft, "encode"):
-        raise NotImplementedError(f"`draft` must be a decoder, got a {type(draft).__name__} with an "
-                                  "encoder: use PromptLookup()")
+        raise NotImplementedError(f"`draft` must be a decoder, got a {type(draft).__name__} with "
+                                  "an encoder: use PromptLookup()")
     if theirs.vocab_size != config.vocab_size:
         raise ValueError(f"`draft` must have the model's vocabulary of {config.vocab_size} tokens, "
                          f"got {theirs.vocab_size}")
@@ -338,10 +348,10 @@ def _check_draft(draft, config, shape: tuple[int, int]) -> tuple[nnx.Module | No
 # %% ../../nbs/51c_models.speculate.ipynb #check-tie
 def _check_numbers(num_draft_tokens, tie) -> tuple[int, np.float32]:
     """Both. Raises: `ValueError` for less than one guess, or a gap that is none."""
-    k, tie = int(_number("num_draft_tokens", num_draft_tokens, whole=True)), _number("tie", tie)
+    k, gap = int(_number("num_draft_tokens", num_draft_tokens, whole=True)), _number("tie", tie)
     if k < 1: raise ValueError(f"`num_draft_tokens` must be at least 1, got {k}")
-    if not 0 <= tie < 1: raise ValueError(f"`tie` must satisfy 0 <= tie < 1, got {tie}")
-    return k, np.float32(tie)
+    if not 0 <= gap < 1: raise ValueError(f"`tie` must satisfy 0 <= tie < 1, got {tie}")
+    return k, np.float32(gap)
 
 # %% ../../nbs/51c_models.speculate.ipynb #speculate
 def speculate(
@@ -356,38 +366,31 @@ def speculate(
     prompt_lengths: Int[Array | np.ndarray, " b"] | Sequence | None = None, # Of each; None: all
     source: Array | None = None,            # What an encoder–decoder reads, such as ids `(b, s)`
     source_mask: Bool[Array, "b k"] | None = None, # True at real positions of the encoder's output
-    stop_token: int | Collection[int] | None = None, # Tokens that end a row, and stay in it
     pad_token_id: int | None = None,        # Padding after a row's end; the config's when None
     rng: Array | int | nnx.Rngs | None = None, # Key or seed, needed when temperature > 0
     cache_dtype: DTypeLike = jnp.float32,   # Of the KV caches
     cache_kind: CacheKind | Callable = "everything", # Of layers without a window: "int8", "pages"
     tie: float = 2e-5,                      # Relative gap of logits that rounding may turn
-    **settings: Any                         # Other fields of `Sampling`, as `temperature`
+    **settings: Any                         # Fields of `Sampling`: `stop_token`, `temperature`, ...
 ) -> Speculation:                           # Tokens, and how many calls they took
-    """Continue prompts as `generate` does, several tokens at a call where guesses are right.
-
-    Greedily, the tokens are those of `generate`. Sampled, they have the same distribution.
-    Compiles once per shape of prompt, number of tokens and of guesses, kind of draft and kind of
-    sampling.
+    """Continue prompts as `generate` does, several tokens at a call where guesses are right: with
+    the same tokens if greedy, from the same distribution if sampled.
 
     Raises: `ValueError` as `generate` does, and for a draft that does not fit;
-    `NotImplementedError` for layers that cannot forget. Source: Leviathan et al. 2023.
-    """
+    `NotImplementedError` for layers that cannot forget. Source: Leviathan et al. 2023."""
     config, n = _config(model), int(_number("max_new_tokens", max_new_tokens, whole=True))
     prompt, rows = _check_prompt(prompt_ids, prompt_lengths, attention_mask, n, config)
     read = _check_source(model, source, source_mask, b := prompt.shape[0])
-    k, tie = _check_numbers(num_draft_tokens, tie)
+    k, gap = _check_numbers(num_draft_tokens, tie)
     small, lookup = _check_draft(draft, config, (prompt.shape[1], n))
-    given = dict(stop_token=stop_token, **settings)
-    chooser, pad = _choosing(model, sampling, given, rng, b, pad_token_id)
-    if not b: return Speculation(jnp.zeros((0, n), jnp.int32), jnp.int32(0), jnp.zeros(0, int), False)
-    cached = dict(max_new_tokens=n, cache_dtype=cache_dtype, cache_kind=cache_kind)
-    tokens, end = _speculate(model, small, lookup, prompt, rows, *read, chooser, pad, tie,
+    chooser, pad = _choosing(model, sampling, settings, rng, b, pad_token_id)
+    cached: dict[str, Any] = dict(max_new_tokens=n, cache_dtype=cache_dtype, cache_kind=cache_kind)
+    tokens, end = _speculate(model, small, lookup, prompt, rows, *read, chooser, pad, gap,
                              num_draft_tokens=k, **cached)
     _check_lost(end.lost, chooser)
     redone = not isinstance(end.doubt, Tracer) and bool(end.doubt.any())
     if redone:
         tokens = generate(model, prompt_ids, sampling=sampling, attention_mask=attention_mask,
                           prompt_lengths=prompt_lengths, source=source, source_mask=source_mask,
-                          pad_token_id=pad_token_id, **given, **cached)
+                          pad_token_id=pad_token_id, **settings, **cached)
     return Speculation(tokens, end.calls, end.accepted, redone)

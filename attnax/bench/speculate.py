@@ -9,7 +9,7 @@ __all__ = ['TASKS', 'SpeculationRow', 'measure_speculation', 'bench_speculate']
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -76,7 +76,7 @@ def measure_speculation(
     repeats: int         # Interleaved runs
 ) -> SpeculationRow:     # What was found
     """Measure greedy generation with guesses from the text, and without."""
-    how = dict(prompt_lengths=lengths, max_new_tokens=tokens, stop_token=())
+    how: dict[str, Any] = dict(prompt_lengths=lengths, max_new_tokens=tokens, stop_token=())
     def plain(): return generate(model, ids, **how).block_until_ready()
     def ours():
         return jax.block_until_ready(speculate(model, ids, num_draft_tokens=guesses, **how))

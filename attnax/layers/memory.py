@@ -450,7 +450,7 @@ def _cache_maker(kind: CacheKind | Callable) -> Callable:
 
 # %% ../../nbs/41a_layers.memory.ipynb #cache-of
 def _cache_of(spec: AttentionSpec, make: Callable, rolling: bool, max_len: int,
-              sizes: dict[str, Any]) -> LayerCache:
+              chunk: int, sizes: dict[str, Any]) -> LayerCache:
     """The cache of one layer. Raises: `NotImplementedError` for a kernel that can have none."""
     groups, width, value_dim = spec.cached
     sizes = {**sizes, "num_kv_heads": groups, "head_dim": width}
@@ -467,8 +467,9 @@ def _cache_of(spec: AttentionSpec, make: Callable, rolling: bool, max_len: int,
             "`kind`: attention from a latent reads what it kept in two forms, and needs a memory "
             "of plain arrays: use kind='everything'")
     if spec.kernel is AttentionType.LINEAR: return init_linear_layer_cache(**sizes)
-    if not rolling or window is None or window >= max_len: return make(max_len=max_len, **sizes)
-    return init_rolling_layer_cache(window=window, **sizes)
+    if not rolling or window is None or window + chunk > max_len:
+        return make(max_len=max_len, **sizes)
+    return init_rolling_layer_cache(window=window, chunk=chunk, **sizes)
 
 # %% ../../nbs/41a_layers.memory.ipynb #from-config
 def init_decoder_kv_caches_from_config(
@@ -479,7 +480,8 @@ def init_decoder_kv_caches_from_config(
     dtype: DTypeLike = jnp.float32, # Of the buffers; LINEAR keeps sums, float32 or wider
     rolling: bool = True,                     # Whether a layer with a window keeps no more than its
                                               # window; not in pages
-    kind: CacheKind | Callable = "everything" # How, or a maker of caches
+    kind: CacheKind | Callable = "everything", # How, or a maker of caches
+    chunk: int = 1                  # Tokens that a window which rolls can take in at once, or forget
 ) -> tuple[LayerCache, ...] | StackedCaches: # One per layer, of the kind that it needs
     """Make the caches that fit a model: a layer with a window rolls, where that is shorter; LINEAR
     keeps sums; others everything, in the way of `kind`: a name, or a function like
@@ -493,8 +495,8 @@ def init_decoder_kv_caches_from_config(
     """
     make, rolling = _cache_maker(kind), rolling and kind != "pages"
     max_len = next(n for n in (max_len, config.kv_cache_max_len, config.max_len) if n is not None)
-    check_sizes(dtype, max_len=max_len)
+    check_sizes(dtype, max_len=max_len, chunk=chunk)
     specs = [config.block_spec(i) for i in range(config.num_layers)]
     sizes: dict[str, Any] = dict(batch_size=batch_size, dtype=dtype)
-    caches = tuple(_cache_of(s.attention, make, rolling, max_len, sizes) for s in specs)
+    caches = tuple(_cache_of(s.attention, make, rolling, max_len, chunk, sizes) for s in specs)
     return StackedCaches.of(caches, repeating(specs)) if config.scan_layers else caches

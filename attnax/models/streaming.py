@@ -8,57 +8,79 @@ __all__ = ['stream', 'text_pieces']
 # %% ../../nbs/51a_models.streaming.ipynb #imports
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Int
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Int
 
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
 from .generate import (
-    _check_lost, _check_prompt, _check_tokens, _choose, _number, _sampling)
+    _check_lost, _check_pad, _check_prompt, _context, _settings, align_right)
+from .sampling import Sampling, _choose, _number, make_chooser
 from .transformer import TransformerLM
 
 # %% ../../nbs/51a_models.streaming.ipynb #step
-@functools.partial(jax.jit, static_argnames=("top_k", "greedy", "nucleus"),
-                   donate_argnames="caches")
-def _advance(model, ids, caches, t, banned, rng, temperature, top_p, *, top_k, greedy, nucleus):
-    """The token that follows `ids` in each row, the `t`-th that is new, and the caches."""
+def _read(model, ids, caches, mask, positions):
+    """Logits of what follows `ids` in each row, and the caches."""
     logits, caches = model(jnp.maximum(ids, 0), layer_kv_caches=caches, deterministic=True,
-                           last_only=True)
-    token = _choose(logits[:, -1], t, banned, rng, temperature, top_p, top_k=top_k, greedy=greedy,
-                    nucleus=nucleus)
-    return token, caches
+                           padding_mask=mask, position_ids=positions, last_only=True)
+    return logits[:, -1], caches
+
+# %% ../../nbs/51a_models.streaming.ipynb #pick
+def _pick(logits, text, t, mask, chooser, states, allowed, prompt_len):
+    """The `t`-th new token of each row, the text with it, and the states of processors."""
+    if allowed is not None: logits = jnp.where(allowed, logits, -jnp.inf)
+    context = _context(text, prompt_len, t, mask)
+    token = _choose(logits, chooser, context, states)
+    text = jax.lax.dynamic_update_slice_in_dim(text, token[:, None], prompt_len + t, 1)
+    return token, text, chooser.advance(states, token)
+
+# %% ../../nbs/51a_models.streaming.ipynb #advance
+@functools.partial(jax.jit, donate_argnames=("caches", "text"), static_argnames="prompt_len")
+def _advance(model, ids, caches, mask, positions, text, t, chooser, states, prompt_len):
+    """Both: the token that follows, and all that goes on."""
+    logits, caches = _read(model, ids, caches, mask, positions)
+    return caches, *_pick(logits, text, t, mask, chooser, states, None, prompt_len)
 
 # %% ../../nbs/51a_models.streaming.ipynb #loop
-def _tokens(model, ids, caches, n, banned, stops, pad, sampling, kind):
-    """Up to `n` tokens for each row of `ids`; `ValueError` where logits are not finite."""
-    ended = np.zeros(len(ids), bool)
+def _tokens(model, prompt, rows, caches, n, chooser, pad):
+    """Up to `n` tokens for each row; `ValueError` where logits are not finite."""
+    b, s = prompt.shape
+    mask, positions, last = None, jnp.arange(s), np.full((1,), s - 1)
+    if rows is not None:
+        prompt, mask, positions = align_right(prompt, rows.lengths, 0, starts=rows.starts)
+        last = np.asarray(rows.lengths)[:, None] - 1
+    text = jnp.concatenate([prompt, jnp.zeros((b, n), prompt.dtype)], 1).astype(jnp.int32)
+    states = chooser.begin(_context(text, s, 0, mask))
+    ended, ids = np.zeros(b, bool), prompt
     for t in range(n):
-        token, caches = _advance(model, ids, caches, t, banned, *sampling, **kind)
+        caches, token, text, states = _advance(model, ids, caches, mask, positions, text,
+                                               np.int32(t), chooser, states, s)
+        ids, positions = token[:, None], last + t + 1
         _check_lost((token < 0) & ~ended)
         written = np.where(ended, pad, token)
-        if stops is not None: ended |= stops[token]
+        ended |= chooser.stops[token]
         yield written
         if ended.all(): return
-        ids = token[:, None]
 
 # %% ../../nbs/51a_models.streaming.ipynb #stream
 def stream(
     model: TransformerLM,                   # A language model
-    prompt_ids: Int[Array, "b s"],          # Prompts of one length, any integers, or lists
+    prompt_ids: Int[Array | np.ndarray, "b s"] | Sequence, # Integers, or lists; padded on one side
     *,
     max_new_tokens: int,                    # Most tokens to add
-    temperature: float = 0.0,               # 0: greedy; above: sampling
-    top_k: int | None = None,               # Sample from the `k` likeliest tokens
-    top_p: float | None = None,             # Sample from the likeliest up to this probability
-    stop_token: int | Collection[int] | None = None, # Tokens that end a row, and stay in it
-    suppress_tokens: int | Collection[int] = (), # Tokens that are never chosen
+    sampling: Sampling | None = None,       # How to choose; the model's own `generation` when None
+    attention_mask: Int[Array | np.ndarray, "b s"] | Sequence | None = None, # 1 at real tokens
+    prompt_lengths: Int[Array | np.ndarray, " b"] | Sequence | None = None, # Of each; None: all
     pad_token_id: int | None = None,        # Padding after a row's end; the config's when None
     rng: Array | int | nnx.Rngs | None = None, # Key or seed, needed when temperature > 0
-    cache_dtype: jnp.dtype = jnp.float32,   # Of the KV caches; sums of LINEAR: float32 or wider
-    cache_kind: CacheKind | Callable = "everything" # Of layers without a window: "int8", "pages"
+    cache_dtype: DTypeLike = jnp.float32,   # Of the KV caches; sums of LINEAR: float32 or wider
+    cache_kind: CacheKind | Callable = "everything", # Of layers without a window: "int8", "pages"
+    **settings: Any                         # Fields of `Sampling`: `temperature`, `stop_token`, ...
 ) -> Iterator[Int[np.ndarray, " b"]]:       # The next token of each row, until all have ended
     """Continue prompts token by token, with the tokens of `generate` for the same arguments.
 
@@ -71,14 +93,15 @@ def stream(
     if hasattr(model, "encode"):
         raise NotImplementedError("`model` must be a decoder, got a "
                                   f"{type(model).__name__} with an encoder: use `generate`")
-    n = int(_number("max_new_tokens", max_new_tokens, whole=True))
-    prompt, _ = _check_prompt(prompt_ids, None, n, model.config)
-    banned, stops, pad = _check_tokens(model.config, suppress_tokens, stop_token, pad_token_id)
-    sampling, kind = _sampling(temperature, top_k, top_p, banned, rng)
+    n, config = int(_number("max_new_tokens", max_new_tokens, whole=True)), model.config
+    prompt, rows = _check_prompt(prompt_ids, prompt_lengths, attention_mask, n, config)
+    chooser = make_chooser(_settings(model, sampling, settings, rng), config.vocab_size, rng,
+                           rows=prompt.shape[0])
+    pad = _check_pad(config.pad_token_id if pad_token_id is None else pad_token_id)
     caches = init_decoder_kv_caches_from_config(
-        model.config, batch_size=len(prompt), max_len=prompt.shape[1] + n, dtype=cache_dtype,
+        config, batch_size=len(prompt), max_len=prompt.shape[1] + n, dtype=cache_dtype,
         kind=cache_kind)
-    return _tokens(model, prompt, caches, n, banned, stops, pad, sampling, kind)
+    return _tokens(model, prompt, rows, caches, n, chooser, pad)
 
 # %% ../../nbs/51a_models.streaming.ipynb #text
 def text_pieces(

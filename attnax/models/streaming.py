@@ -7,20 +7,20 @@ __all__ = ['stream', 'text_pieces']
 
 # %% ../../nbs/51a_models.streaming.ipynb #imports
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Int
 
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
-from .generate import (
-    _check_lost, _check_pad, _check_prompt, _context, _settings, align_right)
-from .sampling import Sampling, _choose, _number, make_chooser
+from .generate import _check_lost, _check_prompt, _choosing, _context, _placed
+from .sampling import Sampling, _choose, _number
 from .transformer import TransformerLM
 
 # %% ../../nbs/51a_models.streaming.ipynb #step
@@ -31,41 +31,59 @@ def _read(model, ids, caches, mask, positions):
     return logits[:, -1], caches
 
 # %% ../../nbs/51a_models.streaming.ipynb #pick
-def _pick(logits, text, t, mask, chooser, states, allowed, prompt_len):
+def _pick(logits, text, t, mask, chooser, states, prompt_len, allowed=None):
     """The `t`-th new token of each row, the text with it, and the states of processors."""
     if allowed is not None: logits = jnp.where(allowed, logits, -jnp.inf)
-    context = _context(text, prompt_len, t, mask)
-    token = _choose(logits, chooser, context, states)
-    text = jax.lax.dynamic_update_slice_in_dim(text, token[:, None], prompt_len + t, 1)
+    token = _choose(logits, chooser, _context(text, prompt_len, t, mask), states)
+    text = lax.dynamic_update_slice_in_dim(text, token[:, None], prompt_len + t, 1)
     return token, text, chooser.advance(states, token)
 
 # %% ../../nbs/51a_models.streaming.ipynb #advance
 @functools.partial(jax.jit, donate_argnames=("caches", "text"), static_argnames="prompt_len")
 def _advance(model, ids, caches, mask, positions, text, t, chooser, states, prompt_len):
-    """Both: the token that follows, and all that goes on."""
+    """Read, then pick."""
     logits, caches = _read(model, ids, caches, mask, positions)
-    return caches, *_pick(logits, text, t, mask, chooser, states, None, prompt_len)
+    return *_pick(logits, text, t, mask, chooser, states, prompt_len), caches
+
+_read_alone = jax.jit(_read, donate_argnames="caches")
+_pick_alone = jax.jit(_pick, donate_argnames="text", static_argnames="prompt_len")
+
+# %% ../../nbs/51a_models.streaming.ipynb #ask
+def _ask(allowed: Callable, written: list, ended: np.ndarray, v: int) -> Bool[np.ndarray, "#b v"]:
+    """The mask of a step. Raises: `ValueError` for another shape or dtype, or a row without one."""
+    b = len(ended)
+    so_far = np.stack(written, axis=1) if written else np.zeros((b, 0), np.int32)
+    mask = np.asarray(allowed(so_far))
+    if mask.dtype != bool or mask.shape not in ((b, v), (v,)):
+        raise ValueError(f"`allowed` must return booleans of shape ({b}, {v}) or ({v},), got "
+                         f"{mask.dtype} {mask.shape}")
+    mask = np.atleast_2d(mask)
+    if (none := ~mask.any(1) & ~ended).any():
+        raise ValueError("`allowed` must leave each row a token, got none for the rows "
+                         f"{np.flatnonzero(none).tolist()} after {len(written)} tokens")
+    return mask
 
 # %% ../../nbs/51a_models.streaming.ipynb #loop
-def _tokens(model, prompt, rows, caches, n, chooser, pad):
+def _tokens(model, prompt, rows, caches, n, chooser, pad, allowed):
     """Up to `n` tokens for each row; `ValueError` where logits are not finite."""
     b, s = prompt.shape
-    mask, positions, last = None, jnp.arange(s), np.full((1,), s - 1)
-    if rows is not None:
-        prompt, mask, positions = align_right(prompt, rows.lengths, 0, starts=rows.starts)
-        last = np.asarray(rows.lengths)[:, None] - 1
-    text = jnp.concatenate([prompt, jnp.zeros((b, n), prompt.dtype)], 1).astype(jnp.int32)
-    states = chooser.begin(_context(text, s, 0, mask))
-    ended, ids = np.zeros(b, bool), prompt
-    for t in range(n):
-        caches, token, text, states = _advance(model, ids, caches, mask, positions, text,
-                                               np.int32(t), chooser, states, s)
-        ids, positions = token[:, None], last + t + 1
-        _check_lost((token < 0) & ~ended)
-        written = np.where(ended, pad, token)
-        ended |= chooser.stops[token]
-        yield written
+    ids, mask, positions, last = _placed(prompt, rows)
+    text = jnp.pad(ids.astype(jnp.int32), ((0, 0), (0, n)))
+    states, written, ended = chooser.begin(_context(text, s, 0, mask)), [], np.zeros(b, bool)
+    for t in map(np.int32, range(n)):
+        if allowed is None:
+            token, text, states, caches = _advance(model, ids, caches, mask, positions, text, t,
+                                                   chooser, states, s)
+        else:
+            logits, caches = _read_alone(model, ids, caches, mask, positions)
+            may = _ask(allowed, written, ended, logits.shape[-1])
+            token, text, states = _pick_alone(logits, text, t, mask, chooser, states, s, may)
+        _check_lost((token < 0) & ~ended, chooser)
+        written.append(np.where(ended, pad, token))
+        ended |= np.asarray(chooser.stops)[token]
+        yield written[-1]
         if ended.all(): return
+        ids, positions = token[:, None], last + 1 + t
 
 # %% ../../nbs/51a_models.streaming.ipynb #stream
 def stream(
@@ -73,13 +91,15 @@ def stream(
     prompt_ids: Int[Array | np.ndarray, "b s"] | Sequence, # Integers, or lists; padded on one side
     *,
     max_new_tokens: int,                    # Most tokens to add
-    sampling: Sampling | None = None,       # How to choose; the model's own `generation` when None
-    attention_mask: Int[Array | np.ndarray, "b s"] | Sequence | None = None, # 1 at real tokens
+    sampling: Sampling | None = None,       # How to choose; as the model's own says when None
     prompt_lengths: Int[Array | np.ndarray, " b"] | Sequence | None = None, # Of each; None: all
+    attention_mask: Bool[Array | np.ndarray, "b s"] | Sequence | None = None, # Or: True where real
     pad_token_id: int | None = None,        # Padding after a row's end; the config's when None
     rng: Array | int | nnx.Rngs | None = None, # Key or seed, needed when temperature > 0
     cache_dtype: DTypeLike = jnp.float32,   # Of the KV caches; sums of LINEAR: float32 or wider
     cache_kind: CacheKind | Callable = "everything", # Of layers without a window: "int8", "pages"
+    allowed: Callable[[Int[np.ndarray, "b t"]], Bool[np.ndarray, "#b v"]] | None = None, # What may
+    # come after the new tokens so far
     **settings: Any                         # Fields of `Sampling`: `temperature`, `stop_token`, ...
 ) -> Iterator[Int[np.ndarray, " b"]]:       # The next token of each row, until all have ended
     """Continue prompts token by token, with the tokens of `generate` for the same arguments.
@@ -88,20 +108,17 @@ def stream(
     by the call, before the first token is asked for.
 
     Raises: `ValueError` for arguments that do not fit and for logits that are not finite;
-    `NotImplementedError` for a model with an encoder.
-    """
+    `NotImplementedError` for a model with an encoder."""
     if hasattr(model, "encode"):
         raise NotImplementedError("`model` must be a decoder, got a "
                                   f"{type(model).__name__} with an encoder: use `generate`")
-    n, config = int(_number("max_new_tokens", max_new_tokens, whole=True)), model.config
-    prompt, rows = _check_prompt(prompt_ids, prompt_lengths, attention_mask, n, config)
-    chooser = make_chooser(_settings(model, sampling, settings, rng), config.vocab_size, rng,
-                           rows=prompt.shape[0])
-    pad = _check_pad(config.pad_token_id if pad_token_id is None else pad_token_id)
+    n = int(_number("max_new_tokens", max_new_tokens, whole=True))
+    prompt, rows = _check_prompt(prompt_ids, prompt_lengths, attention_mask, n, model.config)
+    b, s = prompt.shape
+    chooser, pad = _choosing(model, sampling, settings, rng, b, pad_token_id)
     caches = init_decoder_kv_caches_from_config(
-        config, batch_size=len(prompt), max_len=prompt.shape[1] + n, dtype=cache_dtype,
-        kind=cache_kind)
-    return _tokens(model, prompt, rows, caches, n, chooser, pad)
+        model.config, batch_size=b, max_len=s + n, dtype=cache_dtype, kind=cache_kind)
+    return _tokens(model, prompt, rows, caches, n, chooser, pad, allowed)
 
 # %% ../../nbs/51a_models.streaming.ipynb #text
 def text_pieces(

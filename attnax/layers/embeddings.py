@@ -27,10 +27,11 @@ def take_rows(
     table: Float[Array, "n m"],    # One row per id
     ids: Int[Array, "..."]         # Which rows
 ) -> Float[Array, "... m"]:        # The rows; NaN where the id has none
-    """Pick rows; an id below 0 or beyond the table gives NaN, never another row."""
-    n = table.shape[0]
+    """Pick rows; an id below 0 or beyond the table gives NaN (in a table of integers 0), never
+    another row."""
+    n, none = table.shape[0], jnp.nan if jnp.issubdtype(table.dtype, jnp.inexact) else 0
     rows = table.at[jnp.where(ids < 0, n, ids)]
-    return rows.get(mode="fill", fill_value=jnp.nan, out_sharding=_as_ids_lie(table, ids))
+    return rows.get(mode="fill", fill_value=none, out_sharding=_as_ids_lie(table, ids))
 
 def _as_ids_lie(table: Array, ids: Array) -> NamedSharding | None:
     """On a mesh of explicit axes rows lie as their ids do; elsewhere it is for XLA to decide."""
@@ -114,9 +115,13 @@ class TokenEmbedding(_TiedHead):
             low, high = np.asarray(ids).min(), np.asarray(ids).max()
             if low < 0 or high >= n:
                 raise ValueError(f"`ids` must lie in 0 .. {n - 1}, got {low if low < 0 else high}")
-        rows = take_rows(self.embed.embedding[...], ids)
+        rows = self._rows(ids)
         rows = rows if self.dtype is None else rows.astype(self.dtype)
         return rows if self.scale == 1.0 else rows * jnp.asarray(self.scale, rows.dtype)
+
+    def _rows(self, ids: Int[Array, "..."]) -> Float[Array, "... m"]:
+        """Rows of the table; how it is kept is known here and in `attend` alone."""
+        return take_rows(self.embed.embedding[...], ids)
 
 # %% ../../nbs/31_layers.embeddings.ipynb #positions-for
 def positions_for(

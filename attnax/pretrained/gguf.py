@@ -122,18 +122,22 @@ class GGUFTensors(Mapping):
     """
     def __init__(self, path: Path, data: mmap.mmap | bytes, places: dict[str, _Place],
                  dequantize: Callable):
-        self._path, self._data, self._places, self._dequantize = path, data, places, dequantize
+        self.path, self._data, self._places, self._dequantize = path, data, places, dequantize
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def packed(self, name: str) -> np.ndarray: # (rows, bytes), of the file itself
+        """The bytes of a tensor, row by row."""
         place = self._places[name]
         rows = prod(place.shape[:-1])
-        packed = np.frombuffer(self._data, np.uint8, rows * place.row_bytes,
-                               place.start).reshape(rows, place.row_bytes)
+        return np.frombuffer(self._data, np.uint8, rows * place.row_bytes,
+                             place.start).reshape(rows, place.row_bytes)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        place, packed = self._places[name], self.packed(name)
         found = self._dequantize(packed, place.kind)
         # what is the file's own is copied: it stays good after the file is gone
         array = found.astype(np.float32, copy=np.may_share_memory(found, packed))
         array = array.reshape(place.shape)
-        require_finite(array, name, self._path)
+        require_finite(array, name, self.path)
         return array
 
     def __iter__(self) -> Iterator[str]: return iter(self._places)

@@ -492,7 +492,8 @@ def adapters_of(
         if name not in p.layer.adapters: continue
         adapter = p.layer.adapters[name]
         for i, at in enumerate(p.names):
-            found[at] = jax.tree.map(lambda x: x[i], adapter) if p.stacked else adapter
+            found[at] = adapter
+            if p.stacked: found[at] = jax.tree.map(lambda x, i=i: x[i], adapter)
     if found: return found
     raise ValueError(f"`name` must be among {', '.join(adapter_names(model)) or 'no adapters'}, "
                      f"got {name!r}")

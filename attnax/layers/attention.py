@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -33,9 +34,9 @@ from ..kernels.standard import standard_attention
 from .cache import (
     KeysSeen, KVLayerCache, LayerCache, check_layer_cache, init_kv_layer_cache, positions_from)
 from .embeddings import check_rngs
-from .feedforward import dropout_rngs
+from .feedforward import Linear, dropout_rngs
 from .memory import (
-    LinearLayerCache, init_linear_layer_cache, update_linear_layer_cache)
+    LinearLayerCache, RollingLayerCache, init_linear_layer_cache, update_linear_layer_cache)
 from .norms import RMSNorm
 from .positions import Positions, Rope
 from .rope import RopeScaling
@@ -66,7 +67,7 @@ class _Submodules(nnx.Module):
     ) -> None:
         """The sub-modules."""
         inner, groups = spec.num_heads * spec.head_dim, spec.kv_heads * spec.head_dim
-        linear = functools.partial(nnx.Linear, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        linear = functools.partial(Linear, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.query_proj = linear(in_features, inner, use_bias="query" in spec.bias)
         own = [None if spec.keys_given else linear(in_features, groups, use_bias=n in spec.bias)
                for n in ("key", "value")]
@@ -311,7 +312,7 @@ def _take_in(
     return new, cache.length, seen
 
 # %% ../../nbs/42_layers.attention.ipynb #styles
-def _by_mods(layer, query, key, value, call: AttentionCall, cache):
+def _with_mods(layer, query, key, value, call: AttentionCall, cache):
     """A softmax kernel of ours: causality, window and chunks are mods, at the positions of one
     uncached call."""
     cache, past, seen = _take_in(cache, key, value, call)
@@ -325,6 +326,26 @@ def _by_mods(layer, query, key, value, call: AttentionCall, cache):
         query, seen.keys, seen.values, mask=seen.mask, score_mod=mods, **call.dropout, **more,
         broadcast_dropout=layer.spec.broadcast_dropout)
     return out, cache
+
+# %% ../../nbs/42_layers.attention.ipynb #as-program
+_PLAIN = dict(dropout_rng=None, dropout_rate=0.0, deterministic=True)
+
+@functools.partial(jax.jit, static_argnames=("spec", "kernel"))
+def _as_program(query, key, value, mask, num_new, cache, sinks, spec, kernel):
+    """`_with_mods` for a plain call."""
+    layer = SimpleNamespace(spec=spec, attention_fn=kernel, sinks=sinks)
+    return _with_mods(layer, query, key, value, AttentionCall(mask, None, _PLAIN, num_new), cache)
+
+def _by_mods(layer, query, key, value, call: AttentionCall, cache):
+    """A softmax kernel of ours; a plain call on a memory is one program."""
+    arrays = query, key, value, call.mask, call.num_new, cache
+    plain = (isinstance(cache, (KVLayerCache, RollingLayerCache)) and call.score_mod is None
+             and call.dropout["deterministic"])
+    if not plain or any(isinstance(x, Tracer) for x in jax.tree.leaves(arrays)):
+        return _with_mods(layer, query, key, value, call, cache)
+    cache.check_room(key.shape[2] if call.num_new is None else call.num_new)
+    sinks = layer.sinks[...] if layer.spec.sinks else None
+    return _as_program(*arrays, sinks, layer.spec, layer.attention_fn)
 
 # %% ../../nbs/42_layers.attention.ipynb #memory-styles
 def _by_memory(layer, query, call: AttentionCall, read: Callable, mask):
@@ -714,7 +735,7 @@ class _Made(_OwnCache):
         out_features = in_features if out_features is None else out_features
         self._make_projections(rngs, spec, in_features, out_features, dtype, param_dtype)
         if self.kernel_kind == "lite":
-            self.gate_proj = nnx.Linear(spec.head_dim, spec.head_dim, dtype=dtype,
+            self.gate_proj = Linear(spec.head_dim, spec.head_dim, dtype=dtype,
                                         param_dtype=param_dtype, rngs=rngs)
         # Holds the stream of keys and the train/eval switch
         self.dropout = nnx.Dropout(spec.dropout_rate, rngs=dropout_rngs(rngs, spec.dropout_rate))

@@ -20,6 +20,7 @@ from .attention import (
     AttentionCall, ContextKV, MultiHeadAttention, kernel_name, split_heads)
 from .cache import KeysSeen, LayerCache
 from .embeddings import check_rngs
+from .feedforward import Linear
 from .norms import RMSNorm
 from .specs import PROJECTIONS, AttentionSpec, LatentSpec
 
@@ -35,7 +36,7 @@ class _LatentParts(MultiHeadAttention):
         """The sub-modules; `key_proj` and `value_proj` lead from the latent to all heads."""
         if spec.latent is None: raise ValueError("`spec` has no `latent`")
         w, h, has = spec.latent, spec.num_heads, {n: n in spec.bias for n in PROJECTIONS}
-        linear = functools.partial(nnx.Linear, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        linear = functools.partial(Linear, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         norm = functools.partial(RMSNorm, rngs=rngs, epsilon=w.norm_eps, dtype=dtype,
                                  param_dtype=param_dtype)
         self.widths, low, first = w, w.q_rank, has["query"]

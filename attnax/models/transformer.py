@@ -26,7 +26,7 @@ from ..layers.cache import (
     Caches, StackedCaches, caches_length, check_layer_cache, positions_from)
 from ..layers.config import BlocksConfig, TransformerConfig, check_config
 from ..layers.embeddings import TokenEmbedding, check_rngs
-from ..layers.feedforward import dropout_rngs
+from ..layers.feedforward import Linear, dropout_rngs
 from ..layers.norms import RMSNorm, create_norm
 from ..layers.positions import Learned
 from ..layers.moe import MixtureOfExperts
@@ -301,9 +301,9 @@ def make_head(
     """The head of a language model that is not tied. Its sums are float32 where `compute_dtype` is
     narrower."""
     if config.tie_embeddings: return None
-    return nnx.Linear(config.d_model, config.vocab_size, use_bias=False, rngs=rngs,
-                      dtype=config.compute_dtype, param_dtype=config.param_dtype,
-                      preferred_element_type=logit_dtype(config))
+    return Linear(config.d_model, config.vocab_size, use_bias=False, rngs=rngs,
+                  dtype=config.compute_dtype, param_dtype=config.param_dtype,
+                  preferred_element_type=logit_dtype(config))
 
 # %% ../../nbs/50_models.transformer.ipynb #logit-dtype
 def logit_dtype(

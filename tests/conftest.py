@@ -1,4 +1,5 @@
-"""Options and the closing report of the suite."""
+"""Options, the compiler and the closing report of the suite."""
+import os
 import sys
 from pathlib import Path
 
@@ -6,6 +7,12 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)  # before anything is computed: a mesh needs several
+
+# Programs that run a few times on a few numbers: LLVM's optimizations would take half of the time or more, and are no part of
+# JAX or attnax. XLA's newer way to write fused loops for a CPU takes as much again up to JAX 0.10; later ones have no other
+users_flags = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = f"{users_flags} --xla_backend_optimization_level=0"
+if jax.__version_info__ < (0, 11): os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
@@ -20,15 +27,6 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(items):
     """The notebooks are waited for last: they run beside all other tests."""
     items.sort(key=lambda item: item.path.name == "test_notebooks.py")
-
-
-@pytest.fixture(scope="module")
-def quick_compiler():
-    """For modules whose programs run a few times on a few numbers."""
-    import jax
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -56,8 +56,6 @@ CLOSE = 1e-4
 WIDTHS = ("num_attention_heads", "head_dim", "hidden_size", "intermediate_size")
 
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 
 def recorded(name: str) -> dict:
     """The changes of a family's config, and what came of them."""

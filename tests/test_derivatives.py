@@ -11,7 +11,6 @@ import pytest
 
 import attnax as ax
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 rng = np.random.default_rng(0)
 Q, K, V = (2, 4, 37, 8), (2, 2, 45, 8), (2, 2, 45, 6)  # grouped heads, no multiple of a block, values of another width
 blockwise = partial(ax.memory_efficient_attention, block_size=16)

@@ -30,8 +30,6 @@ def of(make, **kw):
 def lm(**fields): return of(lambda rngs: ax.TransformerLM(rngs, config(**fields)), deterministic=True)
 
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 
 CASES = {  # a function, a shape with letters, and two sizes for them
     "standard, length": (of_one(ax.standard_attention, score_mod=causal), "2,4,s,8", some_lengths),

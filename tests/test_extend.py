@@ -17,7 +17,6 @@ from attnax import (
     standard_attention)
 from attnax.testing import assert_close
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 CONFIG = dict(vocab_size=40, d_model=16, num_heads=4, num_kv_heads=2, num_layers=2, d_ff=24, max_len=32, dropout_rate=0.0)
 IDS = jax.random.randint(jax.random.key(0), (2, 11), 1, 40)
 

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import attnax as ax
 
-pytestmark = [pytest.mark.usefixtures("quick_compiler"), pytest.mark.skipif(len(jax.devices()) < 4, reason="needs four devices")]
+pytestmark = pytest.mark.skipif(len(jax.devices()) < 4, reason="needs four devices")
 rng = np.random.default_rng(0)
 draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
 QKV = draw(4, 4, 72, 16), draw(4, 2, 72, 16), draw(4, 2, 72, 16)

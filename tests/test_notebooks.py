@@ -13,18 +13,22 @@ everything else must be equal, pictures only there. Under other versions of the 
 import json
 import math
 import os
+import queue
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Timer
 
 import conftest
 import exec_nbs
-import jax
 import pytest
 from notebooks import code, notebooks, root
 
@@ -56,12 +60,9 @@ def rests_on_internals(nb: Path) -> bool:
 
 # ---- Running
 
-# Pages of many small programs, where LLVM's optimizations take a third of the time: mods and plans, layers, models, loading.
-# They are no part of JAX or of attnax, and the pages of kernels, the first page, training, tutorials and benchmarks have them
-SMALL_PROGRAMS = re.compile(r"0[3-9][a-d]?_|1\d[a-d]?_|[3-5]\d[a-d]?_|60_|6[6-9]_|7\d[a-e]?_")
-QUICK_COMPILER = "--xla_backend_optimization_level=0"
-# XLA's newer way to write fused loops for a CPU takes a quarter of these pages' time up to JAX 0.10; later ones have no other
-if jax.__version_info__ < (0, 11): QUICK_COMPILER += " --xla_cpu_use_fusion_emitters=false"
+# Pages whose programs are compiled as users' are: the first page, which attends, trains and generates; the formula; training.
+# The others are many small programs, of whose time LLVM's optimizations, no part of JAX or attnax, would take the most
+OPTIMIZED = ("00_", "20_", "64_")
 
 
 def recorded() -> dict[str, float]:
@@ -78,9 +79,8 @@ def compiled_in(folder: Path) -> dict[str, str]:
 
 def environment(nb: Path, compiled: Path) -> dict[str, str]:
     """The variables under which a page runs: no screen, a CPU, what was compiled before, and the compiler that suits it."""
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", **compiled_in(compiled)}
-    if SMALL_PROGRAMS.match(nb.name): env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {QUICK_COMPILER}"
-    return env
+    flags = os.environ["XLA_FLAGS"] if not nb.name.startswith(OPTIMIZED) else conftest.users_flags
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "XLA_FLAGS": flags, **compiled_in(compiled)}
 
 
 def execute(nb: Path, folder: Path, compiled: Path, home: Path = root, limit: float = TIMEOUT) -> tuple[int, str, float, Path]:
@@ -93,6 +93,30 @@ def execute(nb: Path, folder: Path, compiled: Path, home: Path = root, limit: fl
     return r.returncode, r.stdout + r.stderr, time.monotonic() - start, out
 
 
+class Pages:
+    """Runs notebooks as `execute` does, one after the other, each in a process of its own that has the imports of all behind
+    it: a fork of one that has done nothing else."""
+    def __init__(self, folder: Path, compiled: Path):
+        self.folder, self.compiled = folder, compiled
+        self.process = subprocess.Popen(
+            [sys.executable, str(root / "tools" / "exec_nbs.py"), "--serve"], cwd=root, text=True, bufsize=1,
+            env=environment(Path(), compiled), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def execute(self, nb: Path) -> tuple[int, str, float, Path]:
+        out, said, start = self.folder / nb.name, self.folder / f"{nb.stem}.txt", time.monotonic()
+        job = dict(nb=str(nb), out=str(out), said=str(said), variables={"XLA_FLAGS": environment(nb, self.compiled)["XLA_FLAGS"]})
+        self.process.stdin.write(json.dumps(job) + "\n")
+        late = Timer(TIMEOUT, os.killpg, (int(self.process.stdout.readline()), signal.SIGKILL))
+        late.start()
+        rc = int(self.process.stdout.readline())
+        late.cancel()
+        return rc, said.read_text(encoding="utf-8", errors="replace"), time.monotonic() - start, out
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
 def start_all(request, tmp_path_factory):
     """All chosen notebooks, two at a time, since much of a run is one thread that traces and compiles; longest first.
 
@@ -102,9 +126,18 @@ def start_all(request, tmp_path_factory):
     took = recorded()
     chosen.sort(key=lambda nb: -took.get(nb.name, math.inf))  # one that is not written down might be the longest
     folder, compiled, pool = tmp_path_factory.mktemp("nbs"), request.config.cache.mkdir("xla"), ThreadPoolExecutor(2)
-    jobs = {nb: pool.submit(execute, nb, folder, compiled) for nb in chosen}
+    if hasattr(os, "fork") and chosen:
+        both, mine = [Pages(folder, compiled) for _ in range(2)], threading.local()
+        idle = queue.SimpleQueue()
+        for pages in both: idle.put(pages)
+        def run(nb):
+            if not hasattr(mine, "pages"): mine.pages = idle.get()
+            return mine.pages.execute(nb)
+    else: both, run = [], partial(execute, folder=folder, compiled=compiled)
+    jobs = {nb: pool.submit(run, nb) for nb in chosen}
     yield jobs
     pool.shutdown(cancel_futures=True)
+    for pages in both: pages.close()
     times = sorted(((job.result()[2], nb.name) for nb, job in jobs.items() if job.done() and not job.cancelled()), reverse=True)
     conftest.notes += [f"{seconds:5.0f} s  {name}" for seconds, name in times]
     if times: conftest.notes.append(f"{sum(t for t, _ in times):5.0f} s  in all, two at a time")

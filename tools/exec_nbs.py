@@ -4,7 +4,10 @@ Cells flagged `#| real_weights PACKAGE` run where the package is installed, and 
 
 `exec_nbs.py [NB ...]` writes fresh outputs. `exec_nbs.py --check [NB ...]` writes nothing and fails when the saved text
 outputs differ from a fresh run (pictures differ between versions of matplotlib, so they are compared by presence).
+`exec_nbs.py --serve` is for the tests, which run all of them: it imports once what every page imports.
 """
+import gc
+import importlib
 import importlib.util
 import json
 import os
@@ -71,6 +74,29 @@ def text_outputs(path: Path) -> list:
     return out
 
 
+EVERY_PAGE = ("flax.nnx optax matplotlib.pyplot fastcore.test nbdev.showdoc "
+              "execnb.nbio execnb.shell nbdev.clean nbdev.frontmatter nbdev.process")
+
+
+def serve() -> None:
+    """Run the notebooks that come in, one a line of JSON, each in a fork that begins after these imports; attnax is not
+    among them. Answers with the number of the process, and then its exit code."""
+    for name in EVERY_PAGE.split(): importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what all share is not searched for garbage again
+    for line in sys.stdin:
+        job = json.loads(line)
+        if pid := os.fork():
+            print(pid, flush=True)
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+            continue
+        os.setsid()
+        said = os.open(job["said"], os.O_WRONLY | os.O_CREAT)
+        for here, there in ((os.open(os.devnull, os.O_RDONLY), 0), (said, 1), (said, 2)): os.dup2(here, there)
+        os.environ.update(job["variables"])  # what XLA reads when it is first used
+        return run_one(Path(job["nb"]), Path(job["out"]))
+
+
 def main(args: list[str]) -> int:
     check, bad = "--check" in args, []
     nbs = [Path(a).resolve() for a in args if not a.startswith("-")] or sorted(Path("nbs").resolve().glob("[!._]*.ipynb"))
@@ -90,4 +116,5 @@ def main(args: list[str]) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]: run_one(Path(sys.argv[2]), Path(sys.argv[3]))
+    elif sys.argv[1:] == ["--serve"]: serve()
     else: sys.exit(min(main(sys.argv[1:]), 1))

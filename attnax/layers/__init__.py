@@ -11,10 +11,10 @@ __all__ = ['MultiHeadAttention', 'DecoderBlock', 'EncoderBlock', 'KeysSeen', 'KV
            'init_decoder_kv_caches', 'init_decoder_kv_caches_from_config', 'init_int8_layer_cache',
            'init_linear_layer_cache', 'init_paged_layer_cache', 'init_rolling_layer_cache', 'RMSNorm', 'create_norm',
            'Alibi', 'AxialRope', 'Learned', 'MultiRope', 'Positions', 'RelativeBias', 'Rope', 'Sinusoidal',
-           'RopeScaling', 'RotaryEmbedding', 'apply_rope', 'rope_cos_sin_from_positions', 'rope_cos_sin_table',
-           'rope_inv_freq', 'AttentionSpec', 'AttentionType', 'BlockSpec', 'ExpertsSpec', 'FeedForwardSpec',
-           'FfActivation', 'LatentSpec', 'NormKind', 'NormSpec', 'spec_from_dict', 'spec_to_dict', 'stack_layers',
-           'unstack_layers']
+           'QuantizedArray', 'QuantizedEmbed', 'QuantizedLinear', 'quantized_matmul', 'RopeScaling', 'RotaryEmbedding',
+           'apply_rope', 'rope_cos_sin_from_positions', 'rope_cos_sin_table', 'rope_inv_freq', 'AttentionSpec',
+           'AttentionType', 'BlockSpec', 'ExpertsSpec', 'FeedForwardSpec', 'FfActivation', 'LatentSpec', 'NormKind',
+           'NormSpec', 'spec_from_dict', 'spec_to_dict', 'stack_layers', 'unstack_layers']
 
 # %% ../../nbs/94b_layers_init.ipynb #exports
 from .attention import MultiHeadAttention
@@ -36,6 +36,8 @@ from .memory import (
 from .norms import RMSNorm, create_norm
 from .positions import (
     Alibi, AxialRope, Learned, MultiRope, Positions, RelativeBias, Rope, Sinusoidal)
+from .quantized import (
+    QuantizedArray, QuantizedEmbed, QuantizedLinear, quantized_matmul)
 from attnax.layers.rope import (
     RopeScaling, RotaryEmbedding, apply_rope, rope_cos_sin_from_positions, rope_cos_sin_table,
     rope_inv_freq)
@@ -60,7 +62,8 @@ _all_ = [
     "init_decoder_kv_caches", "init_decoder_kv_caches_from_config", "init_int8_layer_cache",
     "init_linear_layer_cache", "init_paged_layer_cache", "init_rolling_layer_cache", "RMSNorm",
     "create_norm", "Alibi", "AxialRope", "Learned", "MultiRope", "Positions", "RelativeBias",
-    "Rope", "Sinusoidal", "RopeScaling", "RotaryEmbedding", "apply_rope",
+    "Rope", "Sinusoidal", "QuantizedArray", "QuantizedEmbed", "QuantizedLinear",
+    "quantized_matmul", "RopeScaling", "RotaryEmbedding", "apply_rope",
     "rope_cos_sin_from_positions", "rope_cos_sin_table", "rope_inv_freq", "AttentionSpec",
     "AttentionType", "BlockSpec", "ExpertsSpec", "FeedForwardSpec", "FfActivation", "LatentSpec",
     "NormKind", "NormSpec", "spec_from_dict", "spec_to_dict", "stack_layers", "unstack_layers"]

@@ -56,14 +56,14 @@ if TYPE_CHECKING:
         init_decoder_kv_caches_from_config, init_int8_layer_cache, init_linear_layer_cache,
         init_paged_layer_cache, init_rolling_layer_cache, RMSNorm, create_norm, Alibi, AxialRope,
         Learned, MultiRope, Positions, RelativeBias, Rope, Sinusoidal, QuantizedArray,
-        QuantizedEmbed, QuantizedLinear, quantized_matmul, RopeScaling, RotaryEmbedding,
-        apply_rope, rope_cos_sin_from_positions, rope_cos_sin_table, rope_inv_freq, AttentionSpec,
+        QuantizedEmbed, QuantizedLinear, quantized_matmul, RopeScaling, RotaryEmbedding, apply_rope,
+        rope_cos_sin_from_positions, rope_cos_sin_table, rope_inv_freq, AttentionSpec,
         AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec, FfActivation, LatentSpec, NormKind,
         NormSpec, spec_from_dict, spec_to_dict, stack_layers, unstack_layers)
     from attnax.models import (
         Beams, beam_search, EncoderDecoder, EncoderDecoderConfig, Generated, quantize, Automaton,
-        Context, Sampling, SentenceEncoder, mean_pool, PromptLookup, Speculation, speculate,
-        stream, text_pieces, TransformerDecoder, TransformerEncoder, TransformerLM, TwoTower,
+        Context, Sampling, SentenceEncoder, mean_pool, PromptLookup, Speculation, speculate, stream,
+        text_pieces, TransformerDecoder, TransformerEncoder, TransformerLM, TwoTower,
         TwoTowerConfig, sigmoid_pair_loss, softmax_pair_loss, VisionTransformer,
         VisionTransformerConfig, AudioEncoder, Whisper, WhisperConfig)
 
@@ -84,13 +84,13 @@ if TYPE_CHECKING:
 _all_ = [
     "memory_efficient_attention", "explain_attention", "flash_attention", "pallas_flash_attention",
     "linear_attention", "linear_attention_step", "lite_attention", "paged_attention",
-    "PagedKVCache", "allocate_blocks", "append_kv", "append_kv_batched", "free_blocks",
-    "gather_kv", "init_paged_kv_cache", "ring_attention", "ring_attention_reference", "BlockMask",
+    "PagedKVCache", "allocate_blocks", "append_kv", "append_kv_batched", "free_blocks", "gather_kv",
+    "init_paged_kv_cache", "ring_attention", "ring_attention_reference", "BlockMask",
     "make_block_mask", "show_block_mask", "standard_attention", "merge_attention",
     "additive_bias_mod", "alibi_mod", "alibi_slopes", "causal_mod", "chunked_mod",
     "compose_score_mods", "document_mask_mod", "mask_mod_to_boolean_mask", "mask_mod_to_score_mod",
-    "prefix_lm_mod", "relative_position_bias_mod", "shift_mod", "sliding_window_mod",
-    "softcap_mod", "combine_masks", "make_causal_mask", "make_document_mask", "make_padding_mask",
+    "prefix_lm_mod", "relative_position_bias_mod", "shift_mod", "sliding_window_mod", "softcap_mod",
+    "combine_masks", "make_causal_mask", "make_document_mask", "make_padding_mask",
     "make_sliding_window_mask", "MultiHeadAttention", "DecoderBlock", "EncoderBlock", "KeysSeen",
     "KVLayerCache", "LayerCache", "StackedCaches", "caches_per_row", "init_kv_layer_cache",
     "rewind_caches", "take_caches", "update_kv_layer_cache", "Pool", "PosEmbType",
@@ -103,15 +103,15 @@ _all_ = [
     "MultiRope", "Positions", "RelativeBias", "Rope", "Sinusoidal", "QuantizedArray",
     "QuantizedEmbed", "QuantizedLinear", "quantized_matmul", "RopeScaling", "RotaryEmbedding",
     "apply_rope", "rope_cos_sin_from_positions", "rope_cos_sin_table", "rope_inv_freq",
-    "AttentionSpec", "AttentionType", "BlockSpec", "ExpertsSpec", "FeedForwardSpec",
-    "FfActivation", "LatentSpec", "NormKind", "NormSpec", "spec_from_dict", "spec_to_dict",
-    "stack_layers", "unstack_layers", "Beams", "beam_search", "EncoderDecoder",
-    "EncoderDecoderConfig", "Generated", "quantize", "Automaton", "Context", "Sampling",
-    "SentenceEncoder", "mean_pool", "PromptLookup", "Speculation", "speculate", "stream",
-    "text_pieces", "TransformerDecoder", "TransformerEncoder", "TransformerLM", "TwoTower",
-    "TwoTowerConfig", "sigmoid_pair_loss", "softmax_pair_loss", "VisionTransformer",
-    "VisionTransformerConfig", "AudioEncoder", "Whisper", "WhisperConfig", "generate",
-    "AttentionFn", "MaskMod", "ScoreMod", "declare_kernel", "load_weights", "save_weights"]
+    "AttentionSpec", "AttentionType", "BlockSpec", "ExpertsSpec", "FeedForwardSpec", "FfActivation",
+    "LatentSpec", "NormKind", "NormSpec", "spec_from_dict", "spec_to_dict", "stack_layers",
+    "unstack_layers", "Beams", "beam_search", "EncoderDecoder", "EncoderDecoderConfig", "Generated",
+    "quantize", "Automaton", "Context", "Sampling", "SentenceEncoder", "mean_pool", "PromptLookup",
+    "Speculation", "speculate", "stream", "text_pieces", "TransformerDecoder", "TransformerEncoder",
+    "TransformerLM", "TwoTower", "TwoTowerConfig", "sigmoid_pair_loss", "softmax_pair_loss",
+    "VisionTransformer", "VisionTransformerConfig", "AudioEncoder", "Whisper", "WhisperConfig",
+    "generate", "AttentionFn", "MaskMod", "ScoreMod", "declare_kernel", "load_weights",
+    "save_weights"]
 
 # %% ../nbs/96_init.ipynb #lazy
 _PACKAGES = ("audio", "bench", "kernels", "layers", "lora", "models", "pretrained", "testing",

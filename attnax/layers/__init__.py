@@ -62,8 +62,8 @@ _all_ = [
     "init_decoder_kv_caches", "init_decoder_kv_caches_from_config", "init_int8_layer_cache",
     "init_linear_layer_cache", "init_paged_layer_cache", "init_rolling_layer_cache", "RMSNorm",
     "create_norm", "Alibi", "AxialRope", "Learned", "MultiRope", "Positions", "RelativeBias",
-    "Rope", "Sinusoidal", "QuantizedArray", "QuantizedEmbed", "QuantizedLinear",
-    "quantized_matmul", "RopeScaling", "RotaryEmbedding", "apply_rope",
-    "rope_cos_sin_from_positions", "rope_cos_sin_table", "rope_inv_freq", "AttentionSpec",
-    "AttentionType", "BlockSpec", "ExpertsSpec", "FeedForwardSpec", "FfActivation", "LatentSpec",
-    "NormKind", "NormSpec", "spec_from_dict", "spec_to_dict", "stack_layers", "unstack_layers"]
+    "Rope", "Sinusoidal", "QuantizedArray", "QuantizedEmbed", "QuantizedLinear", "quantized_matmul",
+    "RopeScaling", "RotaryEmbedding", "apply_rope", "rope_cos_sin_from_positions",
+    "rope_cos_sin_table", "rope_inv_freq", "AttentionSpec", "AttentionType", "BlockSpec",
+    "ExpertsSpec", "FeedForwardSpec", "FfActivation", "LatentSpec", "NormKind", "NormSpec",
+    "spec_from_dict", "spec_to_dict", "stack_layers", "unstack_layers"]

@@ -34,7 +34,6 @@ _add_help("attnax.models") # What `help` says of them
 _all_ = [
     "Beams", "beam_search", "EncoderDecoder", "EncoderDecoderConfig", "Generated", "quantize",
     "Automaton", "Context", "Sampling", "SentenceEncoder", "mean_pool", "PromptLookup",
-    "Speculation", "speculate", "stream", "text_pieces", "TransformerDecoder",
-    "TransformerEncoder", "TransformerLM", "TwoTower", "TwoTowerConfig", "sigmoid_pair_loss",
-    "softmax_pair_loss", "VisionTransformer", "VisionTransformerConfig", "AudioEncoder", "Whisper",
-    "WhisperConfig"]
+    "Speculation", "speculate", "stream", "text_pieces", "TransformerDecoder", "TransformerEncoder",
+    "TransformerLM", "TwoTower", "TwoTowerConfig", "sigmoid_pair_loss", "softmax_pair_loss",
+    "VisionTransformer", "VisionTransformerConfig", "AudioEncoder", "Whisper", "WhisperConfig"]

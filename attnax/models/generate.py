@@ -35,7 +35,7 @@ def align_right(
 ) -> tuple[Int[Array, "b s"], Bool[Array, "b s"], Int[Array, "b s"]]: # Ids, real ones, positions
     """Move every prompt to the right end of its row."""
     gap = prompt_ids.shape[1] - prompt_lengths[:, None]
-    place = jnp.arange(prompt_ids.shape[1]) - gap
+    place = jnp.arange(prompt_ids.shape[1])[None] - gap
     real, place = place >= 0, jnp.maximum(place, 0)
     source = place + jnp.reshape(starts, (-1, 1))
     return jnp.where(real, jnp.take_along_axis(prompt_ids, source, axis=1), fill), real, place
@@ -96,7 +96,7 @@ class Generated(NamedTuple):
 
 def _score(scores: tuple, new, ended, t) -> tuple:
     """Write both down, or 0 in the rows that have ended."""
-    return tuple(lax.dynamic_update_slice_in_dim(x, jnp.where(ended, 0, y)[:, None], t, 1)
+    return tuple(lax.dynamic_update_slice_in_dim(x, jnp.where(ended, 0.0, y)[:, None], t, 1)
                  for x, y in zip(scores, new))
 
 # %% ../../nbs/51_models.generate.ipynb #program
@@ -106,7 +106,7 @@ def _generate(model, prompt, rows, source, source_mask, chooser, pad, *, max_new
               cache_dtype, cache_kind, scored=False):
     """Prefill, then decode until every row has ended; tokens, scores, and which rows lost one."""
     (b, s), n = prompt.shape, max_new_tokens
-    if not b: return jnp.zeros((0, n), jnp.int32), (jnp.zeros((0, n)),) * 2, jnp.zeros(0, bool)
+    if not b: return jnp.zeros((0, n), jnp.int32), (jnp.zeros((0, n), jnp.float32),) * 2, jnp.zeros(0, bool)
     caches = init_decoder_kv_caches_from_config(
         model.config, batch_size=b, max_len=s + n, dtype=cache_dtype, kind=cache_kind)
     prompt, mask, positions, last = _placed(prompt, rows)
@@ -121,7 +121,8 @@ def _generate(model, prompt, rows, source, source_mask, chooser, pad, *, max_new
     logits, caches = call(prompt, caches, positions)
     text = jnp.concatenate([prompt.astype(jnp.int32), jnp.broadcast_to(pad, (b, n))], axis=1)
     states, none = chooser.begin(_context(text, s, 0, mask)), jnp.zeros(b, bool)
-    said, scores = choose(logits, text, states, 0), (jnp.zeros((b, n)),) * 2 if scored else ()
+    scores = (jnp.zeros((b, n), jnp.float32),) * 2 if scored else ()
+    said = choose(logits, text, states, 0)
     def step(carry):
         t, token, caches, states, text, ended, lost, scores = carry
         logits, caches = call(jnp.maximum(token, 0)[:, None], caches, last + t)
@@ -144,12 +145,11 @@ def _room(config) -> int:
 # %% ../../nbs/51_models.generate.ipynb #checks
 def _check_lengths(prompt_lengths, shape: tuple[int, ...]) -> Int[Array | np.ndarray, " b"]:
     """Raises: `ValueError` for lengths that do not fit prompts of this shape."""
-    known = isinstance(prompt_lengths, jax.Array)
-    lengths = prompt_lengths if known else np.asarray(prompt_lengths)
+    traced = isinstance(prompt_lengths, Tracer)
+    lengths = prompt_lengths if traced else np.asarray(prompt_lengths)
     if lengths.shape != shape[:1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(f"`prompt_lengths` must be integers of shape {shape[:1]}, "
                          f"got {lengths.dtype} {lengths.shape}")
-    traced = isinstance(lengths, Tracer)
     if not traced and not bool(((lengths >= 1) & (lengths <= shape[1])).all()):
         raise ValueError(f"`prompt_lengths` must lie between 1 and {shape[1]}, "
                          f"got {lengths.tolist()}")
@@ -168,22 +168,21 @@ def _check_mask(attention_mask, shape: tuple[int, ...]) -> _Rows:
     """Where a mask says that prompts are.
 
     Raises: `ValueError` for another shape, another dtype, an empty row, or one with holes."""
-    mask = attention_mask if isinstance(attention_mask, jax.Array) else np.asarray(attention_mask)
+    traced = isinstance(attention_mask, Tracer)
+    mask = attention_mask if traced else np.asarray(attention_mask)
     if mask.shape != shape or jnp.issubdtype(mask.dtype, jnp.inexact) or mask.dtype == object:
         raise ValueError(f"`attention_mask` must be boolean, or 0 and 1, of shape {shape}, got "
                          f"{mask.dtype} {mask.shape}")
     real = mask != 0
-    if not isinstance(mask, Tracer):
-        known = np.asarray(mask)
-        if ((known != 0) & (known != 1)).any():
-            raise ValueError("`attention_mask` must hold 0 and 1, got "
-                             f"{known[(known != 0) & (known != 1)][0]}")
-        begins = np.diff(np.pad(known.astype(np.int8), ((0, 0), (1, 0)))) == 1
-        for row, runs in enumerate(begins.sum(1)):
-            if runs != 1:
-                raise ValueError("`attention_mask` must have one run of real tokens in each row, "
-                                 f"with padding on the left or on the right, got {runs} runs in "
-                                 f"row {row}")
+    if not traced:
+        if (other := mask[real & (mask != 1)]).size:
+            raise ValueError(f"`attention_mask` must hold 0 and 1, got {other[0]}")
+        runs = (np.diff(np.pad(real.astype(int), ((0, 0), (1, 0)))) == 1).sum(1)
+        if (runs != 1).any():
+            row = int((runs != 1).argmax())
+            raise ValueError("`attention_mask` must have one run of real tokens in each row, with "
+                             f"padding on the left or on the right, got {runs[row]} runs in row "
+                             f"{row}")
     return _Rows(real.argmax(1).astype(jnp.int32), real.sum(1).astype(jnp.int32))
 
 # %% ../../nbs/51_models.generate.ipynb #find-rows
@@ -204,7 +203,7 @@ def _blank(prompt_ids, rows: _Rows):
     """Ids with 0 in place of padding, which nobody reads and nobody checks."""
     lib = jnp if any(isinstance(x, Tracer) for x in (prompt_ids, *rows)) else np
     ids = lib.asarray(prompt_ids)
-    place = lib.arange(ids.shape[1]) - lib.asarray(rows.starts)[:, None]
+    place = lib.arange(ids.shape[1])[None] - lib.asarray(rows.starts)[:, None]
     real = (0 <= place) & (place < lib.asarray(rows.lengths)[:, None])
     return lib.where(real, ids, lib.zeros((), ids.dtype))
 

@@ -481,7 +481,7 @@ def init_decoder_kv_caches_from_config(
     rolling: bool = True,                     # Whether a layer with a window keeps no more than its
                                               # window; not in pages
     kind: CacheKind | Callable = "everything", # How, or a maker of caches
-    chunk: int = 1                  # Tokens that a window which rolls can take in at once, or forget
+    chunk: int = 1                  # Tokens that a rolling window takes in at once, or forgets
 ) -> tuple[LayerCache, ...] | StackedCaches: # One per layer, of the kind that it needs
     """Make the caches that fit a model: a layer with a window rolls, where that is shorter; LINEAR
     keeps sums; others everything, in the way of `kind`: a name, or a function like

@@ -1,4 +1,5 @@
-"""Generation with settings, held against transformers and against loops by hand, where a page would need weights or another page."""
+"""Generation with settings, held against transformers and against loops by hand, where a page would need weights or another
+page."""
 import json
 from pathlib import Path
 
@@ -77,6 +78,6 @@ def test_strict_modes():
     for wide in (False, True):
         with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"), jax.enable_x64(wide):
             for more in (how, how | dict(prompt_lengths=jnp.array([3, 5], jnp.int32))):
-                said = jax.eval_shape(lambda p, r, ids: generate(nnx.merge(graph, p, r), ids, **more), params, rest,
-                                      jax.ShapeDtypeStruct((2, 5), jnp.int32))
+                def write(params, rest, ids, more=more): return generate(nnx.merge(graph, params, rest), ids, **more)
+                said = jax.eval_shape(write, params, rest, jax.ShapeDtypeStruct((2, 5), jnp.int32))
                 assert [x.dtype for x in said] == [jnp.int32, jnp.float32, jnp.float32]

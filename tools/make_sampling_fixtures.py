@@ -75,37 +75,27 @@ def case(names):
         logits = (rng.standard_normal((B, V)) * rng.choice([0.7, 2, 5])).astype(np.float32)
         tokens = rng.integers(0, V, (B, N))
         chain, text = processors(theirs(how), N - new), torch.tensor(tokens)
-        def run(x): return chain(text, torch.tensor(x, dtype=torch.float64)).numpy()
-        want = run(logits)
-        near = [run(logits + 1e-4 * rng.standard_normal(logits.shape)) for _ in range(8)]
+        near = [0 * logits, *(1e-4 * rng.standard_normal((8, *logits.shape)))]
+        want, *near = (chain(text, torch.tensor(logits + x, dtype=torch.float64)).numpy() for x in near)
         if all(((x == -np.inf) == (want == -np.inf)).all() for x in near) and (want > -np.inf).any(1).all():
             return logits, tokens, new, how, want
 
 
 def run_written(how: dict, lengths=(9, 4, 6), most=14) -> dict:
-    """Greedy generation of prompts, each alone, once every token leads clearly; and left-padded in a batch, which must be the
-    same. (With a repetition penalty it is not: transformers penalises the id of the padding.)"""
+    """Greedy generation of prompts, each alone, once every token leads clearly. (In a padded batch transformers penalises the
+    id of the padding too.)"""
+    config = theirs(how)
+    config.max_new_tokens, config.return_dict_in_generate, config.output_scores = most, True, True
     while True:
         prompts = [rng.integers(3, model.config.vocab_size, n).tolist() for n in lengths]
-        longest = max(lengths)
-        padded = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
-        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-        config = theirs(how)
-        config.max_new_tokens = most
-        with torch.no_grad():
-            out = model.generate(padded, attention_mask=mask, generation_config=config, return_dict_in_generate=True,
-                                 output_scores=True)
-            rows = []
-            for i, prompt in enumerate(prompts):
-                alone = model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)).long(),
-                                       generation_config=config, return_dict_in_generate=True, output_scores=True)
-                tokens = alone.sequences[0, len(prompt):].tolist()
-                top = torch.stack(alone.scores)[:, 0].double().topk(2).values
-                rows.append((tokens, float((top[:, 0] - top[:, 1]).min())))
-        if min(lead for _, lead in rows) > 1e-3 and min(len(set(tokens)) for tokens, _ in rows) > 3:
-            same = all(out.sequences[i, longest:longest + len(t)].tolist() == t for i, (t, _) in enumerate(rows))
-            if "repetition_penalty" in how or same:
-                return dict(prompts=prompts, settings=how, tokens=[t for t, _ in rows])
+        tokens, leads = [], []
+        for prompt in prompts:
+            with torch.no_grad(): out = model.generate(torch.tensor([prompt]), generation_config=config)
+            top = torch.stack(out.scores)[:, 0].double().topk(2).values
+            tokens.append(out.sequences[0, len(prompt):].tolist())
+            leads.append(float((top[:, 0] - top[:, 1]).min()))
+        if min(leads) > 1e-3 and min(len(set(row)) for row in tokens) > 3:
+            return dict(prompts=prompts, settings=how, tokens=tokens)
 
 
 alone = [[name] for name in DRAW for _ in range(4)]
@@ -116,8 +106,8 @@ written = [run_written(how) for how in (
     dict(suppress_tokens=[5, 9, 11], begin_suppress_tokens=[7, 20, 33], stop_token=[2]),
     dict(repetition_penalty=1.3, logit_bias={"8": 2.5, "12": 2.25}, stop_token=[8, 12, 20], min_new_tokens=4))]
 
+logits, tokens, new, settings, want = zip(*cases)
 np.savez_compressed(
-    fixtures / "sampling.npz", logits=np.stack([c[0] for c in cases]), tokens=np.stack([c[1] for c in cases]).astype(np.int32),
-    new=np.array([c[2] for c in cases], np.int32), settings=json.dumps([c[3] for c in cases]), want=np.stack([c[4] for c in cases]),
-    written=json.dumps(written))
+    fixtures / "sampling.npz", logits=np.stack(logits), tokens=np.stack(tokens).astype(np.int32), new=np.array(new, np.int32),
+    settings=json.dumps(settings), want=np.stack(want), written=json.dumps(written))
 print(len(cases), "cases,", [w["tokens"] for w in written])

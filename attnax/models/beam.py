@@ -54,7 +54,7 @@ def _ended(done: Beams, tokens, total, stops, t, counts, penalty) -> Beams:
     k, last = done.scores.shape[1], t + 1 == tokens.shape[2]
     scores, beam, token = _best(total, k)
     ends = (stops[token] | last) & counts[:, None]
-    scores = jnp.where(ends, scores / (t + 1.0) ** penalty, -jnp.inf)
+    scores = jnp.where(ends, scores / jnp.float32(t + 1) ** penalty, -jnp.inf)
     new = Beams(_extended(tokens, beam, token, t), scores, jnp.full_like(beam, t + 1))
     both = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), done, new)
     scores, order = lax.top_k(both.scores, k)
@@ -119,9 +119,9 @@ class _Search(NamedTuple):
 # %% ../../nbs/51b_models.beam.ipynb #search-start
 def _start(b: int, k: int, n: int, pad) -> _Search:
     """One empty text for each prompt."""
-    done = Beams(jnp.broadcast_to(pad, (b, k, n)), jnp.full((b, k), -jnp.inf),
+    done = Beams(jnp.broadcast_to(pad, (b, k, n)), jnp.full((b, k), -jnp.inf, jnp.float32),
                  jnp.zeros((b, k), jnp.int32))
-    return _Search(jnp.int32(0), done.tokens[:, :1], jnp.zeros((b, 1)), (), done,
+    return _Search(jnp.int32(0), done.tokens[:, :1], jnp.zeros((b, 1), jnp.float32), (), done,
                    jnp.ones(b, bool), jnp.zeros(b, bool))
 
 # %% ../../nbs/51b_models.beam.ipynb #beam-context
@@ -139,8 +139,8 @@ def _grown(search: _Search, logits, context: Context, chooser: Chooser, rules: d
     (b, m, n), k = tokens.shape, done.scores.shape[1]
     total, broken = _totals(logits, scores, chooser, context, states)
     done = _ended(done, tokens, total, chooser.stops, t, is_open, rules["penalty"])
-    scores, beam, token = _best(jnp.where(chooser.stops, -jnp.inf, total), k)
-    rows = (beam + m * jnp.arange(b)[:, None]).reshape(-1)
+    scores, beam, token = _best(jnp.where(chooser.stops[None, None], -jnp.inf, total), k)
+    rows = (beam + m * jnp.arange(b, dtype=jnp.int32)[:, None]).reshape(-1)
     states = chooser.advance(jax.tree.map(lambda x: x[rows], states), token.reshape(-1))
     tokens, lost = _extended(tokens, beam, token, t), lost | broken & is_open
     is_open = _still_open(is_open, scores[:, 0], done, t + 1, n, **rules)
@@ -180,7 +180,7 @@ def _beam_search(model, prompt, rows, source, source_mask, chooser, pad, rules, 
         return _grown(search, logits, _beam_context(search, prompt, mask), chooser, rules)
     def step(carry):
         search, token, caches = carry
-        logits, caches = read(token, caches, last + search.t)
+        logits, caches = read(token, caches, last.astype(jnp.int32) + search.t)
         search, rows, token = grown(search, logits)
         return search, token, take_caches(caches, rows)
     def more(carry): return (carry[0].t < n) & carry[0].is_open.any()

@@ -29,18 +29,23 @@ from attnax.models.sampling import (
     _CUTS, Chooser, Context, Sampling, _as_pytree, _likeliest, _number, filter_logits,
     process_logits)
 
+# %% ../../nbs/51c_models.speculate.ipynb #columns
+def _columns(n: int) -> Int[Array, "1 n"]:
+    """Numbers of columns, beside the rows of a batch."""
+    return jnp.arange(n, dtype=jnp.int32)[None]
+
 # %% ../../nbs/51c_models.speculate.ipynb #lookup-places
 def _match_lengths(text: Int[Array, "b n"], begins: Int[Array, " b"], ends: Int[Array, " b"],
                    longest: int) -> Int[Array, "b n"]:
     """How many tokens up to each place are those at the end of the text, `longest` at most."""
-    place = jnp.arange(text.shape[1])[None]
+    place = _columns(text.shape[1])
     there = (begins[:, None] <= place) & (place < ends[:, None] - 1)
     same, count = there, jnp.zeros(text.shape, jnp.int32)
     for i in range(longest):
         back = jnp.roll(text, i, axis=1)                # `text[place - i]`, wrong below `i`
         last = jnp.take_along_axis(text, jnp.maximum(ends - 1 - i, 0)[:, None], axis=1)
         same &= (back == last) & (place - i >= begins[:, None]) & (ends - i > begins)[:, None]
-        count += same
+        count += same.astype(jnp.int32)
     return count
 
 # %% ../../nbs/51c_models.speculate.ipynb #lookup
@@ -58,11 +63,10 @@ class PromptLookup:
         k: int                      # Tokens to guess
     ) -> Int[Array, "b k"]:         # What may follow; -1 for no guess
         count = _match_lengths(text, begins, ends, self.max_ngram)
-        place = jnp.arange(text.shape[1])
         # The longest, then the latest
-        at = (count * text.shape[1] + place).argmax(1)
+        at = (count * text.shape[1] + _columns(text.shape[1])).argmax(1).astype(jnp.int32)
         period = jnp.maximum(ends - 1 - at, 1)[:, None]
-        source = at[:, None] + 1 + jnp.arange(k) % period
+        source = at[:, None] + 1 + _columns(k) % period
         guess = jnp.take_along_axis(text, source, axis=1)
         found = jnp.take_along_axis(count, at[:, None], axis=1) >= self.min_ngram
         return jnp.where(found, guess, -1)
@@ -70,7 +74,7 @@ class PromptLookup:
 # %% ../../nbs/51c_models.speculate.ipynb #leading
 def _leading(right: Bool[Array, "b k"]) -> Int[Array, " b"]:
     """How many are True before the first that is not."""
-    return jnp.cumprod(right.astype(jnp.int32), axis=1).sum(1)
+    return jnp.cumprod(right.astype(jnp.int32), axis=1).sum(1, dtype=jnp.int32)
 
 # %% ../../nbs/51c_models.speculate.ipynb #probabilities
 def _probabilities(logits: Float[Array, "*b v"], chooser: Chooser) -> Float[Array, "*b v"]:
@@ -90,7 +94,7 @@ def _accepted(keys, p: Float[Array, "b c v"], draft: Int[Array, "b k"], q):
     at = jnp.where(real, draft, 0)[..., None]
     if q is None: q = jax.nn.one_hot(draft, v, dtype=p.dtype)      # nothing where there is no guess
     p_draft, q_draft = (jnp.take_along_axis(x[:, :k], at, axis=2)[..., 0] for x in (p, q))
-    u = jax.vmap(lambda key: jax.random.uniform(key, (k,)))(keys[:, 0])
+    u = jax.vmap(lambda key: jax.random.uniform(key, (k,), p.dtype))(keys[:, 0])
     count = _leading(real & (u * q_draft < p_draft))
     p_next = jnp.take_along_axis(p, count[:, None, None], axis=1)[:, 0]
     q_next = jnp.pad(q, ((0, 0), (0, 1), (0, 0)))              # none after the last guess
@@ -139,10 +143,10 @@ def _places(state: _State, plan: _Plan, draft: Int[Array, "b k"]) -> tuple[Conte
     """A context and states for each place of a draft, `b * (k + 1)` rows."""
     (b, k), w = draft.shape, state.text.shape[1]
     ends = plan.s + state.count
-    at = jnp.where(draft >= 0, ends[:, None] + jnp.arange(k), w)
+    at = jnp.where(draft >= 0, ends[:, None] + _columns(k), w)
     text = state.text.at[jnp.arange(b)[:, None], at].set(draft, mode="drop")
-    step = state.count[:, None] + jnp.arange(k + 1)
-    place = jnp.arange(w)
+    step = state.count[:, None] + _columns(k + 1)
+    place = _columns(w)[None]
     real = (place < plan.s + step[..., None]) & (place >= plan.begins[:, None, None])
     states = [state.states]
     for i in range(k): states.append(plan.chooser.advance(states[-1], draft[:, i]))
@@ -160,7 +164,7 @@ def _greedy(logits: Float[Array, "r v"]) -> Int[Array, " r"]:
 # %% ../../nbs/51c_models.speculate.ipynb #close
 def _close(logits: Float[Array, "r v"], token: Int[Array, " r"], tie) -> Bool[Array, " r"]:
     """Whether another logit is as good as the chosen one, but for rounding."""
-    others = jnp.arange(logits.shape[-1]) != token[:, None]
+    others = _columns(logits.shape[-1]) != token[:, None]
     second = jnp.where(others, logits, -jnp.inf).max(-1)
     size = jnp.where(jnp.isfinite(logits), abs(logits), 0).max(-1)
     return logits.max(-1) - second <= tie * size
@@ -188,7 +192,7 @@ def _checked(logits: Float[Array, "b c v"], draft: Int[Array, "b k"], q, state, 
 # %% ../../nbs/51c_models.speculate.ipynb #block-length
 def _block_length(block: Int[Array, "b c"], stay, state: _State, plan: _Plan):
     """How many tokens of a block each row takes, and whether it ends with them."""
-    place = jnp.arange(block.shape[1])
+    place = _columns(block.shape[1])
     count = jnp.minimum(stay + 1, plan.n - state.count)
     ends = (block < 0) | plan.chooser.stops[block]
     first = jnp.where(ends & (place < count[:, None]), place, block.shape[1]).min(1)
@@ -200,7 +204,7 @@ def _written(logits: Float[Array, "b c v"], draft: Int[Array, "b k"], q, state, 
     """The state with the next tokens of each row, but for the caches, and how many there are."""
     b, c, _ = logits.shape
     stay, token, close = _checked(logits, draft, q, state, plan)
-    place = jnp.arange(c)
+    place = _columns(c)
     block = jnp.where(place == stay[:, None], token[:, None], jnp.pad(draft, ((0, 0), (0, 1))))
     count, ended = _block_length(block, stay, state, plan)
     taken = place < count[:, None]
@@ -239,14 +243,14 @@ def _draft_by_model(read, caches, last, positions, plan: _Plan, count):
         steps = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
         token = jax.vmap(jax.random.categorical)(steps, jnp.log(q)).astype(jnp.int32)
         return (token, caches), (token, q)
-    (_, caches), (tokens, q) = lax.scan(one, (last, caches), jnp.arange(positions.shape[1]))
+    (_, caches), (tokens, q) = lax.scan(one, (last, caches), _columns(positions.shape[1])[0])
     return tokens[:-1].swapaxes(0, 1), None if q is None else q[:-1].swapaxes(0, 1), caches
 
 # %% ../../nbs/51c_models.speculate.ipynb #positions
 def _next_positions(state: _State, plan: _Plan, c: int, room: int) -> Int[Array, "b c"]:
     """Positions of each row's last token and of what follows; no further than there are."""
     first = plan.s - plan.begins + state.count - 1
-    return jnp.minimum(first[:, None] + jnp.arange(c), room - 1)
+    return jnp.minimum(first[:, None] + _columns(c), room - 1)
 
 # %% ../../nbs/51c_models.speculate.ipynb #step
 def _step(state: _State, plan: _Plan, lookup, readers: tuple, rooms: tuple, k: int) -> _State:
@@ -294,7 +298,7 @@ def _speculate(model, draft_model, lookup, prompt, rows, source, source_mask, ch
     """Prefill, then draft and check until every row has ended; the last state."""
     (b, s), k, n = prompt.shape, num_draft_tokens, max_new_tokens
     if not b: return jnp.zeros((0, n), jnp.int32), _first_state(prompt, n, pad)
-    begins = jnp.zeros(b, jnp.int32) if rows is None else s - rows.lengths
+    begins = jnp.zeros(b, jnp.int32) if rows is None else jnp.asarray(s - rows.lengths, jnp.int32)
     prompt, mask, positions, _ = _placed(prompt, rows)
     memory = None if source is None else model.remember(
         model.encode(source, source_mask=source_mask, deterministic=True))

@@ -10,7 +10,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
@@ -26,25 +25,31 @@ def _of_expert(params, e) -> tuple:
     """The parameters of one expert, as they lie."""
     return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, e, keepdims=False), params)
 
-# %% ../../nbs/36a_layers.quantized_experts.ipynb #meets
-def _meets(x, w, **how) -> Array:
-    """Rows times a matrix of an expert, quantised or not."""
-    if not isinstance(w, _Turned): return jnp.matmul(x, w, **how)
-    return quantized_matmul(x, w.matrix, out_dtype=how["preferred_element_type"])
-
+# %% ../../nbs/36a_layers.quantized_experts.ipynb #turned
 class _Turned:
-    """A quantised matrix in the place of one of shape (in, out)."""
+    """A quantised matrix (out, in) where others have one of shape (in, out)."""
     def __init__(self, matrix: QuantizedArray): self.matrix = matrix
-    def astype(self, dtype) -> "_Turned": return self
+    def astype(self, dtype) -> "_Turned":
+        """Codes have no other dtype."""
+        return self
+
+# %% ../../nbs/36a_layers.quantized_experts.ipynb #meets
+def _meets(x, w, preferred_element_type) -> Array:
+    """Rows times a matrix of an expert, quantised or not."""
+    wide = preferred_element_type
+    if not isinstance(w, _Turned): return jnp.matmul(x, w, preferred_element_type=wide)
+    return quantized_matmul(x, w.matrix, out_dtype=wide)
 
 # %% ../../nbs/36a_layers.quantized_experts.ipynb #forward
 def _forward(spec: ExpertSpec, x, weights, params, experts, key):
     """Block by block: results (t, m) in float32 or better."""
     flat, wide = weights.T.reshape(-1), jnp.promote_types(spec.dtype, jnp.float32)
     def visit(e, for_blocks, out):
-        mine = tuple(_Turned(p) if isinstance(p, QuantizedArray) else p for p in _of_expert(params, e))
+        mine = tuple(_Turned(p) if isinstance(p, QuantizedArray) else p
+                     for p in _of_expert(params, e))
         def step(ids, tokens, out):
-            y = expert_rows(spec, rows_or_zero(x, tokens), rows_or_zero(flat, ids), mine, ids, key, _meets)
+            y = expert_rows(spec, rows_or_zero(x, tokens), rows_or_zero(flat, ids), mine, ids, key,
+                            _meets)
             return out.at[tokens].add(y, mode="drop")
         return for_blocks(step, out)
     zeros = vary_over(jnp.zeros(x.shape, wide), mesh_axes(x, weights, params, experts))
@@ -72,7 +77,8 @@ def _backward(spec: ExpertSpec, x, weights, params, experts, key, dy):
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _rule(spec, x, weights, params, experts, key):
     """Dispatch with a backward pass of its own; under `vmap` one example after the other."""
-    return jax.custom_batching.sequential_vmap(partial(_forward, spec))(x, weights, params, experts, key)
+    run = jax.custom_batching.sequential_vmap(partial(_forward, spec))
+    return run(x, weights, params, experts, key)
 
 def _rule_backward(spec, args, dy):
     dx, dweights = jax.custom_batching.sequential_vmap(partial(_backward, spec))(*args, dy)

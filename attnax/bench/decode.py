@@ -202,6 +202,13 @@ _LLAMA_CPP = """
 import llama_cpp
 version = llama_cpp.__version__
 cores = os.cpu_count()
+if not settings["repack"]:
+    given = llama_cpp.llama_cpp.llama_model_default_params
+    def plain():
+        params = given()
+        params.use_extra_bufts = False
+        return params
+    llama_cpp.llama_cpp.llama_model_default_params = plain
 model = llama_cpp.Llama(settings["file"], n_ctx=settings["room"], n_threads=cores,
                         n_threads_batch=cores, verbose=False)
 def handle(prompt, tokens):
@@ -215,10 +222,22 @@ def handle(prompt, tokens):
 
 def llama_cpp_peer(
     file: str | os.PathLike, # A .gguf file
-    room: int                # Tokens of prompt and answer
+    room: int,               # Tokens of prompt and answer
+    *,
+    repack: bool = True      # Whether it may keep weights in an order that the processor likes
 ) -> PeerProcess:            # `ask(prompt=, tokens=)` as `hugging_face_peer`; one row alone
     """llama.cpp on the same file, in a process of its own, as `llama-cpp-python` has it."""
-    return PeerProcess("llama.cpp", _LLAMA_CPP, {"file": str(file), "room": room + 8})
+    return PeerProcess("llama.cpp", _LLAMA_CPP, {"file": str(file), "room": room + 8, "repack": repack})
+
+# %% ../../nbs/93_bench.decode.ipynb #sound-llama-cpp
+def _sound_llama_cpp(file: str, room: int) -> PeerProcess:
+    """A peer that answers: where weights repacked for AMX end the process, one without them."""
+    peer = llama_cpp_peer(file, room)
+    try: peer.ask(prompt=[[1, 2, 3, 4]], tokens=2)
+    except RuntimeError as e:
+        print(f"{e}: without repacked weights from here on")
+        peer = llama_cpp_peer(file, room, repack=False)
+    return peer
 
 # %% ../../nbs/93_bench.decode.ipynb #measure-forms
 def measure_forms(
@@ -341,7 +360,7 @@ def _open_peers(model: str, floats: TransformerLM, room: int,
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         peers["Hugging Face"] = stack.enter_context(hugging_face_peer(floats, folder))
     if not lacks["llama.cpp"]:
-        peers["llama.cpp"] = stack.enter_context(llama_cpp_peer(str(place), room))
+        peers["llama.cpp"] = stack.enter_context(_sound_llama_cpp(str(place), room))
     for name, needs in lacks.items():
         print(f"{name}: {', '.join(needs) + ' not there' if needs else peers[name].version}")
     return peers

@@ -8,7 +8,7 @@ __all__ = ['quantized_kinds', 'QuantizedKind', 'check_quantized_kind', 'Quantize
 
 # %% ../../nbs/36_layers.quantized.ipynb #imports
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,7 @@ def _packed(codes: Array, kind: str) -> Array:
     low, high = jnp.split((codes + (0 if how.offsets else 8)).astype(jnp.uint8), 2, axis=-1)
     return low | high << 4
 
+# %% ../../nbs/36_layers.quantized.ipynb #unpacking
 def _unpacked(codes: Array, kind: str) -> Array:
     """Undo `_packed`."""
     if kind == "float8": return _wide_float8(codes)
@@ -63,6 +64,16 @@ def _unpacked(codes: Array, kind: str) -> Array:
     if how.bits == 8: return codes
     codes = jnp.concatenate([codes & 15, codes >> 4], axis=-1).astype(jnp.int8)
     return codes if how.offsets else codes - 8
+
+# %% ../../nbs/36_layers.quantized.ipynb #wide-float8
+def _wide_float8(bits: Array) -> Array:
+    """float8 (e4m3) as float32 by its bits, which XLA on a CPU does faster than a conversion."""
+    bits = bits.astype(jnp.int32)
+    exponent, fraction = bits >> 3 & 15, bits & 7
+    normal = exponent > 0   # else there is no leading one
+    size = jnp.where(normal, fraction + 8, fraction) * jnp.where(bits > 127, -1, 1)
+    power = jnp.where(normal, exponent, 1) + 117 << 23
+    return size.astype(jnp.float32) * lax.bitcast_convert_type(power, jnp.float32)
 
 # %% ../../nbs/36_layers.quantized.ipynb #check-blocks
 def _check_blocks(codes, scales, offsets, kind: str) -> None:
@@ -75,7 +86,7 @@ def _check_blocks(codes, scales, offsets, kind: str) -> None:
     if scales.shape != (want := (*codes.shape[:-1], width // block)):
         raise ValueError(f"`scales` of {kind!r} must have shape {want}, got {scales.shape}")
     if how.offsets != (offsets is not None) or how.offsets and offsets.shape != want:
-        raise ValueError(f"`offsets` of {kind!r} must be {f'of shape {want}' if how.offsets else None}, "
+        raise ValueError(f"`offsets` of {kind!r} must have shape {want if how.offsets else None}, "
                          f"got {None if offsets is None else offsets.shape}")
     if how.bits == 8 or isinstance(codes, Tracer): return
     least = 0 if how.offsets else -8
@@ -109,13 +120,40 @@ class _Packed:
         """The codes as they were given to `from_blocks`."""
         return _unpacked(self.codes, self.kind)
 
-# %% ../../nbs/36_layers.quantized.ipynb #quantized-array
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class QuantizedArray(_Packed):
-    """A matrix `(out, in)` of a linear layer, or several of them, as codes, scales and offsets.
+# %% ../../nbs/36_layers.quantized.ipynb #nearest
+def _nearest(matrix, kind: str) -> tuple[Array, Array, Array | None]:
+    """Codes, scales and offsets of a matrix."""
+    how, (*front, width) = quantized_kinds[kind], matrix.shape
+    w = matrix.astype(jnp.float32).reshape(*front, width // (how.block or width), -1)
+    low, high, offsets = w.min(-1), w.max(-1), None
+    if how.offsets:
+        offsets = low.astype(jnp.bfloat16)
+        w, top = w - offsets[..., None].astype(w.dtype), high - offsets.astype(w.dtype)
+    else: top = jnp.maximum(high, -low)
+    scales = jnp.where(top > 0, top / how.most, 1)
+    if how.bits == 4: scales = scales.astype(jnp.bfloat16)
+    codes = w / scales[..., None].astype(w.dtype)
+    if kind == "float8": return codes.reshape(matrix.shape), scales, None
+    codes = jnp.clip(jnp.round(codes), 0 if how.offsets else -how.most, how.most)
+    return codes.reshape(matrix.shape).astype(jnp.int8), scales, offsets
 
-    A pytree: `jit`, `vmap`, `scan` and `device_put` take it as they take an array."""
+_nearest_jitted = jax.jit(_nearest, static_argnums=1)
+
+# %% ../../nbs/36_layers.quantized.ipynb #check-matrix
+def _check_matrix(matrix, kind: str) -> None:
+    """Raises: `ValueError` for what cannot be quantised so."""
+    how = check_quantized_kind(kind)
+    block, two = how.block or 1, how.bits == 4
+    if matrix.ndim < 2 or matrix.shape[-1] % block or two and matrix.shape[-1] % 2:
+        raise ValueError(f"`matrix` must have two axes or more and a width that {block}, the block "
+                         f"of {kind!r}, divides, got {matrix.shape}")
+    if not isinstance(matrix, Tracer) and not bool(jnp.isfinite(matrix).all()):
+        raise ValueError("`matrix` must be finite, got NaN or infinity")
+
+# %% ../../nbs/36_layers.quantized.ipynb #made
+@dataclass(frozen=True)
+class _Made(_Packed):
+    """How such an array comes about."""
     @classmethod
     def from_blocks(
         cls,
@@ -124,7 +162,7 @@ class QuantizedArray(_Packed):
         offsets: Float[Array, "*n out blocks"] | None = None, # One per block, where the kind has
         *,
         kind: str                              # One of `quantized_kinds`
-    ) -> "QuantizedArray":                     # The matrix: `code * scale + offset`
+    ) -> Self:                               # The matrix: `code * scale + offset`
         """Pack codes, which with 4 bits lie in 0 .. 15 where there are offsets, else in -8 .. 7.
 
         Raises: `ValueError` for an unknown kind, shapes that do not fit it, or larger codes."""
@@ -137,11 +175,21 @@ class QuantizedArray(_Packed):
         cls,
         matrix: Float[Array, "*n out in"], # What to approximate
         kind: str                          # One of `quantized_kinds`
-    ) -> "QuantizedArray":                 # The nearest codes
+    ) -> Self:                           # The nearest codes
         """Raises: `ValueError` for an unknown kind, a width that its block does not divide, or
         numbers that are not finite."""
-        return cls.from_blocks(*_nearest(matrix, kind), kind=kind)
+        matrix = jnp.asarray(matrix)
+        _check_matrix(matrix, kind)
+        codes, scales, offsets = _nearest_jitted(matrix, kind)
+        return cls(_packed(codes, kind), scales, offsets, kind)
 
+# %% ../../nbs/36_layers.quantized.ipynb #quantized-array
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class QuantizedArray(_Made):
+    """A matrix `(out, in)` of a linear layer, or several of them, as codes, scales and offsets.
+
+    A pytree: `jit`, `vmap`, `scan` and `device_put` take it as they take an array."""
     def __getitem__(self, index) -> "QuantizedArray":
         """Some of the first axis; `...` gives all."""
         return self if index is ... else jax.tree.map(lambda x: x[index], self)
@@ -165,42 +213,7 @@ class QuantizedArray(_Packed):
         picked = jax.tree.map(lambda x: take_rows(x, jnp.where(there, ids, 0)), self)
         return jnp.where(there[..., None], picked.dequantize(), jnp.nan)
 
-# %% ../../nbs/36_layers.quantized.ipynb #nearest
-def _nearest(matrix, kind: str) -> tuple[Array, Array, Array | None]:
-    """Codes, scales and offsets by the least and the largest element of each block."""
-    how, (*front, width) = check_quantized_kind(kind), matrix.shape
-    block = how.block or width
-    if matrix.ndim < 2 or width % block or (how.bits == 4 and width % 2):
-        raise ValueError(f"`matrix` must have two axes or more and a width that {block}, the block "
-                         f"of {kind!r}, divides, got {matrix.shape}")
-    w = jnp.asarray(matrix, jnp.float32).reshape(*front, width // block, block)
-    if not isinstance(w, Tracer) and not bool(jnp.isfinite(w).all()):
-        raise ValueError("`matrix` must be finite, got NaN or infinity")
-    low, high, offsets = w.min(-1), w.max(-1), None
-    if how.offsets:
-        offsets = low.astype(jnp.bfloat16)
-        w, top = w - offsets[..., None].astype(w.dtype), high - offsets.astype(w.dtype)
-    else: top = jnp.maximum(high, -low)
-    scales = jnp.where(top > 0, top / how.most, 1)
-    if how.bits == 4: scales = scales.astype(jnp.bfloat16)
-    codes = w / scales[..., None].astype(w.dtype)
-    if kind == "float8": return codes.reshape(matrix.shape), scales, None
-    codes = jnp.clip(jnp.round(codes), 0 if how.offsets else -how.most, how.most)
-    return codes.reshape(matrix.shape).astype(jnp.int8), scales, offsets
-
-# %% ../../nbs/36_layers.quantized.ipynb #forms
-_barrier = lax.optimization_barrier
-
-def _wide_float8(bits: Array) -> Array:
-    """float8 (e4m3) as float32 by its bits, which XLA on a CPU does faster than a conversion."""
-    bits = bits.astype(jnp.int32)
-    exponent, fraction = bits >> 3 & 15, bits & 7
-    normal = exponent > 0   # else there is no leading one
-    size = jnp.where(normal, fraction + 8, fraction) * jnp.where(bits > 127, -1, 1)
-    power = jnp.where(normal, exponent, 1) + 117 << 23
-    return size.astype(jnp.float32) * lax.bitcast_convert_type(power, jnp.float32)
-
-# %% ../../nbs/36_layers.quantized.ipynb #halves
+# %% ../../nbs/36_layers.quantized.ipynb #pieces
 def _pieces(x, w: QuantizedArray) -> list:
     """Codes that can be widened where they lie, with the scales and the part of `x` they meet."""
     if quantized_kinds[w.kind].bits == 8: return [(x, w.unpacked(), w.scales)]
@@ -208,7 +221,16 @@ def _pieces(x, w: QuantizedArray) -> list:
     shift = 0 if w.offsets is not None else 8
     if blocks % 2: return [(x, _barrier(w.unpacked()), w.scales)]
     low, high = (c.astype(jnp.float32) - shift for c in (w.codes & 15, w.codes >> 4))
-    return [(x[:, :half], low, w.scales[:, :blocks // 2]), (x[:, half:], high, w.scales[:, blocks // 2:])]
+    first, second = jnp.split(w.scales, 2, axis=1)
+    return [(x[:, :half], low, first), (x[:, half:], high, second)]
+
+# %% ../../nbs/36_layers.quantized.ipynb #by-offsets
+_barrier = lax.optimization_barrier
+
+def _by_offsets(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
+    """What offsets add: each meets the sum of its block."""
+    sums = x.reshape(x.shape[0], w.offsets.shape[-1], -1).sum(-1)
+    return _barrier(_barrier(sums) @ w.offsets.astype(jnp.float32).T)
 
 # %% ../../nbs/36_layers.quantized.ipynb #fused
 def _fused(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
@@ -225,11 +247,6 @@ def _fused(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
             y = _barrier(part @ blocks.reshape(wide.shape).T)
         total = total + y
     return total if w.offsets is None else total + _by_offsets(x, w)
-
-def _by_offsets(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
-    """What offsets add: each meets the sum of its block."""
-    sums = x.reshape(x.shape[0], w.offsets.shape[-1], -1).sum(-1)
-    return _barrier(_barrier(sums) @ w.offsets.astype(jnp.float32).T)
 
 # %% ../../nbs/36_layers.quantized.ipynb #digits
 def _digits(x: Float[Array, "r in"]) -> tuple[Int[Array, "3*r in"], Float[Array, " r"]]:
@@ -257,13 +274,12 @@ def _by_digits(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r ou
 def _by_tiles(x: Float[Array, "r in"], w: QuantizedArray, rows: int) -> Float[Array, "r out"]:
     """So many rows of the matrix at a time, written out into the cache."""
     turned, n = _barrier(x.T), w.shape[0] // rows
-    arrays = w.codes, _barrier(w.scales.astype(jnp.float32))
     def tile(part):
         codes, scales = part
         wide = _unpacked(codes, w.kind).astype(jnp.float32)
-        wide = wide.reshape(*scales.shape, -1) * scales[..., None]
-        return _barrier(_barrier(wide.reshape(rows_of(scales), -1)) @ turned)
-    def rows_of(a): return a.shape[0]
+        blocks = wide.reshape(*scales.shape, -1) * scales[..., None]
+        return _barrier(_barrier(blocks.reshape(wide.shape)) @ turned)
+    arrays = w.codes, _barrier(w.scales.astype(jnp.float32))
     whole = jax.tree.map(lambda a: a[:n * rows].reshape(n, rows, *a.shape[1:]), arrays)
     y = [lax.map(tile, whole).reshape(n * rows, -1)] if n else []
     if w.shape[0] % rows: y.append(tile(jax.tree.map(lambda a: a[n * rows:], arrays)))
@@ -292,6 +308,7 @@ def _product(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"
     """`x @ w.T` in float32 or wider, in the form that the platform likes."""
     return lax.platform_dependent(x, w, cpu=_on_cpu, default=_written_out)
 
+# %% ../../nbs/36_layers.quantized.ipynb #product-rule
 @_product.defjvp
 def _product_jvp(primals, tangents):
     x, w = primals

@@ -227,7 +227,8 @@ def llama_cpp_peer(
     repack: bool = True      # Whether it may keep weights in an order that the processor likes
 ) -> PeerProcess:            # `ask(prompt=, tokens=)` as `hugging_face_peer`; one row alone
     """llama.cpp on the same file, in a process of its own, as `llama-cpp-python` has it."""
-    return PeerProcess("llama.cpp", _LLAMA_CPP, {"file": str(file), "room": room + 8, "repack": repack})
+    return PeerProcess("llama.cpp", _LLAMA_CPP,
+                       {"file": str(file), "room": room + 8, "repack": repack})
 
 # %% ../../nbs/93_bench.decode.ipynb #sound-llama-cpp
 def _sound_llama_cpp(file: str, room: int) -> PeerProcess:
@@ -343,7 +344,8 @@ def _forms_table(batch: int, rates: Mapping[str, float]) -> str:
     """Lines of one batch: tokens per second, and how many times another's they are."""
     others = [n for n in ("float32", "Hugging Face", "llama.cpp") if n in rates]
     head = f"{'batch':>5} {'weights':14} {'tok/s':>9}" + "".join(f" {'/ ' + n:>14}" for n in others)
-    lines = [f"{batch:5} {name:14} {rate:9,.1f}" + "".join(f" {rate / rates[n]:14.2f}" for n in others)
+    lines = [f"{batch:5} {name:14} {rate:9,.1f}"
+             + "".join(f" {rate / rates[n]:14.2f}" for n in others)
              for name, rate in rates.items()]
     return "\n".join([head, *lines])
 

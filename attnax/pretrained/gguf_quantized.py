@@ -41,7 +41,8 @@ def _q8_0(b: np.ndarray) -> _Parts: return b[:, 2:].view(np.int8), _half(b[:, :2
 def _q4_0(b: np.ndarray) -> _Parts:
     return spread(b[:, 2:], 4, 16).view(np.int8) - np.int8(8), _half(b[:, :2]), None
 
-def _q4_1(b: np.ndarray) -> _Parts: return spread(b[:, 4:], 4, 16), *map(_half, (b[:, :2], b[:, 2:4]))
+def _q4_1(b: np.ndarray) -> _Parts:
+    return spread(b[:, 4:], 4, 16), _half(b[:, :2]), _half(b[:, 2:4])
 
 def _fifth(b: np.ndarray) -> np.ndarray:
     """Codes of five bits: four bytes with the fifth ones, sixteen with the others."""
@@ -50,7 +51,7 @@ def _fifth(b: np.ndarray) -> np.ndarray:
 def _q5_0(b: np.ndarray) -> _Parts:
     return _fifth(b[:, 2:]).view(np.int8) - np.int8(16), _half(b[:, :2]), None
 
-def _q5_1(b: np.ndarray) -> _Parts: return _fifth(b[:, 4:]), *map(_half, (b[:, :2], b[:, 2:4]))
+def _q5_1(b: np.ndarray) -> _Parts: return _fifth(b[:, 4:]), _half(b[:, :2]), _half(b[:, 2:4])
 
 # %% ../../nbs/76f_pretrained.gguf_quantized.ipynb #k-scales
 def _six_bits(b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -153,6 +153,16 @@ def _line(r: DecodeRow) -> str:
     if r.peer is None: return said
     return said + f" {r.peer:9,.1f} {r.ours / r.peer:6.2f}  {'the same' if r.same else 'DIFFER'}"
 
+# %% ../../nbs/93_bench.decode.ipynb #writer
+def _writer(model: str, prompt: int, tokens: int) -> TransformerLM:
+    """The model to measure. Raises: `ValueError` for one that cannot write so many tokens."""
+    lm = decode_model(model)
+    if not isinstance(lm, TransformerLM):
+        raise ValueError(f"`model` must be a language model, got a {type(lm).__name__}")
+    ids = jax.ShapeDtypeStruct((1, prompt), jnp.int32)  # only traced: what cannot run is refused
+    jax.eval_shape(lambda ids: generate(lm, ids, max_new_tokens=tokens), ids)
+    return lm
+
 # %% ../../nbs/93_bench.decode.ipynb #bench-decode
 def bench_decode(
     *,
@@ -171,11 +181,7 @@ def bench_decode(
     tokens than it has room for.
     """
     check_sizes(tokens=[tokens], prompt=[prompt], repeats=[repeats], batches=batches)
-    lm = decode_model(model)
-    if not isinstance(lm, TransformerLM):
-        raise ValueError(f"`model` must be a language model, got a {type(lm).__name__}")
-    ids = jax.ShapeDtypeStruct((1, prompt), jnp.int32)  # only traced: what cannot run is refused
-    jax.eval_shape(lambda ids: generate(lm, ids, max_new_tokens=tokens), ids)
+    lm = _writer(model, prompt, tokens)
     missing = PeerProcess.missing("torch", "transformers")
     print(f"{machine()}\n{model}: {_step_bytes(lm, 1, 0) / 2**20:.1f} MiB of weights, "
           f"prompt {prompt}, {tokens} new tokens, greedy; medians of {repeats} interleaved runs")

@@ -148,7 +148,8 @@ def _read_file(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str
         raise ValueError(f"{path} is not a whole safetensors file: {e}") from e
     kinds = json.loads(words.get("quantized", "{}"))
     for name, kind in kinds.items():
-        parts = ["codes", "scales", *(["offsets"] if kind in quantized_kinds and quantized_kinds[kind].offsets else [])]
+        parts = ["codes", "scales"]
+        if kind in quantized_kinds and quantized_kinds[kind].offsets: parts.append("offsets")
         if kind not in quantized_kinds or not all(f"{name}.{part}" in arrays for part in parts):
             raise ValueError(f"{path} says that `{name}` is quantised as {kind!r}, which must be "
                              f"one of {', '.join(quantized_kinds)}, with {', '.join(parts)}")

@@ -153,6 +153,16 @@ def _line(r: DecodeRow) -> str:
     if r.peer is None: return said
     return said + f" {r.peer:9,.1f} {r.ours / r.peer:6.2f}  {'the same' if r.same else 'DIFFER'}"
 
+# %% ../../nbs/93_bench.decode.ipynb #writer
+def _writer(model: str, prompt: int, tokens: int) -> TransformerLM:
+    """The model to measure. Raises: `ValueError` for one that cannot write so many tokens."""
+    lm = decode_model(model)
+    if not isinstance(lm, TransformerLM):
+        raise ValueError(f"`model` must be a language model, got a {type(lm).__name__}")
+    ids = jax.ShapeDtypeStruct((1, prompt), jnp.int32)  # only traced: what cannot run is refused
+    jax.eval_shape(lambda ids: generate(lm, ids, max_new_tokens=tokens), ids)
+    return lm
+
 # %% ../../nbs/93_bench.decode.ipynb #bench-decode
 def bench_decode(
     *,
@@ -171,11 +181,7 @@ def bench_decode(
     tokens than it has room for.
     """
     check_sizes(tokens=[tokens], prompt=[prompt], repeats=[repeats], batches=batches)
-    lm = decode_model(model)
-    if not isinstance(lm, TransformerLM):
-        raise ValueError(f"`model` must be a language model, got a {type(lm).__name__}")
-    ids = jax.ShapeDtypeStruct((1, prompt), jnp.int32)  # only traced: what cannot run is refused
-    jax.eval_shape(lambda ids: generate(lm, ids, max_new_tokens=tokens), ids)
+    lm = _writer(model, prompt, tokens)
     missing = PeerProcess.missing("torch", "transformers")
     print(f"{machine()}\n{model}: {_step_bytes(lm, 1, 0) / 2**20:.1f} MiB of weights, "
           f"prompt {prompt}, {tokens} new tokens, greedy; medians of {repeats} interleaved runs")
@@ -202,6 +208,13 @@ _LLAMA_CPP = """
 import llama_cpp
 version = llama_cpp.__version__
 cores = os.cpu_count()
+if not settings["repack"]:
+    given = llama_cpp.llama_cpp.llama_model_default_params
+    def plain():
+        params = given()
+        params.use_extra_bufts = False
+        return params
+    llama_cpp.llama_cpp.llama_model_default_params = plain
 model = llama_cpp.Llama(settings["file"], n_ctx=settings["room"], n_threads=cores,
                         n_threads_batch=cores, verbose=False)
 def handle(prompt, tokens):
@@ -215,10 +228,23 @@ def handle(prompt, tokens):
 
 def llama_cpp_peer(
     file: str | os.PathLike, # A .gguf file
-    room: int                # Tokens of prompt and answer
+    room: int,               # Tokens of prompt and answer
+    *,
+    repack: bool = True      # Whether it may keep weights in an order that the processor likes
 ) -> PeerProcess:            # `ask(prompt=, tokens=)` as `hugging_face_peer`; one row alone
     """llama.cpp on the same file, in a process of its own, as `llama-cpp-python` has it."""
-    return PeerProcess("llama.cpp", _LLAMA_CPP, {"file": str(file), "room": room + 8})
+    return PeerProcess("llama.cpp", _LLAMA_CPP,
+                       {"file": str(file), "room": room + 8, "repack": repack})
+
+# %% ../../nbs/93_bench.decode.ipynb #sound-llama-cpp
+def _sound_llama_cpp(file: str, room: int) -> PeerProcess:
+    """A peer that answers: where weights repacked for AMX end the process, one without them."""
+    peer = llama_cpp_peer(file, room)
+    try: peer.ask(prompt=[[1, 2, 3, 4]], tokens=2)
+    except RuntimeError as e:
+        print(f"{e}: without repacked weights from here on")
+        peer = llama_cpp_peer(file, room, repack=False)
+    return peer
 
 # %% ../../nbs/93_bench.decode.ipynb #measure-forms
 def measure_forms(
@@ -324,7 +350,8 @@ def _forms_table(batch: int, rates: Mapping[str, float]) -> str:
     """Lines of one batch: tokens per second, and how many times another's they are."""
     others = [n for n in ("float32", "Hugging Face", "llama.cpp") if n in rates]
     head = f"{'batch':>5} {'weights':14} {'tok/s':>9}" + "".join(f" {'/ ' + n:>14}" for n in others)
-    lines = [f"{batch:5} {name:14} {rate:9,.1f}" + "".join(f" {rate / rates[n]:14.2f}" for n in others)
+    lines = [f"{batch:5} {name:14} {rate:9,.1f}"
+             + "".join(f" {rate / rates[n]:14.2f}" for n in others)
              for name, rate in rates.items()]
     return "\n".join([head, *lines])
 
@@ -341,7 +368,7 @@ def _open_peers(model: str, floats: TransformerLM, room: int,
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         peers["Hugging Face"] = stack.enter_context(hugging_face_peer(floats, folder))
     if not lacks["llama.cpp"]:
-        peers["llama.cpp"] = stack.enter_context(llama_cpp_peer(str(place), room))
+        peers["llama.cpp"] = stack.enter_context(_sound_llama_cpp(str(place), room))
     for name, needs in lacks.items():
         print(f"{name}: {', '.join(needs) + ' not there' if needs else peers[name].version}")
     return peers

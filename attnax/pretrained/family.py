@@ -618,7 +618,8 @@ def read_quantized(
         found = rule.read(*(tensors[name] for name in rule.theirs))
         for name, x in zip(rule.ours, found, strict=True):
             matrix = _quantized(x, axes[name], quantize) if name in axes else None
-            if matrix is None and name in axes and x.ndim > 2:   # experts are quantised, or not at all
+            # experts of a layer are quantised together
+            if matrix is None and name in axes and x.ndim > 2:
                 matrix = _quantized(x, axes[name], "int8")
                 lost.append(f"{name} (int8)")
             if matrix is not None:
@@ -630,7 +631,8 @@ def read_quantized(
             plain |= read_parameters([one], {rule.theirs[0]: np.asarray(x)}, dtype)
     if lost:
         warnings.warn(f"{len(lost)} of {len(axes)} matrices cannot be quantised with "
-                      f"`quantize`={quantize!r}, and are floats where nothing is said: {', '.join(lost[:4])}", stacklevel=2)
+                      f"`quantize`={quantize!r}, and are floats where nothing is said: "
+                      f"{', '.join(lost[:4])}", stacklevel=2)
     return plain, quantized
 
 # %% ../../nbs/67_pretrained.family.ipynb #filled-quantized

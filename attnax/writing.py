@@ -20,6 +20,7 @@ from flax import nnx
 
 from .layers.config import TransformerConfig
 from .models.generate import _room
+from .models.quantize import quantize as quantized
 from .models.streaming import stream, text_pieces
 from .models.transformer import TransformerLM
 from .pretrained.chat_template import ChatTemplate, read_chat_template
@@ -177,7 +178,7 @@ def _own_config(file: Path, said: dict[str, str]) -> TransformerConfig:
     return config
 
 # %% ../nbs/95_writing.ipynb #own-tokens
-def _open_own(file: Path, how: Mapping[str, Any]) -> Writer:
+def _open_own(file: Path, quantize: str | None = None, **how: Any) -> Writer:
     """A model from a file that `save_weights` wrote. Raises: `ValueError` for options of others."""
     if how:
         raise ValueError(f"{file} was written by attnax and is loaded as it is; "
@@ -196,6 +197,7 @@ def _open_own(file: Path, how: Mapping[str, Any]) -> Writer:
     model = TransformerLM(nnx.Rngs(0), config)
     load_weights(model, file)
     model.eval()
+    if quantize is not None: model = quantized(model, quantize)
     return Writer(model, encode, decode)
 
 # %% ../nbs/95_writing.ipynb #ends
@@ -290,7 +292,7 @@ def open_writer(
     ours = place / RESULTS[0] if place.is_dir() else place
     if ours.is_file() and ours.suffix == ".safetensors" and not (place / "config.json").is_file():
         if for_chat: raise _no_template(path)
-        return _open_own(ours, how)
+        return _open_own(ours, **how)
     hub = {name: how[name] for name in _HUB if name in how}
     place = fetch_pretrained(path, weights=False, **hub)
     if place.is_file() and place.suffix == ".gguf":

@@ -362,8 +362,7 @@ def run_write(
     Raises: as `attnax.writing.open_writer` and `write` do.
     """
     from attnax.writing import open_writer, write
-    writer = open_writer(model, **({} if quantize is None else {"quantize": quantize}))
-    pieces = write(writer, text, max_new_tokens=tokens, temperature=temperature, rng=seed,
+    pieces = write(open_writer(model, quantize=quantize), text, max_new_tokens=tokens, temperature=temperature, rng=seed,
                    **settings)
     for piece in chain([text], pieces, ["\n"]): _say(piece, end="")
     return 0
@@ -503,8 +502,7 @@ def run_chat(
     with _quit_at_once(own_process):
         text = sys.stdin.read() if once is None and not typed else once
         if text is not None: _check_words("the question", text)
-        loading = {} if quantize is None else {"quantize": quantize}
-        writer = open_writer(model, for_chat=True, **loading)
+        writer = open_writer(model, for_chat=True, quantize=quantize)
         own = getattr(writer.model, "generation", None)
         if temperature is None and not (own and own.temperature): temperature = 0.8
         session = _Chat(writer, system, seed,

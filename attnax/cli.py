@@ -362,8 +362,8 @@ def run_write(
     Raises: as `attnax.writing.open_writer` and `write` do.
     """
     from attnax.writing import open_writer, write
-    pieces = write(open_writer(model, quantize=quantize), text, max_new_tokens=tokens, temperature=temperature, rng=seed,
-                   **settings)
+    pieces = write(open_writer(model, quantize=quantize), text, max_new_tokens=tokens,
+                   temperature=temperature, rng=seed, **settings)
     for piece in chain([text], pieces, ["\n"]): _say(piece, end="")
     return 0
 

@@ -380,7 +380,8 @@ class _Cost:
     def told(self, weights: int) -> str:
         """All of it in a line; `weights` in bytes."""
         speed = f"{self.tokens / self.seconds:.1f} tokens/s" if self.tokens > 0 else "no speed yet"
-        waits = ", ".join(f"{w:.1f}" for w in self.waits[:1] + self.waits[-1:][:len(self.waits) - 1])
+        ends = self.waits if len(self.waits) < 2 else [self.waits[0], self.waits[-1]]
+        waits = ", ".join(f"{wait:.1f}" for wait in ends)
         return (f"{speed}; first token after {waits or 0} s; weights {weights / 1e6:,.0f} MB"
                 + _peak_memory())
 
@@ -469,8 +470,8 @@ def _converse(session: _Chat) -> None:
             session.reset()
             _say("a new chat")
         elif word.startswith("/") and " " not in word:
-            _say(f"there is no {word}, only {', '.join(_COMMANDS)}{_meant(word, _COMMANDS)}"
-                 if word != "/help" else "/reset begins a new chat, /exit ends; a line is a message")
+            if word == "/help": _say("/reset begins a new chat, /exit ends; a line is a message")
+            else: _say(f"there is no {word}, only {', '.join(_COMMANDS)}{_meant(word, _COMMANDS)}")
         elif word:
             try:
                 with _Stopper() as stopped: session.ask(line, stopped)

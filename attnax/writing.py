@@ -20,6 +20,7 @@ from flax import nnx
 
 from .layers.config import TransformerConfig
 from .models.generate import _room
+from .models.quantize import quantize as quantized
 from .models.streaming import stream, text_pieces
 from .models.transformer import TransformerLM
 from .pretrained.chat_template import ChatTemplate, read_chat_template
@@ -72,11 +73,11 @@ def write(
     return text_pieces(writer.decode, (int(row[0]) for row in rows), before=ids)
 
 # %% ../nbs/95_writing.ipynb #turn-end
-def _turn_end(writer: Writer) -> frozenset[int]:
+def _turn_end(writer: Writer, template: ChatTemplate) -> frozenset[int]:
     """The token that the template puts behind an answer, if it is a control token."""
     mark, decode = "attnax", writer.decode
     chat = [{"role": "user", "content": mark}, {"role": "assistant", "content": mark}]
-    try: behind = writer.template.render(chat).rpartition(mark)[2].strip()
+    try: behind = template.render(chat).rpartition(mark)[2].strip()
     except ValueError: return frozenset()   # the template wants other chats than this one
     text = writer.encode(mark)
     end = (writer.encode_chat or writer.encode)(behind)[:1] if behind else []
@@ -140,7 +141,8 @@ def chat(
                **template_options}
     ids = (writer.encode_chat or writer.encode)(writer.template.render(messages, **options))
     if not ids: raise ValueError("`messages` must hold at least one token, got none")
-    how["stop_token"] = stops = _stops(writer, how, _turn_end(writer)) or frozenset()
+    end = _turn_end(writer, writer.template)
+    how["stop_token"] = stops = _stops(writer, how, end) or frozenset()
     row = np.full((1, _places(len(ids), _room(writer.model.config) - max_new_tokens)), ids[0])
     row[0, :len(ids)] = ids
     rows = stream(writer.model, row, prompt_lengths=[len(ids)], max_new_tokens=max_new_tokens,
@@ -177,7 +179,7 @@ def _own_config(file: Path, said: dict[str, str]) -> TransformerConfig:
     return config
 
 # %% ../nbs/95_writing.ipynb #own-tokens
-def _open_own(file: Path, how: Mapping[str, Any]) -> Writer:
+def _open_own(file: Path, quantize: str | None = None, **how: Any) -> Writer:
     """A model from a file that `save_weights` wrote. Raises: `ValueError` for options of others."""
     if how:
         raise ValueError(f"{file} was written by attnax and is loaded as it is; "
@@ -196,6 +198,7 @@ def _open_own(file: Path, how: Mapping[str, Any]) -> Writer:
     model = TransformerLM(nnx.Rngs(0), config)
     load_weights(model, file)
     model.eval()
+    if quantize is not None: model = quantized(model, quantize)
     return Writer(model, encode, decode)
 
 # %% ../nbs/95_writing.ipynb #ends
@@ -279,7 +282,8 @@ def open_writer(
     # Face's, a .gguf file, or a name on the hub: `org/name`, `org/name/file.gguf`
     *,
     for_chat: bool = False,  # Whether a chat template is needed
-    **how: Any               # As in `load_pretrained`: `dtype`, `quantize`, `revision`, ...
+    quantize: str | None = None, # Kind of weights in few bits, as in `load_pretrained`
+    **how: Any               # As in `load_pretrained`: `dtype`, `revision`, ...
 ) -> Writer:                 # The model, its tokens, and its chat template if it has one
     """Load a decoder and what its tokens are; what is missing is said before weights are read.
 
@@ -290,15 +294,16 @@ def open_writer(
     ours = place / RESULTS[0] if place.is_dir() else place
     if ours.is_file() and ours.suffix == ".safetensors" and not (place / "config.json").is_file():
         if for_chat: raise _no_template(path)
-        return _open_own(ours, how)
+        return _open_own(ours, quantize, **how)
     hub = {name: how[name] for name in _HUB if name in how}
     place = fetch_pretrained(path, weights=False, **hub)
     if place.is_file() and place.suffix == ".gguf":
         file = read_gguf(place)
         template = _template_of(file, path, for_chat)
         ends, how = _gguf_ends(file.fields), {k: x for k, x in how.items() if k not in _HUB}
-        return _with(gguf_tokenizer(file), place, ends, template, how)
+        return _with(gguf_tokenizer(file), place, ends, template, how | {"quantize": quantize})
     if (place / "config.json").is_file():
-        return _open_folder(place, path, _template_of(place, path, for_chat), how)
+        return _open_folder(place, path, _template_of(place, path, for_chat),
+                            how | {"quantize": quantize})
     load_pretrained(path, **how)   # says what is wrong with the place
     raise FileNotFoundError(f"{place} has no tokenizer")

@@ -28,8 +28,8 @@ class AdapterWeight(nnx.Variable):
     """How much of an adapter counts, 1 for all of it. It is no `nnx.Param`."""
 
 # %% ../nbs/61_lora.ipynb #adapter
-class Adapter(nnx.Module):
-    """Two thin matrices, whose product is added to a matrix."""
+class _Factors(nnx.Module):
+    """Two thin matrices and their scale."""
     def __init__(
         self,
         lora_a: Float[Array, "*l m r"],        # What the inputs meet
@@ -50,6 +50,16 @@ class Adapter(nnx.Module):
     def scale(self) -> float: # Of the product, where all of the adapter counts
         return self.alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
 
+    def product(self) -> Float[Array, "*l m n"]:
+        """The change of the matrix, float32 or wider."""
+        a, b = (x[...].astype(jnp.promote_types(x.dtype, jnp.float32))
+                for x in (self.lora_a, self.lora_b))
+        return a @ b * (self.weight[...] * self.scale)[..., None, None].astype(a.dtype)
+
+# %% ../nbs/61_lora.ipynb #adapter-call
+class Adapter(_Factors):
+    """Two thin matrices, whose product is added to a matrix: to what a layer makes of `x`, a call
+    adds `scale * (x @ lora_a) @ lora_b`."""
     def _scaled(self, inner: Array) -> Array:
         return inner * (self.weight[...] * self.scale).astype(inner.dtype)
 
@@ -71,12 +81,6 @@ class Adapter(nnx.Module):
         """Apply it to a table, of which each id is a row."""
         return self._scaled(take_rows(self.lora_a[...], ids)) @ self.lora_b[...]
 
-    def product(self) -> Float[Array, "*l m n"]:
-        """The change of the matrix, float32 or wider."""
-        a, b = (x[...].astype(jnp.promote_types(x.dtype, jnp.float32))
-                for x in (self.lora_a, self.lora_b))
-        return a @ b * (self.weight[...] * self.scale)[..., None, None].astype(a.dtype)
-
 # %% ../nbs/61_lora.ipynb #fresh
 def fresh_adapter(
     rngs: nnx.Rngs,                      # Keys for the initial values and for dropout
@@ -96,7 +100,8 @@ def fresh_adapter(
         raise ValueError(f"`rank` must be a whole number of at least 1, got {rank!r}")
     if not 0 <= dropout < 1:
         raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout}")
-    shapes, bound, key = ((in_features, rank), (rank, out_features)), in_features**-0.5, rngs.params()
+    shapes = (in_features, rank), (rank, out_features)
+    bound, key = in_features**-0.5, rngs.params()
     if table:
         a, b = jnp.zeros(shapes[0], param_dtype), jax.random.normal(key, shapes[1], param_dtype)
     else:
@@ -104,7 +109,8 @@ def fresh_adapter(
         b = jnp.zeros(shapes[1], param_dtype)
     drop = None
     if dropout and not table: drop = nnx.Dropout(dropout, rngs=dropout_rngs(rngs, dropout))
-    return Adapter(a, b, alpha=rank if alpha is None else alpha, use_rslora=use_rslora, dropout=drop)
+    alpha = rank if alpha is None else alpha
+    return Adapter(a, b, alpha=alpha, use_rslora=use_rslora, dropout=drop)
 
 # %% ../nbs/61_lora.ipynb #kept-matrix
 class KeptMatrix(nnx.Variable):
@@ -339,8 +345,9 @@ def _refuse_others(model: nnx.Module, targets: str | Sequence[str], places: list
                                       "attnax; name other `targets`")
     for one in [targets] if isinstance(targets, str) else [[t] for t in targets]:
         if not any(_matches(one, name) for name in names):
-            raise ValueError(f"`targets` must be names of linear layers or tables of the model, "
-                             f"such as {', '.join(names[:2])}; got {one if one is targets else one[0]!r}")
+            got = one if isinstance(one, str) else one[0]
+            raise ValueError("`targets` must be names of linear layers or tables of the model, "
+                             f"such as {', '.join(names[:2])}; got {got!r}")
 
 # %% ../nbs/61_lora.ipynb #selected
 def _selected(model: nnx.Module, targets: str | Sequence[str]) -> list[_Place]:
@@ -354,7 +361,8 @@ def _selected(model: nnx.Module, targets: str | Sequence[str]) -> list[_Place]:
     for place in found:
         if all(_matches(targets, name) for name in place.names): continue
         raise ValueError(f"`targets` must name all layers of a stack or none, got some of "
-                         f"{place.names[0]} ... {place.names[-1]}; `unstack_layers` takes them apart")
+                         f"{place.names[0]} ... {place.names[-1]}; `unstack_layers` takes them "
+                         "apart")
     return found
 
 # %% ../nbs/61_lora.ipynb #add-lora

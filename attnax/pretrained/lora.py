@@ -157,10 +157,12 @@ class Counterpart(NamedTuple):
 def _of_rule(rule: Rule, plan: nnx.Module, shapes: Mapping[str, tuple]) -> Counterpart | None:
     """What a rule says of an adapter; None where its tensor is no matrix of layers."""
     if len(rule.theirs) != 1 or not rule.theirs[0].endswith(".weight") or not rule.ours: return None
-    paths = tuple(name.removesuffix(".embed.embedding").removesuffix(".kernel") for name in rule.ours)
+    ends = re.compile(r"\.(embed\.embedding|kernel)$")
+    paths = tuple(ends.sub("", name) for name in rule.ours)
     layers = [find(plan, path) for path in paths]
     p, q = (*expected_shapes(rule, shapes)[rule.theirs[0]], 0, 0)[:2]
-    if isinstance(layers[0], TokenEmbedding): return Counterpart(paths, (np.arange(q),), (p, q), True)
+    if isinstance(layers[0], TokenEmbedding):
+        return Counterpart(paths, (np.arange(q),), (p, q), table=True)
     if not all(isinstance(layer, nnx.Linear) for layer in layers): return None
     by_row = rule.read(np.broadcast_to(np.arange(p)[:, None], (p, q)))
     # stored as (out, in), the number of a row is that of an output: alike for all inputs
@@ -463,7 +465,7 @@ def save_lora(
     *,
     name: str | None = None,     # Which adapters; may be left out where there is one set
     family: str | None = None,   # `model_type` of the model; the one it was loaded as when None
-    base_model: str | None = None, # What to say of where the base is: a folder, or a name on the hub
+    base_model: str | None = None, # What to say of where the base is, a folder or a name
     overwrite: bool = False      # Whether to replace an adapter that is there
 ) -> None:
     """Write a folder that PEFT reads: adapter_config.json and adapter_model.safetensors, dtypes as

@@ -62,9 +62,10 @@ def rests_on_internals(nb: Path) -> bool:
 
 # ---- Running
 
-# Pages whose programs are compiled as users' are: the first page, which attends, trains and generates; the formula; training.
-# The others are many small programs, of whose time LLVM's optimizations, no part of JAX or attnax, would take the most
-OPTIMIZED = ("00_", "20_", "64_")
+# Pages whose programs are compiled as users' are: the first page, which attends, trains and generates; the formula; training,
+# tutorials, benchmarks and the command, whose numbers come of many steps. The others are many small programs, of whose time
+# LLVM's optimizations, no part of JAX or attnax, would take the most
+OPTIMIZED = re.compile(r"index|00_|01_|20_|6[1345]_|8\d_|9\d[a-f]?_")
 
 
 def recorded() -> dict[str, float]:
@@ -81,7 +82,7 @@ def compiled_in(folder: Path) -> dict[str, str]:
 
 def environment(nb: Path, compiled: Path) -> dict[str, str]:
     """The variables under which a page runs: no screen, a CPU, what was compiled before, and the compiler that suits it."""
-    flags = os.environ["XLA_FLAGS"] if not nb.name.startswith(OPTIMIZED) else conftest.users_flags
+    flags = conftest.users_flags if OPTIMIZED.match(nb.name) else os.environ["XLA_FLAGS"]
     return {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "XLA_FLAGS": flags, **compiled_in(compiled)}
 
 

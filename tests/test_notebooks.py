@@ -55,14 +55,17 @@ APART = re.compile(r"02_|6[345]_|6[89]_|7\d[a-e]?_|8\d_|9[0-6]")
 def rests_on_internals(nb: Path) -> bool:
     """Whether a room's exported code names one of JAX's or Flax's moving parts, or its page uses them all."""
     if nb.name.startswith(USERS): return True
-    return not APART.match(nb.name) and any(INTERNALS.search(c["source"]) for c in code(nb, exported=True))
+    if APART.match(nb.name): return False
+    ours = "\n".join(line for c in code(nb, exported=True) for line in c["source"].splitlines() if "from attnax" not in line)
+    return bool(INTERNALS.search(ours))
 
 
 # ---- Running
 
-# Pages whose programs are compiled as users' are: the first page, which attends, trains and generates; the formula; training.
-# The others are many small programs, of whose time LLVM's optimizations, no part of JAX or attnax, would take the most
-OPTIMIZED = ("00_", "20_", "64_")
+# Pages whose programs are compiled as users' are: the first page, which attends, trains and generates; the formula; training,
+# tutorials, benchmarks and the command, whose numbers come of many steps. The others are many small programs, of whose time
+# LLVM's optimizations, no part of JAX or attnax, would take the most
+OPTIMIZED = re.compile(r"index|00_|01_|20_|6[1345]_|8\d_|9\d[a-f]?_")
 
 
 def recorded() -> dict[str, float]:
@@ -79,7 +82,7 @@ def compiled_in(folder: Path) -> dict[str, str]:
 
 def environment(nb: Path, compiled: Path) -> dict[str, str]:
     """The variables under which a page runs: no screen, a CPU, what was compiled before, and the compiler that suits it."""
-    flags = os.environ["XLA_FLAGS"] if not nb.name.startswith(OPTIMIZED) else conftest.users_flags
+    flags = conftest.users_flags if OPTIMIZED.match(nb.name) else os.environ["XLA_FLAGS"]
     return {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "XLA_FLAGS": flags, **compiled_in(compiled)}
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import conftest
 from notebooks import root
 
 LEFT_OUT = ".git .venv* .*_cache .hypothesis _docs _proc _site_src build dist *.egg-info __pycache__".split()
@@ -12,7 +13,8 @@ LEFT_OUT = ".git .venv* .*_cache .hypothesis _docs _proc _site_src build dist *.
 
 def run(*cmd, cwd, **kwargs):
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    return subprocess.run(list(map(str, cmd)), cwd=cwd, env={**env, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True,
+    env |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": conftest.users_flags}
+    return subprocess.run(list(map(str, cmd)), cwd=cwd, env=env, capture_output=True, text=True,
                           stdin=subprocess.DEVNULL, **kwargs)
 
 

@@ -207,6 +207,18 @@ def _blank(prompt_ids, rows: _Rows):
     real = (0 <= place) & (place < lib.asarray(rows.lengths)[:, None])
     return lib.where(real, ids, lib.zeros((), ids.dtype))
 
+# %% ../../nbs/51_models.generate.ipynb #check-factors
+def _check_factors(config, prompt: int, n: int) -> None:
+    """Raises: `ValueError` for a text that begins with the short factors of longrope and would go
+    on with the long ones: the keys that its cache holds would be turned by others."""
+    scaling = getattr(config, "rope_scaling", None)
+    if scaling is None or scaling.kind != "longrope": return
+    trained = scaling.original_max_positions
+    if scaling.short_factors == scaling.long_factors or not prompt <= trained < prompt + n: return
+    raise ValueError(f"`max_new_tokens` must not lead a text of {prompt} tokens beyond the "
+                     f"{trained} of training, where other factors turn its keys, got {n}: use "
+                     "`attnax.pretrained.phi.long_from_start(model)`")
+
 # %% ../../nbs/51_models.generate.ipynb #check-prompt
 def _check_prompt(prompt_ids, prompt_lengths, attention_mask, max_new_tokens: int, config):
     """Prompts, and where they are. Raises: `ValueError` for prompts that are empty or do not fit."""
@@ -221,6 +233,7 @@ def _check_prompt(prompt_ids, prompt_lengths, attention_mask, max_new_tokens: in
     if prompt.shape[1] + max_new_tokens > room:
         raise ValueError(f"`prompt_ids` and `max_new_tokens` must fit max_len={room} together, "
                          f"got {prompt.shape[1]} + {max_new_tokens}")
+    _check_factors(config, prompt.shape[1], max_new_tokens)
     return prompt, rows
 
 # %% ../../nbs/51_models.generate.ipynb #check-source

@@ -253,6 +253,13 @@ def _check_quantize(quantize: Any, path: str | os.PathLike) -> None:
         raise ValueError(f"`quantize` must be None, 'keep', or one of {', '.join(QUANTIZE_TO)}, "
                          f"got {quantize!r}")
 
+def _check_words(settings: Mapping[str, Any], quantize: Any, path: str | os.PathLike) -> None:
+    """Raises: `ValueError` for words that a load has other ones for."""
+    if "param_dtype" in settings:
+        raise ValueError("the dtype of the parameters is the argument `dtype` here, and "
+                         f"`param_dtype` no setting: write dtype={settings['param_dtype']!r}")
+    _check_quantize(quantize, path)
+
 # %% ../../nbs/77_pretrained.load.ipynb #with-param-dtype
 def _with_param_dtype(config: Any, dtype: str) -> Any:
     """A config of ours that says `param_dtype`, in both halves where it has two."""
@@ -273,7 +280,7 @@ def load_pretrained(
     *,
     dtype: jnp.dtype | None = None, # Of the parameters, or its name; as stored when None
     quantize: str | None = None, # "keep" the blocks of a GGUF file, or a kind to quantise matrices
-    # to: "int8", "q4", ...; None: floats
+    # to: "int8", "q4", "float8"; None: floats
     ignore: Sequence[str] = (), # Patterns (regular expressions) of tensors to leave out, r"^cls\."
     ignore_fields: Sequence[str] = (), # Fields of the config to pass over
     revision: str | None = None,      # Branch, tag or commit of a name; its main branch when None
@@ -293,10 +300,7 @@ def load_pretrained(
     `NotImplementedError` that names what attnax cannot do; `ImportError` that names the extra.
     """
     kind = weight_dtype(dtype)
-    _check_quantize(quantize, path)
-    if "param_dtype" in settings:
-        raise ValueError("the dtype of the parameters is the argument `dtype` here, and "
-                         f"`param_dtype` no setting: write dtype={settings['param_dtype']!r}")
+    _check_words(settings, quantize, path)
     hub: dict[str, Any] = dict(revision=revision, token=token, cache_dir=cache_dir,
                                local_files_only=local_files_only)
     place = _place(fetch_pretrained(path, weights=False, **hub))
@@ -388,7 +392,7 @@ def _without_vector_layers(model: nnx.Module) -> nnx.Module:
 
 # %% ../../nbs/77_pretrained.load.ipynb #refuse-quantized
 def _refuse_quantized(model: nnx.Module) -> None:
-    """Raises: `ValueError` for a model with quantised matrices, which the folder has no form for."""
+    """Raises: `ValueError` for a model with quantised matrices."""
     found = [".".join(map(str, path))
              for path, _ in nnx.to_flat_state(nnx.state(model, QuantizedParam))]
     if found:
@@ -409,7 +413,8 @@ def save_pretrained(
     appears or nothing.
 
     Raises: `ValueError` that names what the family cannot express, a model whose matrices are
-    quantised, or a model that is there already; `NotImplementedError` for an unknown family; `ImportError` without safetensors.
+    quantised, or a model that is there already; `NotImplementedError` for an unknown family;
+    `ImportError` without safetensors.
     """
     _refuse_quantized(model)
     origin: Origin | None = getattr(model, "origin", None)

@@ -6,7 +6,8 @@
 __all__ = ['SentenceEncoder', 'mean_pool', 'AudioEncoder', 'Whisper', 'WhisperConfig', 'ChatTemplate', 'read_chat_template',
            'PretrainedInfo', 'describe_pretrained', 'Embedder', 'open_embedder', 'Family', 'Fields', 'load_family',
            'read_tensors', 'read_gguf', 'gguf_tokenizer', 'fetch_pretrained', 'FAMILIES', 'load_pretrained',
-           'package_folder', 'save_pretrained', 'load_lora', 'save_lora', 'Rule']
+           'package_folder', 'save_pretrained', 'load_lora', 'save_lora', 'Rule', 'long_from_start', 'PictureSettings',
+           'prepare_pictures', 'read_picture_settings']
 
 # %% ../../nbs/94d_pretrained_init.ipynb #exports
 from ..models.sentence import SentenceEncoder, mean_pool
@@ -22,6 +23,8 @@ from .hub import fetch_pretrained
 from .load import FAMILIES, load_pretrained, package_folder, save_pretrained
 from .lora import load_lora, save_lora
 from .mapping import Rule
+from .phi import long_from_start
+from .pictures import PictureSettings, prepare_pictures, read_picture_settings
 
 # %% ../../nbs/94d_pretrained_init.ipynb #help
 from ..typing import add_help as _add_help
@@ -34,4 +37,5 @@ _all_ = [
     "read_chat_template", "PretrainedInfo", "describe_pretrained", "Embedder", "open_embedder",
     "Family", "Fields", "load_family", "read_tensors", "read_gguf", "gguf_tokenizer",
     "fetch_pretrained", "FAMILIES", "load_pretrained", "package_folder", "save_pretrained",
-    "load_lora", "save_lora", "Rule"]
+    "load_lora", "save_lora", "Rule", "long_from_start", "PictureSettings", "prepare_pictures",
+    "read_picture_settings"]

@@ -18,6 +18,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from .layers.embeddings import TokenEmbedding
+from .layers.feedforward import Linear
 from .layers.moe import MATRICES, MixtureOfExperts
 from .layers.quantized import (
     quantized_kinds, QuantizedArray, QuantizedEmbed, QuantizedLinear, QuantizedParam)
@@ -176,7 +177,7 @@ def quantizable(
     out = {}
     for path, module in nnx.iter_modules(model):
         at = ".".join(map(str, path))
-        if type(module) is nnx.Linear: out[f"{at}.kernel"] = -2
+        if type(module) in (nnx.Linear, Linear): out[f"{at}.kernel"] = -2
         elif type(module) is TokenEmbedding: out[f"{at}.embed.embedding"] = -1
         elif type(module) is MixtureOfExperts and module.dispatch == "dropless":
             out |= {f"{at}.{n}_proj": -2 for n in MATRICES if hasattr(module, f"{n}_proj")}

@@ -74,6 +74,10 @@ class _TiedHead(nnx.Module):
         scores = lax.optimization_barrier(product(table, x.reshape(rows, -1).T))
         return scores.T.reshape(*x.shape[:-1], table.shape[0])
 
+    def _rows(self, ids: Int[Array, "..."]) -> Float[Array, "... m"]:
+        """Rows of the table; how it is kept is known here and in `attend` alone."""
+        return take_rows(self.embed.embedding[...], ids)
+
 # %% ../../nbs/31_layers.embeddings.ipynb #token-embedding
 class TokenEmbedding(_TiedHead):
     """A vector per token; the table is `embed.embedding`.
@@ -118,10 +122,6 @@ class TokenEmbedding(_TiedHead):
         rows = self._rows(ids)
         rows = rows if self.dtype is None else rows.astype(self.dtype)
         return rows if self.scale == 1.0 else rows * jnp.asarray(self.scale, rows.dtype)
-
-    def _rows(self, ids: Int[Array, "..."]) -> Float[Array, "... m"]:
-        """Rows of the table; how it is kept is known here and in `attend` alone."""
-        return take_rows(self.embed.embedding[...], ids)
 
 # %% ../../nbs/31_layers.embeddings.ipynb #positions-for
 def positions_for(

@@ -349,7 +349,7 @@ class QuantizedParam(nnx.Variable):
 
 # %% ../../nbs/36_layers.quantized.ipynb #linear
 class QuantizedLinear(nnx.Module):
-    """`nnx.Linear` whose matrix stays quantised; called alike. The matrix is `weight`, (out, in)."""
+    """`nnx.Linear` whose matrix `weight`, (out, in), stays quantised; called alike."""
     def __init__(
         self,
         weight: QuantizedArray,                # (out, in); layers or experts may come before

@@ -106,7 +106,9 @@ def _generate(model, prompt, rows, source, source_mask, chooser, pad, *, max_new
               cache_dtype, cache_kind, scored=False):
     """Prefill, then decode until every row has ended; tokens, scores, and which rows lost one."""
     (b, s), n = prompt.shape, max_new_tokens
-    if not b: return jnp.zeros((0, n), jnp.int32), (jnp.zeros((0, n), jnp.float32),) * 2, jnp.zeros(0, bool)
+    if not b:
+        return (jnp.zeros((0, n), jnp.int32), (jnp.zeros((0, n), jnp.float32),) * 2,
+                jnp.zeros(0, bool))
     caches = init_decoder_kv_caches_from_config(
         model.config, batch_size=b, max_len=s + n, dtype=cache_dtype, kind=cache_kind)
     prompt, mask, positions, last = _placed(prompt, rows)
@@ -221,7 +223,8 @@ def _check_factors(config, prompt: int, n: int) -> None:
 
 # %% ../../nbs/51_models.generate.ipynb #check-prompt
 def _check_prompt(prompt_ids, prompt_lengths, attention_mask, max_new_tokens: int, config):
-    """Prompts, and where they are. Raises: `ValueError` for prompts that are empty or do not fit."""
+    """Prompts, and where they are. Raises: `ValueError` for those that are empty or do not
+    fit."""
     rows = _find_rows(prompt_ids, prompt_lengths, attention_mask)
     prompt = as_ids("prompt_ids", prompt_ids if rows is None else _blank(prompt_ids, rows),
                     config.vocab_size)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from ..layers.feedforward import Linear
 from ..layers.embeddings import TokenEmbedding
 from ..layers.moe import MixtureOfExperts
 from ..layers.quantized import (
@@ -36,7 +37,8 @@ def _embed(old: TokenEmbedding, kind: str) -> QuantizedEmbed:
 
 # %% ../../nbs/57_models.quantize.ipynb #ways
 _WAYS: dict[type, Callable] = {
-    nnx.Linear: _linear, TokenEmbedding: _embed, MixtureOfExperts: QuantizedExperts}
+    nnx.Linear: _linear, Linear: _linear, TokenEmbedding: _embed,
+    MixtureOfExperts: QuantizedExperts}
 
 def _name(path) -> str: return ".".join(map(str, path))
 
@@ -83,8 +85,8 @@ def quantize(
 ) -> nnx.Module:                   # Another model; what is not quantised is shared with the first
     """Quantise the matrices of linear layers, token embeddings and experts.
 
-    Raises: `ValueError` for an unknown kind, words that match nothing, a part whose width the kind's
-    block does not divide, a model that is quantised already or has nothing to quantise;
+    Raises: `ValueError` for an unknown kind, words that match nothing, a part whose width the
+    kind's block does not divide, a model that is quantised already or has nothing to quantise;
     `NotImplementedError` for experts of limited capacity.
     """
     kinds = kinds or {}

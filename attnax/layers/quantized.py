@@ -12,7 +12,6 @@ from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import lax
 from jax.core import Tracer
@@ -350,7 +349,7 @@ class QuantizedParam(nnx.Variable):
 
 # %% ../../nbs/36_layers.quantized.ipynb #linear
 class QuantizedLinear(nnx.Module):
-    """`nnx.Linear` whose matrix stays quantised; called alike. The matrix is `weight`, (out, in)."""
+    """`nnx.Linear` whose matrix stays quantised, as `weight` of shape (out, in); called alike."""
     def __init__(
         self,
         weight: QuantizedArray,                # (out, in); layers or experts may come before

@@ -85,8 +85,16 @@ def quantize(
 ) -> nnx.Module:                   # Another model; what is not quantised is shared with the first
     """Quantise the matrices of linear layers, token embeddings and experts.
 
+<<<<<<< /tmp/tmppvxz9np7.txt
     Raises: `ValueError` for an unknown kind, words that match nothing, a part whose width the
     kind's block does not divide, a model that is quantised already or has nothing to quantise;
+||||||| /tmp/tmpdkqt4kdp.txt
+    Raises: `ValueError` for an unknown kind, words that match nothing, a part whose width the kind's
+    block does not divide, a model that is quantised already or has nothing to quantise;
+=======
+    Raises: `ValueError` for an unknown kind, words that match nothing, a part whose width the block
+    of its kind does not divide, a model that is quantised already or has nothing to quantise;
+>>>>>>> /tmp/tmpvdtf1779.txt
     `NotImplementedError` for experts of limited capacity.
     """
     kinds = kinds or {}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['quantized_kinds', 'QuantizedKind', 'check_quantized_kind', 'QuantizedArray', 'quantized_matmul', 'QuantizedParam',
-           'QuantizedTable', 'QuantizedEmbed']
+           'QuantizedLinear', 'QuantizedTable', 'QuantizedEmbed']
 
 # %% ../../nbs/36_layers.quantized.ipynb #imports
 from dataclasses import dataclass, field
@@ -349,13 +349,7 @@ class QuantizedParam(nnx.Variable):
 
 # %% ../../nbs/36_layers.quantized.ipynb #linear
 class QuantizedLinear(nnx.Module):
-<<<<<<< /tmp/tmps8b_6bwk.txt
-    """`nnx.Linear` whose matrix `weight`, (out, in), stays quantised; called alike."""
-||||||| /tmp/tmptlvicoe4.txt
-    """`nnx.Linear` whose matrix stays quantised; called alike. The matrix is `weight`, (out, in)."""
-=======
     """`nnx.Linear` whose matrix stays quantised, as `weight` of shape (out, in); called alike."""
->>>>>>> /tmp/tmp_xiamfk8.txt
     def __init__(
         self,
         weight: QuantizedArray,                # (out, in); layers or experts may come before

@@ -35,7 +35,7 @@ def align_right(
 ) -> tuple[Int[Array, "b s"], Bool[Array, "b s"], Int[Array, "b s"]]: # Ids, real ones, positions
     """Move every prompt to the right end of its row."""
     gap = prompt_ids.shape[1] - prompt_lengths[:, None]
-    place = jnp.arange(prompt_ids.shape[1])[None] - gap
+    place = jnp.arange(prompt_ids.shape[1], dtype=gap.dtype)[None] - gap
     real, place = place >= 0, jnp.maximum(place, 0)
     source = place + jnp.reshape(starts, (-1, 1))
     return jnp.where(real, jnp.take_along_axis(prompt_ids, source, axis=1), fill), real, place
@@ -51,7 +51,8 @@ def _write(token, text, ended, lost, at, *, stops, pad):
 # %% ../../nbs/51_models.generate.ipynb #context
 def _context(text, prompt_len: int, t, mask=None) -> Context:
     """The text after `t` new tokens; `mask` is True at real tokens of the prompt."""
-    real = jnp.broadcast_to(jnp.arange(text.shape[1]) < prompt_len + t, text.shape)
+    place = jnp.arange(text.shape[1], dtype=jnp.int32)
+    real = jnp.broadcast_to(place < prompt_len + t, text.shape)
     if mask is not None:
         room = ((0, 0), (0, text.shape[1] - prompt_len))
         real &= jnp.pad(mask, room, constant_values=True)
@@ -106,9 +107,8 @@ def _generate(model, prompt, rows, source, source_mask, chooser, pad, *, max_new
               cache_dtype, cache_kind, scored=False):
     """Prefill, then decode until every row has ended; tokens, scores, and which rows lost one."""
     (b, s), n = prompt.shape, max_new_tokens
-    if not b:
-        return (jnp.zeros((0, n), jnp.int32), (jnp.zeros((0, n), jnp.float32),) * 2,
-                jnp.zeros(0, bool))
+    scores = (jnp.zeros((b, n), jnp.float32),) * 2 if scored else ()
+    if not b: return jnp.zeros((0, n), jnp.int32), scores, jnp.zeros(0, bool)
     caches = init_decoder_kv_caches_from_config(
         model.config, batch_size=b, max_len=s + n, dtype=cache_dtype, kind=cache_kind)
     prompt, mask, positions, last = _placed(prompt, rows)
@@ -123,7 +123,6 @@ def _generate(model, prompt, rows, source, source_mask, chooser, pad, *, max_new
     logits, caches = call(prompt, caches, positions)
     text = jnp.concatenate([prompt.astype(jnp.int32), jnp.broadcast_to(pad, (b, n))], axis=1)
     states, none = chooser.begin(_context(text, s, 0, mask)), jnp.zeros(b, bool)
-    scores = (jnp.zeros((b, n), jnp.float32),) * 2 if scored else ()
     said = choose(logits, text, states, 0)
     def step(carry):
         t, token, caches, states, text, ended, lost, scores = carry
@@ -205,7 +204,7 @@ def _blank(prompt_ids, rows: _Rows):
     """Ids with 0 in place of padding, which nobody reads and nobody checks."""
     lib = jnp if any(isinstance(x, Tracer) for x in (prompt_ids, *rows)) else np
     ids = lib.asarray(prompt_ids)
-    place = lib.arange(ids.shape[1])[None] - lib.asarray(rows.starts)[:, None]
+    place = lib.arange(ids.shape[1], dtype=jnp.int32)[None] - lib.asarray(rows.starts)[:, None]
     real = (0 <= place) & (place < lib.asarray(rows.lengths)[:, None])
     return lib.where(real, ids, lib.zeros((), ids.dtype))
 
@@ -223,8 +222,9 @@ def _check_factors(config, prompt: int, n: int) -> None:
 
 # %% ../../nbs/51_models.generate.ipynb #check-prompt
 def _check_prompt(prompt_ids, prompt_lengths, attention_mask, max_new_tokens: int, config):
-    """Prompts, and where they are. Raises: `ValueError` for those that are empty or do not
-    fit."""
+    """Prompts, and where they are.
+
+    Raises: `ValueError` for prompts that are empty or do not fit."""
     rows = _find_rows(prompt_ids, prompt_lengths, attention_mask)
     prompt = as_ids("prompt_ids", prompt_ids if rows is None else _blank(prompt_ids, rows),
                     config.vocab_size)

@@ -150,7 +150,8 @@ class Context(NamedTuple):
 
     @property
     def new(self) -> Bool[Array, "b n"]: # Where there is a token that was chosen
-        return self.real & (jnp.arange(self.real.shape[1])[None] >= self.start)
+        place = jnp.arange(self.real.shape[1], dtype=jnp.int32)[None]
+        return self.real & (place >= self.start)
 
 # %% ../../nbs/50a_models.sampling.ipynb #token-counts
 def token_counts(
@@ -160,7 +161,7 @@ def token_counts(
 ) -> Int[Array, "b v"]:        # How often each is there
     """Count the tokens of each row; ids that the vocabulary does not have are passed over."""
     ids = jnp.where(real & (tokens >= 0), tokens, vocab_size)
-    rows = jnp.arange(ids.shape[0])[:, None]
+    rows = jnp.arange(ids.shape[0], dtype=ids.dtype)[:, None]
     return jnp.zeros((ids.shape[0], vocab_size), jnp.int32).at[rows, ids].add(1, mode="drop")
 
 # %% ../../nbs/50a_models.sampling.ipynb #repetition

@@ -52,9 +52,13 @@ def check_rngs(
 
 # %% ../../nbs/31_layers.embeddings.ipynb #tied-head
 class _TiedHead(nnx.Module):
-    """Scores from the table of an embedding."""
+    """Rows and scores from the table of an embedding."""
     embed: nnx.Embed
     dtype: DTypeLike | None
+
+    def _rows(self, ids: Int[Array, "..."]) -> Float[Array, "... m"]:
+        """Rows of the table; how it is kept is known in this class alone."""
+        return take_rows(self.embed.embedding[...], ids)
 
     def attend(
         self,
@@ -118,10 +122,6 @@ class TokenEmbedding(_TiedHead):
         rows = self._rows(ids)
         rows = rows if self.dtype is None else rows.astype(self.dtype)
         return rows if self.scale == 1.0 else rows * jnp.asarray(self.scale, rows.dtype)
-
-    def _rows(self, ids: Int[Array, "..."]) -> Float[Array, "... m"]:
-        """Rows of the table; how it is kept is known here and in `attend` alone."""
-        return take_rows(self.embed.embedding[...], ids)
 
 # %% ../../nbs/31_layers.embeddings.ipynb #positions-for
 def positions_for(

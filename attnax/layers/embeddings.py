@@ -52,9 +52,13 @@ def check_rngs(
 
 # %% ../../nbs/31_layers.embeddings.ipynb #tied-head
 class _TiedHead(nnx.Module):
-    """Scores from the table of an embedding."""
+    """Rows and scores from the table of an embedding."""
     embed: nnx.Embed
     dtype: DTypeLike | None
+
+    def _rows(self, ids: Int[Array, "..."]) -> Float[Array, "... m"]:
+        """Rows of the table; how it is kept is known in this class alone."""
+        return take_rows(self.embed.embedding[...], ids)
 
     def attend(
         self,

@@ -34,7 +34,7 @@ def align_right(
     starts: Int[Array, " b"] | int = 0 # Where each begins
 ) -> tuple[Int[Array, "b s"], Bool[Array, "b s"], Int[Array, "b s"]]: # Ids, real ones, positions
     """Move every prompt to the right end of its row."""
-    gap = prompt_ids.shape[1] - prompt_lengths[:, None]
+    gap = prompt_ids.shape[1] - jnp.asarray(prompt_lengths)[:, None]
     place = jnp.arange(prompt_ids.shape[1], dtype=gap.dtype)[None] - gap
     real, place = place >= 0, jnp.maximum(place, 0)
     source = place + jnp.reshape(starts, (-1, 1))

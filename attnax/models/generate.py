@@ -34,10 +34,10 @@ def align_right(
     starts: Int[Array, " b"] | int = 0 # Where each begins
 ) -> tuple[Int[Array, "b s"], Bool[Array, "b s"], Int[Array, "b s"]]: # Ids, real ones, positions
     """Move every prompt to the right end of its row."""
-    gap = prompt_ids.shape[1] - jnp.asarray(prompt_lengths)[:, None]
-    place = jnp.arange(prompt_ids.shape[1], dtype=gap.dtype)[None] - gap
+    gap = prompt_ids.shape[1] - jnp.asarray(prompt_lengths, jnp.int32)[:, None]
+    place = jnp.arange(prompt_ids.shape[1], dtype=jnp.int32)[None] - gap
     real, place = place >= 0, jnp.maximum(place, 0)
-    source = place + jnp.reshape(starts, (-1, 1))
+    source = place + jnp.reshape(jnp.asarray(starts, jnp.int32), (-1, 1))
     return jnp.where(real, jnp.take_along_axis(prompt_ids, source, axis=1), fill), real, place
 
 # %% ../../nbs/51_models.generate.ipynb #write

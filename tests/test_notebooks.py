@@ -48,8 +48,8 @@ INTERNALS = re.compile(r"jaxpr|jax\.extend|import pallas|memory_analysis|temp_by
 # The first page and the command, which use them all; a model that learns, and one that generates
 USERS = ("00_", "50_", "51_", "97_")
 # Rooms that use the same insides by way of the others, and prove something else: the kit, which the kernels' rooms run;
-# the demo, which the command runs; texts, figures, files of other people
-APART = re.compile(r"02_|6[345]_|6[89]_|7\d[a-e]?_|8\d_|9[0-6]")
+# the demo, which the command runs; what takes models apart as 50, 51 and 60 do; texts, figures, files of other people
+APART = re.compile(r"02_|5(?:1c|7)_|61_|6[345]_|6[89]_|7\d[a-e]?_|8\d_|9[0-6]")
 
 
 def rests_on_internals(nb: Path) -> bool:

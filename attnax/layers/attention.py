@@ -36,7 +36,7 @@ from .cache import (
 from .embeddings import check_rngs
 from .feedforward import Linear, dropout_rngs
 from .memory import (
-    LinearLayerCache, RollingLayerCache, init_linear_layer_cache, update_linear_layer_cache)
+    LinearLayerCache, init_linear_layer_cache, update_linear_layer_cache)
 from .norms import RMSNorm
 from .positions import Positions, Rope
 from .rope import RopeScaling
@@ -339,7 +339,7 @@ def _as_program(query, key, value, mask, num_new, cache, sinks, spec, kernel):
 def _by_mods(layer, query, key, value, call: AttentionCall, cache):
     """A softmax kernel of ours; a plain call on a memory is one program."""
     arrays = query, key, value, call.mask, call.num_new, cache
-    plain = (isinstance(cache, (KVLayerCache, RollingLayerCache)) and call.score_mod is None
+    plain = (getattr(cache, "pure", False) and call.score_mod is None
              and call.dropout["deterministic"])
     if not plain or any(isinstance(x, Tracer) for x in jax.tree.leaves(arrays)):
         return _with_mods(layer, query, key, value, call, cache)

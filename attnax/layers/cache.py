@@ -60,6 +60,7 @@ class LayerCache(_Arrays):
     """
     keeps: ClassVar[str] = "keys"        # "keys" for softmax kernels, "sums" for linear attention
     given: ClassVar[bool] = False        # Whether what it shows is an earlier layer's
+    pure: ClassVar[bool] = False         # Whether a step on it may be a program of its own
     length: Int[Array, ""] | Int[Array, " b"] # Tokens so far, of the batch or of each row
 
     def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple[Self, KeysSeen]:
@@ -192,6 +193,7 @@ class BufferCache(LayerCache):
 @dataclass(frozen=True, eq=False, repr=False)
 class KVLayerCache(BufferCache):
     """Keys and values of one attention layer, post-rotation, in buffers of fixed size."""
+    pure: ClassVar[bool] = True
     keys: Num[Array, "b g max_len d"]    # Keys; positions from `length` on are not valid
     values: Num[Array, "b g max_len e"]  # Values, a buffer of their own
     length: Int[Array, ""] | Int[Array, " b"] # Tokens written so far, of the batch or of each

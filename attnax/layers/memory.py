@@ -112,6 +112,7 @@ class _Ring(LayerCache):
 @dataclass(frozen=True, eq=False, repr=False)
 class RollingLayerCache(_Ring):
     """Keys and values of the last tokens of a layer with a window, post-rotation, in a ring."""
+    pure: ClassVar[bool] = True
     keys: Float[Array, "b g slots d"]      # Key of position `p` in slot `p % slots`
     values: Float[Array, "b g slots e"]    # Values, a buffer of their own
     length: Int[Array, "*b"]          # Tokens so far, one number for the whole batch or one per row

@@ -213,16 +213,27 @@ class Automaton:
     table: Int[Array | np.ndarray, "states v"] # The state after each token; -1: it may not come
     first: int | Int[Array, " b"] = 0          # The state before the first new token
 
-    def start(self, context: Context) -> Int[Array, " b"]:
+    def start(
+        self,
+        context: Context # The prompts
+    ) -> Int[Array, " b"]:
         """The state of each row, before its first new token."""
         return jnp.broadcast_to(jnp.asarray(self.first, jnp.int32), context.tokens.shape[:1])
 
-    def advance(self, state: Int[Array, " b"], token: Int[Array, " b"]) -> Int[Array, " b"]:
+    def advance(
+        self,
+        state: Int[Array, " b"], # Of each row
+        token: Int[Array, " b"]  # That was chosen
+    ) -> Int[Array, " b"]:
         """The state of each row after a token of it."""
         return jnp.maximum(jnp.asarray(self.table)[state, token], 0).astype(jnp.int32)
 
-    def __call__(self, logits: Float[Array, "b v"], context: Context,
-                 state: Int[Array, " b"]) -> Float[Array, "b v"]:
+    def __call__(
+        self,
+        logits: Float[Array, "b v"], # Of the next token
+        context: Context,            # The text so far, which the state stands for
+        state: Int[Array, " b"]      # Of each row
+    ) -> Float[Array, "b v"]:
         """Logits of what each row's state allows."""
         return suppress(logits, jnp.asarray(self.table)[state] < 0)
 

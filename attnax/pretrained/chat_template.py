@@ -193,7 +193,11 @@ class ChatTemplate:
     special_tokens: Mapping[str, str] = field(default_factory=dict) # `bos_token`, `eos_token`, ...
     origin: str = "a chat template"    # Where it comes from, for what is said of its faults
 
-    def named(self, name: str | None = None, tools: bool = False) -> str:
+    def named(
+        self,
+        name: str | None = None, # One of `templates`; None: the usual one
+        tools: bool = False      # Whether the chat has tools
+    ) -> str:
         """The program of a name; of none, `tool_use` for tools and else `default`.
 
         Raises: `ValueError` that lists the names there are.
@@ -209,11 +213,20 @@ class ChatTemplate:
         for text in self.templates.values(): _compiled(text, self.origin)
         return self
 
-    def render(self, messages: Sequence[Any], **how: Any) -> str:
+    def render(
+        self,
+        messages: Sequence[Any], # As `render_chat` takes them
+        **how: Any               # Its other arguments
+    ) -> str:
         """The text of a chat; `how` as in `render_chat`, which also says what it raises."""
         return render_chat(self, messages, **how)[0]
 
-    def encode(self, tokenizer: Any, messages: Sequence[Any], **how: Any) -> list[int]:
+    def encode(
+        self,
+        tokenizer: Any,          # Of the model
+        messages: Sequence[Any], # As `render_chat` takes them
+        **how: Any               # Its other arguments
+    ) -> list[int]:
         """Tokens of a chat, by a `tokenizers.Tokenizer`; `how` as in `render_chat`."""
         return tokenizer.encode(self.render(messages, **how), add_special_tokens=False).ids
 

@@ -78,10 +78,6 @@ class _TiedHead(nnx.Module):
         scores = lax.optimization_barrier(product(table, x.reshape(rows, -1).T))
         return scores.T.reshape(*x.shape[:-1], table.shape[0])
 
-    def _rows(self, ids: Int[Array, "..."]) -> Float[Array, "... m"]:
-        """Rows of the table; how it is kept is known here and in `attend` alone."""
-        return take_rows(self.embed.embedding[...], ids)
-
 # %% ../../nbs/31_layers.embeddings.ipynb #token-embedding
 class TokenEmbedding(_TiedHead):
     """A vector per token; the table is `embed.embedding`.

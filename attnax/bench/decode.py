@@ -27,8 +27,8 @@ import numpy as np
 from flax import nnx
 
 from ..layers.config import TransformerConfig
-from ..layers.quantized import QuantizedArray, QuantizedParam
 from ..models.generate import generate
+from ..models.quantize import model_nbytes, quantized_parts
 from ..models.quantize import quantize as quantized_model
 from .measure import Nobody, PeerProcess, check_sizes, interleaved, machine
 from ..pretrained.gguf_text import gguf_tokenizer
@@ -291,10 +291,6 @@ def resident_bytes(
     before, after = (pages * os.sysconf("SC_PAGE_SIZE") for pages in json.loads(said))
     return before, after
 
-def _held(model: nnx.Module) -> int:
-    """Bytes of parameters, quantised or not."""
-    return sum(x.nbytes for x in jax.tree.leaves(nnx.state(model, (nnx.Param, QuantizedParam))))
-
 # %% ../../nbs/93_bench.decode.ipynb #perplexity
 def perplexity(
     model: TransformerLM, # A language model
@@ -319,14 +315,13 @@ def written_out(
     floats: nnx.Module     # The same model in floats, which stays as it is
 ) -> nnx.Module:           # In floats, with the numbers of the quantised one
     """A quantised model's matrices in a model of floats."""
-    held = {".".join(map(str, path)): x[...] for path, x in
-            nnx.to_flat_state(nnx.state(quantized, QuantizedParam))}
+    held = quantized_parts(quantized)
     out, axes = nnx.clone(floats), quantizable(floats)
     flat = []
     for path, param in nnx.to_flat_state(nnx.state(out, nnx.Param)):
         name = ".".join(map(str, path))
         array = held.get(name.removesuffix(".kernel") + ".weight", held.get(name))
-        if isinstance(array, QuantizedArray):
+        if array is not None:
             x = array.dequantize(param[...].dtype)
             flat.append((path, param.replace(jnp.moveaxis(x, -1, axes[name]))))
     nnx.update(out, nnx.from_flat_state(flat))
@@ -382,7 +377,7 @@ def _print_memory(model: str, forms: Mapping[str, TransformerLM], ids: Sequence[
     floats, first = forms["float32"], None
     for name, lm in forms.items():
         before, after = resident_bytes(model, None if name == "float32" else name)
-        held, grown = _held(lm), after - before
+        held, grown = model_nbytes(lm), after - before
         own = perplexity(lm, ids) if ids else math.nan
         first = first or (held, grown, own)
         line = (f"{name:10} {held / 2**20:8.1f} {held / first[0]:6.3f} {after / 2**20:12.0f} "

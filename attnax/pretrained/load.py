@@ -22,9 +22,9 @@ import numpy as np
 from flax import nnx
 
 from ..layers.attention import MultiHeadAttention
-from ..layers.quantized import QuantizedParam
 from ..layers.stack import unstack_layers
 from ..models.encoder_decoder import EncoderDecoder
+from ..models.quantize import quantized_parts
 from ..models.sentence import SentenceEncoder
 from ..models.transformer import TransformerLM
 from ..models.two_tower import TwoTower
@@ -393,9 +393,7 @@ def _without_vector_layers(model: nnx.Module) -> nnx.Module:
 # %% ../../nbs/77_pretrained.load.ipynb #refuse-quantized
 def _refuse_quantized(model: nnx.Module) -> None:
     """Raises: `ValueError` for a model with quantised matrices."""
-    found = [".".join(map(str, path))
-             for path, _ in nnx.to_flat_state(nnx.state(model, QuantizedParam))]
-    if found:
+    if (found := quantized_parts(model)):
         raise ValueError(f"the model has {len(found)} quantised matrices, `{min(found)}` for one, "
                          "and a folder for Hugging Face holds floats: `attnax.save_weights` keeps "
                          "them as they are; load without `quantize` to write floats")

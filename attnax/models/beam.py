@@ -20,8 +20,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.cache import Caches, StackedCaches, StackedParts, take_caches
 from ..layers.memory import CacheKind, PagedLayerCache, init_decoder_kv_caches_from_config
-from .generate import (
-    _check_lost, _check_pad, _check_prompt, _check_source, _config, _context, _placed, _settings)
+from attnax.models.generate import (
+    _check_lost, _check_pad, _check_prompt, _check_source, _config, _context, _memory, _placed,
+    _reader, _settings)
 from .sampling import (
     Chooser, Context, Sampling, _number, make_chooser, process_logits)
 
@@ -80,19 +81,6 @@ def _repeated(memory: Any, k: int) -> Any:
     def by(axis): return functools.partial(jax.tree.map, lambda x: jnp.repeat(x, k, axis=axis))
     if not isinstance(memory, StackedParts): return by(0)(memory)
     return type(memory)(by(1)(memory.kinds), by(0)(memory.rest))
-
-# %% ../../nbs/51b_models.beam.ipynb #reader
-def _reader(model, memory, source_mask, mask) -> Callable:
-    """`read(ids, caches, positions)`: logits of each row's last position, or of all, and caches."""
-    leaves, tree = jax.tree.flatten(model)
-    def read(ids, caches, positions, last_only=True):
-        net = jax.tree.unflatten(tree, leaves)
-        if memory is not None:
-            net = functools.partial(net.decode, memory=memory, source_mask=source_mask)
-        logits, caches = net(ids, layer_kv_caches=caches, deterministic=True, padding_mask=mask,
-                             position_ids=positions, last_only=last_only)
-        return logits[:, -1] if last_only else logits, caches
-    return read
 
 # %% ../../nbs/51b_models.beam.ipynb #totals
 def _totals(logits: Float[Array, "r v"], scores: Float[Array, "b m"], chooser: Chooser,
@@ -168,8 +156,7 @@ def _beam_search(model, prompt, rows, source, source_mask, chooser, pad, rules, 
     (b, s), k, n = prompt.shape, num_beams, max_new_tokens
     prompt, mask, positions, last = _placed(prompt, rows)
     if rows is not None: last = jnp.repeat(last, k, axis=0)
-    memory = None if source is None else model.remember(
-        model.encode(source, source_mask=source_mask, deterministic=True))
+    memory = _memory(model, source, source_mask)
     one_mask = source_mask is None or source_mask.shape[0] == 1
     read_once = _reader(model, memory, source_mask, mask)
     read = _reader(model, _repeated(memory, k),

@@ -59,20 +59,22 @@ def _context(text, prompt_len: int, t, mask=None) -> Context:
     return Context(text, real, jnp.asarray(t, jnp.int32), jnp.int32(prompt_len))
 
 # %% ../../nbs/51_models.generate.ipynb #caller
-def _caller(model, source, source_mask, mask):
-    """`call(ids, caches, positions)`: logits of each row's last position, and the caches."""
+def _reader(model, memory, source_mask, mask) -> Callable:
+    """`read(ids, caches, positions)`: logits of each row's last position, or of all, and caches."""
     leaves, tree = jax.tree.flatten(model)
-    # The source is read once, and projected once for all cross-attentions
-    memory = None if source is None else model.remember(
-        model.encode(source, source_mask=source_mask, deterministic=True))
-    def call(ids, caches, positions):
+    def read(ids, caches, positions, last_only=True):
         net = jax.tree.unflatten(tree, leaves)
-        if source is not None:
+        if memory is not None:
             net = functools.partial(net.decode, memory=memory, source_mask=source_mask)
         logits, caches = net(ids, layer_kv_caches=caches, deterministic=True, padding_mask=mask,
-                             position_ids=positions, last_only=True)
-        return logits[:, -1], caches
-    return call
+                             position_ids=positions, last_only=last_only)
+        return logits[:, -1] if last_only else logits, caches
+    return read
+
+def _memory(model, source, source_mask):
+    """What cross-attention reads: the source is read once, and projected once for all layers."""
+    if source is None: return None
+    return model.remember(model.encode(source, source_mask=source_mask, deterministic=True))
 
 # %% ../../nbs/51_models.generate.ipynb #rows
 class _Rows(NamedTuple):
@@ -112,7 +114,7 @@ def _generate(model, prompt, rows, source, source_mask, chooser, pad, *, max_new
     caches = init_decoder_kv_caches_from_config(
         model.config, batch_size=b, max_len=s + n, dtype=cache_dtype, kind=cache_kind)
     prompt, mask, positions, last = _placed(prompt, rows)
-    call = _caller(model, source, source_mask, mask)
+    read = _reader(model, _memory(model, source, source_mask), source_mask, mask)
     def choose(logits, text, states, t):
         said = _choose(logits, chooser, _context(text, s, t, mask), states, scored)
         return (said[0], said[1:]) if scored else (said, ())
@@ -120,13 +122,13 @@ def _generate(model, prompt, rows, source, source_mask, chooser, pad, *, max_new
         scores = _score(scores, said[1], ended, t)
         return *_write(said[0], text, ended, lost, s + t, stops=chooser.stops, pad=pad), scores
 
-    logits, caches = call(prompt, caches, positions)
+    logits, caches = read(prompt, caches, positions)
     text = jnp.concatenate([prompt.astype(jnp.int32), jnp.broadcast_to(pad, (b, n))], axis=1)
     states, none = chooser.begin(_context(text, s, 0, mask)), jnp.zeros(b, bool)
     said = choose(logits, text, states, 0)
     def step(carry):
         t, token, caches, states, text, ended, lost, scores = carry
-        logits, caches = call(jnp.maximum(token, 0)[:, None], caches, last + t)
+        logits, caches = read(jnp.maximum(token, 0)[:, None], caches, last + t)
         states = chooser.advance(states, token)
         said = choose(logits, text, states, t)
         return t + 1, said[0], caches, states, *keep(said, text, ended, lost, scores, t)

@@ -22,9 +22,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.cache import Caches, StackedCaches, caches_per_row, rewind_caches
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
-from .beam import _reader
-from .generate import (
-    _check_lost, _check_prompt, _check_source, _choosing, _config, _placed, _room, generate)
+from attnax.models.generate import (
+    _check_lost, _check_prompt, _check_source, _choosing, _config, _memory, _placed, _reader, _room,
+    generate)
 from attnax.models.sampling import (
     _CUTS, Chooser, Context, Sampling, _as_pytree, _likeliest, _number, filter_logits,
     process_logits)
@@ -300,10 +300,9 @@ def _speculate(model, draft_model, lookup, prompt, rows, source, source_mask, ch
     if not b: return jnp.zeros((0, n), jnp.int32), _first_state(prompt, n, pad)
     begins = jnp.zeros(b, jnp.int32) if rows is None else jnp.asarray(s - rows.lengths, jnp.int32)
     prompt, mask, positions, _ = _placed(prompt, rows)
-    memory = None if source is None else model.remember(
-        model.encode(source, source_mask=source_mask, deterministic=True))
     models = [model] if draft_model is None else [model, draft_model]
-    readers = [_reader(model, memory, source_mask, mask), _reader(draft_model, None, None, mask)]
+    readers = [_reader(model, _memory(model, source, source_mask), source_mask, mask),
+               _reader(draft_model, None, None, mask)]
     room = dict(max_len=s + n + k + 1, dtype=cache_dtype, kind=cache_kind)
     read = [reader(prompt, _draft_caches(m.config, b, k + 1, room), positions)
             for m, reader in zip(models, readers)]

@@ -19,16 +19,15 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Int
 
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
-from .generate import _check_lost, _check_prompt, _choosing, _context, _placed
+from .generate import (
+    _check_lost, _check_prompt, _choosing, _context, _placed, _reader)
 from .sampling import Sampling, _choose, _number
 from .transformer import TransformerLM
 
 # %% ../../nbs/51a_models.streaming.ipynb #step
 def _read(model, ids, caches, mask, positions):
     """Logits of what follows `ids` in each row, and the caches."""
-    logits, caches = model(jnp.maximum(ids, 0), layer_kv_caches=caches, deterministic=True,
-                           padding_mask=mask, position_ids=positions, last_only=True)
-    return logits[:, -1], caches
+    return _reader(model, None, None, mask)(jnp.maximum(ids, 0), caches, positions)
 
 # %% ../../nbs/51a_models.streaming.ipynb #pick
 def _pick(logits, text, t, mask, chooser, states, prompt_len, allowed=None):

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from .layers.embeddings import TokenEmbedding, check_rngs, take_rows
 from .layers.feedforward import dropout_rngs
-from .layers.stack import StackedBlocks
+from .layers.stack import names_in_list, stacks_of
 from .typing import add_help
 
 # %% ../nbs/61_lora.ipynb #adapter-weight
@@ -208,25 +208,16 @@ class _Place(NamedTuple):
             else: setattr(parent, str(key), layer)
 
 # %% ../nbs/61_lora.ipynb #names-of
-def _names(stacks: Mapping[tuple, StackedBlocks], path: tuple) -> tuple[tuple[str, ...], bool]:
-    """The names of what lies at a path, and whether it is a stack of layers."""
-    at = next((p for p in stacks if path[:len(p)] == p and len(path) > len(p) + 1), None)
-    if at is None: return (".".join(map(str, path)),), False
-    kind, number, *inside = path[len(at):]
-    layers = stacks[at].stored(str(kind), int(number))
-    return tuple(".".join(map(str, (*at, i, *inside))) for i in layers), kind == "kinds"
-
 def _places(model: nnx.Module) -> list[_Place]:
     """All layers that have adapters or can take them."""
-    modules = list(nnx.iter_modules(model))
-    stacks = {path: m for path, m in modules if isinstance(m, StackedBlocks)}
+    stacks = stacks_of(model)
     found: dict[int, _Place] = {}
-    for path, module in modules:
+    for path, module in nnx.iter_modules(model):
         if isinstance(module, _Adapted): continue
         for key, child in nnx.iter_children(module):
             if not (isinstance(child, _Adapted | TokenEmbedding) or _is_linear(child)): continue
-            names, stacked = _names(stacks, (*path, key))
-            place = found.setdefault(id(child), _Place(child, names, stacked, []))
+            names, stacked = names_in_list(stacks, (*path, key))
+            place = found.setdefault(id(child), _Place(child, tuple(names), stacked, []))
             place.parents.append((module, key))
     return sorted(found.values(), key=lambda place: place.names)
 
@@ -336,9 +327,9 @@ def _refuse_others(model: nnx.Module, targets: str | Sequence[str], places: list
     """See that targets are layers. Raises: `ValueError` for one that is nowhere;
     `NotImplementedError` for a parameter that is no layer."""
     names = [name for place in places for name in place.names]
-    stacks = {path: m for path, m in nnx.iter_modules(model) if isinstance(m, StackedBlocks)}
+    stacks = stacks_of(model)
     for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param)):
-        for name in _names(stacks, path)[0]:
+        for name in names_in_list(stacks, path)[0]:
             if not _matches(targets, name) or any(name.startswith(f"{n}.") for n in names): continue
             raise NotImplementedError(f"`{name}` is a parameter and no linear layer or table: "
                                       "adapters for experts, and for parameters alone, are beyond "

@@ -17,13 +17,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from .layers.embeddings import TokenEmbedding
-from .layers.feedforward import Linear
-from .layers.moe import MATRICES, MixtureOfExperts
-from .layers.quantized import (
-    quantized_kinds, QuantizedArray, QuantizedEmbed, QuantizedLinear, QuantizedParam)
-from .layers.quantized_experts import QuantizedExperts
-from .layers.stack import StackedBlocks
+from .layers.quantized import QuantizedArray, QuantizedParam, quantized_kinds
+from .layers.quantized_experts import quantizable_in, quantized_twin, replace_modules
+from .layers.stack import names_in_list, stacks_of
 from .typing import add_help, optional_import
 
 # %% ../nbs/60_weights.ipynb #places
@@ -34,18 +30,9 @@ def _places(
 ) -> list[tuple[tuple, nnx.Variable, list[str], bool]]:
     """Path of each parameter, the parameter, its names, and whether its first axis counts
     layers."""
-    stacks = {path: m for path, m in nnx.iter_modules(module) if isinstance(m, StackedBlocks)}
-    out = []
-    for path, param in nnx.to_flat_state(nnx.state(module, kind)):
-        at = next((p for p in stacks if path[:len(p)] == p), None)
-        if at is None:
-            out.append((path, param, [_dotted(path)], False))
-            continue
-        kind, number, *inside = map(str, path[len(at):])
-        layers = stacks[at].stored(kind, int(number))
-        names = [_dotted((*at, i, *inside)) for i in layers]
-        out.append((path, param, names, kind == "kinds"))
-    return out
+    stacks = stacks_of(module)
+    return [(path, param, *names_in_list(stacks, path))
+            for path, param in nnx.to_flat_state(nnx.state(module, kind))]
 
 # %% ../nbs/60_weights.ipynb #named-parameters
 def named_parameters(
@@ -174,30 +161,11 @@ def quantizable(
     model: nnx.Module  # A model, which may be abstract
 ) -> dict[str, int]:   # Parameters by path, and their axis of inputs, which blocks lie along
     """What of a model can be quantised: matrices of linear layers and of experts, and tables."""
-    out = {}
-    for path, module in nnx.iter_modules(model):
-        at = ".".join(map(str, path))
-        if type(module) in (nnx.Linear, Linear): out[f"{at}.kernel"] = -2
-        elif type(module) is TokenEmbedding: out[f"{at}.embed.embedding"] = -1
-        elif type(module) is MixtureOfExperts and module.dispatch == "dropless":
-            out |= {f"{at}.{n}_proj": -2 for n in MATRICES if hasattr(module, f"{n}_proj")}
-    return out
+    return {f"{_dotted(path)}.{name}": axis for path, module in nnx.iter_modules(model)
+            if getattr(module, "dispatch", "dropless") == "dropless"
+            for name, axis in quantizable_in(module).items()}
 
 # %% ../nbs/60_weights.ipynb #made-quantized
-def _quantized_module(old: nnx.Module, arrays: Mapping[str, QuantizedArray]) -> nnx.Module:
-    """A module around quantised matrices, by the last steps of their paths."""
-    if isinstance(old, nnx.Linear):
-        return QuantizedLinear(arrays["kernel"], old.bias, dtype=old.dtype,
-                               param_dtype=old.param_dtype,
-                               preferred_element_type=old.preferred_element_type)
-    if isinstance(old, TokenEmbedding):
-        return QuantizedEmbed(arrays["embed.embedding"], scale=old.scale,
-                              dtype=old.embed.param_dtype if old.dtype is None else old.dtype)
-    for name in arrays: setattr(old, name, nnx.Param(jnp.zeros((1, 1, 1))))  # not to be converted
-    new = QuantizedExperts(old, "int8")
-    for name, array in arrays.items(): setattr(new, name, QuantizedParam(array))
-    return new
-
 def _at(model: nnx.Module, path: str) -> nnx.Module:
     """The module at a dotted path."""
     for name in filter(None, path.split(".")):
@@ -215,11 +183,9 @@ def put_quantized(
     for path, array in arrays.items():
         inner = "embed.embedding" if path.endswith("embed.embedding") else path.split(".")[-1]
         groups.setdefault(path[:-len(inner) - 1], {})[inner] = array
-    for path, found in groups.items():
-        owner, _, name = path.rpartition(".")
-        place, new = _at(model, owner), _quantized_module(_at(model, path), found)
-        if name.isdigit(): place[int(name)] = new
-        else: setattr(place, name, new)
+    old = {path: _at(model, path) for path in groups}
+    replace_modules(model, {id(old[path]): quantized_twin(old[path], found)
+                            for path, found in groups.items()})
 
 # %% ../nbs/60_weights.ipynb #new-places
 def _new_places(path, module: nnx.Module, made: Mapping[str, QuantizedArray]

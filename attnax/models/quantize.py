@@ -6,7 +6,8 @@
 __all__ = ['quantize', 'quantized_parts', 'model_nbytes', 'QuantizationLoss', 'quantization_loss']
 
 # %% ../../nbs/57_models.quantize.ipynb #imports
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
+from operator import attrgetter
 from typing import NamedTuple
 
 import jax
@@ -14,33 +15,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from ..layers.feedforward import Linear
 from ..layers.embeddings import TokenEmbedding
-from ..layers.moe import MixtureOfExperts
-from ..layers.quantized import (
-    QuantizedArray, QuantizedEmbed, QuantizedLinear, QuantizedParam, check_quantized_kind)
-from ..layers.quantized_experts import QuantizedExperts
-
-# %% ../../nbs/57_models.quantize.ipynb #linear
-def _linear(old: nnx.Linear, kind: str) -> QuantizedLinear:
-    """A linear layer with the same bias and the same dtypes."""
-    weight = QuantizedArray.quantize(old.kernel[...].swapaxes(-1, -2), kind)
-    return QuantizedLinear(weight, old.bias, dtype=old.dtype, param_dtype=old.param_dtype,
-                           preferred_element_type=old.preferred_element_type)
-
-# %% ../../nbs/57_models.quantize.ipynb #embed
-def _embed(old: TokenEmbedding, kind: str) -> QuantizedEmbed:
-    """An embedding with the same scale, whose vectors have the dtype that they had."""
-    table = old.embed.embedding[...]
-    return QuantizedEmbed(QuantizedArray.quantize(table, kind), scale=old.scale,
-                          dtype=table.dtype if old.dtype is None else old.dtype)
-
-# %% ../../nbs/57_models.quantize.ipynb #ways
-_WAYS: dict[type, Callable] = {
-    nnx.Linear: _linear, Linear: _linear, TokenEmbedding: _embed,
-    MixtureOfExperts: QuantizedExperts}
-
-def _name(path) -> str: return ".".join(map(str, path))
+from ..layers.quantized import QuantizedArray, QuantizedParam, check_quantized_kind
+from ..layers.quantized_experts import quantizable_in, quantized_twin, replace_modules
 
 # %% ../../nbs/57_models.quantize.ipynb #chosen
 def _chosen(names: Collection[str], kind: str, skip: Collection[str],
@@ -60,20 +37,17 @@ def _chosen(names: Collection[str], kind: str, skip: Collection[str],
     return chosen
 
 # %% ../../nbs/57_models.quantize.ipynb #made
+def _name(path) -> str: return ".".join(map(str, path))
+
 def _made(name: str, module: nnx.Module, kind: str) -> nnx.Module:
     """The quantised twin. Raises: `ValueError` that names the part, for one that does not fit."""
-    try: return _WAYS[type(module)](module, kind)
+    def matrix(name, axis): return jnp.moveaxis(attrgetter(name)(module)[...], axis, -1)
+    try:
+        return quantized_twin(module, {name: QuantizedArray.quantize(matrix(name, axis), kind)
+                                       for name, axis in quantizable_in(module).items()})
     except (ValueError, NotImplementedError) as e:
         raise type(e)(f"{name}: {e}; leave it out by `skip`, or give it another kind by "
                       "`kinds`") from e
-
-# %% ../../nbs/57_models.quantize.ipynb #replaced
-def _put_in(model: nnx.Module, made: Mapping[int, nnx.Module]) -> None:
-    """Put twins into the places of their originals, in modules and in lists of modules."""
-    for _, parent in list(nnx.iter_modules(model)):
-        for name, child in list(vars(parent).items()):
-            if isinstance(child, nnx.Module) and id(child) in made:
-                setattr(parent, name, made[id(child)])
 
 # %% ../../nbs/57_models.quantize.ipynb #quantize
 def quantize(
@@ -95,7 +69,7 @@ def quantize(
         raise ValueError(f"`model` is quantised already: {next(iter(found))} is "
                          f"{next(iter(found.values())).kind}")
     other = nnx.clone(model)
-    parts = {_name(path): m for path, m in nnx.iter_modules(other) if type(m) in _WAYS}
+    parts = {_name(path): m for path, m in nnx.iter_modules(other) if quantizable_in(m)}
     parts = {n: m for n, m in parts.items()
              if not any(n.startswith(f"{o}.") and type(parts[o]) is TokenEmbedding for o in parts)}
     if not parts:
@@ -104,7 +78,7 @@ def quantize(
     chosen = _chosen(parts, kind, (*skip,), kinds)
     made = {id(parts[name]): _made(name, parts[name], k) for name, k in chosen.items()}
     if id(other) in made: return made[id(other)]
-    _put_in(other, made)
+    replace_modules(other, made)
     return other
 
 # %% ../../nbs/57_models.quantize.ipynb #quantized-parts

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -168,9 +169,10 @@ def quantizable(
 # %% ../nbs/60_weights.ipynb #made-quantized
 def _at(model: nnx.Module, path: str) -> nnx.Module:
     """The module at a dotted path."""
+    at: Any = model
     for name in filter(None, path.split(".")):
-        model = model[int(name)] if name.isdigit() else getattr(model, name)
-    return model
+        at = at[int(name)] if name.isdigit() else getattr(at, name)
+    return at
 
 # %% ../nbs/60_weights.ipynb #put-quantized
 def put_quantized(
@@ -198,7 +200,7 @@ def _new_places(path, module: nnx.Module, made: Mapping[str, QuantizedArray]
     for name, array in made.items():
         mine = f"{name.removesuffix('.weight')}.kernel" if name.endswith(".weight") else name
         shape, axis = shapes.get(mine, (None, None))
-        if axis is None:
+        if axis is None or shape is None:
             raise ValueError(f"{path} has `{name}` quantised as {array.kind}, and the model has no "
                              "matrix there that could be; stack its layers after loading")
         shape = (*shape[:axis], *shape[axis + 1:], shape[axis]) if axis != -1 else shape

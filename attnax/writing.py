@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -198,7 +198,7 @@ def _open_own(file: Path, quantize: str | None = None, **how: Any) -> Writer:
     model = TransformerLM(nnx.Rngs(0), config)
     load_weights(model, file)
     model.eval()
-    if quantize is not None: model = quantized(model, quantize)
+    if quantize is not None: model = cast(TransformerLM, quantized(model, quantize))
     return Writer(model, encode, decode)
 
 # %% ../nbs/95_writing.ipynb #ends

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -186,7 +186,8 @@ def bench_decode(
     print(f"{machine()}\n{model}: {_step_bytes(lm, 1, 0) / 2**20:.1f} MiB of weights, "
           f"prompt {prompt}, {tokens} new tokens, greedy; medians of {repeats} interleaved runs")
     if quantize:
-        forms = {"float32": lm} | {form: decode_model(model, quantize=form) for form in quantize}
+        forms: dict[str, Any] = {"float32": lm}
+        forms |= {form: decode_model(model, quantize=form) for form in quantize}
         _bench_forms(model, forms, text, batches, text_tokens, tokens=tokens, prompt=prompt,
                      repeats=repeats)
         return 0
@@ -310,10 +311,12 @@ def perplexity(
     return math.exp(total / (len(rows) * (window - 1)))
 
 # %% ../../nbs/93_bench.decode.ipynb #written-out
+_Model = TypeVar("_Model", bound=nnx.Module)
+
 def written_out(
     quantized: nnx.Module, # A model with quantised matrices
-    floats: nnx.Module     # The same model in floats, which stays as it is
-) -> nnx.Module:           # In floats, with the numbers of the quantised one
+    floats: _Model         # The same model in floats, which stays as it is
+) -> _Model:               # In floats, with the numbers of the quantised one
     """A quantised model's matrices in a model of floats."""
     held = quantized_parts(quantized)
     out, axes = nnx.clone(floats), quantizable(floats)

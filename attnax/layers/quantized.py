@@ -7,11 +7,13 @@ __all__ = ['quantized_kinds', 'QuantizedKind', 'check_quantized_kind', 'Quantize
            'QuantizedLinear', 'QuantizedTable', 'QuantizedEmbed']
 
 # %% ../../nbs/36_layers.quantized.ipynb #imports
+import functools
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jax.core import Tracer
@@ -156,9 +158,9 @@ class _Made(_Packed):
     @classmethod
     def from_blocks(
         cls,
-        codes: Int[Array, "*n out in"],        # One integer, or for float8 one number, per element
-        scales: Float[Array, "*n out blocks"], # One per block
-        offsets: Float[Array, "*n out blocks"] | None = None, # One per block, where the kind has
+        codes: Int[Array | np.ndarray, "*n out in"], # An integer per element; for float8 a number
+        scales: Float[Array | np.ndarray, "*n out blocks"], # One per block
+        offsets: Float[Array | np.ndarray, "*n out blocks"] | None = None, # Where the kind has
         *,
         kind: str                              # One of `quantized_kinds`
     ) -> Self:                               # The matrix: `code * scale + offset`
@@ -166,13 +168,13 @@ class _Made(_Packed):
 
         Raises: `ValueError` for an unknown kind, shapes that do not fit it, or larger codes."""
         _check_blocks(codes, scales, offsets, kind)
-        arrays = (None if a is None else jnp.asarray(a) for a in (scales, offsets))
-        return cls(_packed(jnp.asarray(codes), kind), *arrays, kind)
+        offsets = None if offsets is None else jnp.asarray(offsets)
+        return cls(_packed(jnp.asarray(codes), kind), jnp.asarray(scales), offsets, kind)
 
     @classmethod
     def quantize(
         cls,
-        matrix: Float[Array, "*n out in"], # What to approximate
+        matrix: Float[Array | np.ndarray, "*n out in"], # What to approximate
         kind: str                          # One of `quantized_kinds`
     ) -> Self:                           # The nearest codes
         """Raises: `ValueError` for an unknown kind, a width that its block does not divide, or
@@ -226,10 +228,10 @@ def _pieces(x, w: QuantizedArray) -> list:
 # %% ../../nbs/36_layers.quantized.ipynb #by-offsets
 _barrier = lax.optimization_barrier
 
-def _by_offsets(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
+def _by_offsets(x: Float[Array, "r in"], offsets: Float[Array, "out n"]) -> Float[Array, "r out"]:
     """What offsets add: each meets the sum of its block."""
-    sums = x.reshape(x.shape[0], w.offsets.shape[-1], -1).sum(-1)
-    return _barrier(_barrier(sums) @ w.offsets.astype(jnp.float32).T)
+    sums = x.reshape(x.shape[0], offsets.shape[-1], -1).sum(-1)
+    return _barrier(_barrier(sums) @ offsets.astype(jnp.float32).T)
 
 # %% ../../nbs/36_layers.quantized.ipynb #fused
 def _fused(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
@@ -237,15 +239,16 @@ def _fused(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
     # XLA would compute what made `x` again for each row of the matrix; it does not look through
     # a concatenation
     x = _barrier(jnp.concatenate([x, jnp.zeros((1, x.shape[1]), x.dtype)]))[:-1]
-    total = 0
+    products = []
     for part, codes, scales in _pieces(x, w):
         scales, wide = scales.astype(jnp.float32), codes.astype(jnp.float32)
         if scales.shape[-1] == 1: y = _barrier(part @ wide.T) * scales[:, 0]
         else:
             blocks = wide.reshape(*scales.shape, -1) * scales[..., None]
             y = _barrier(part @ blocks.reshape(wide.shape).T)
-        total = total + y
-    return total if w.offsets is None else total + _by_offsets(x, w)
+        products.append(y)
+    if w.offsets is not None: products.append(_by_offsets(x, w.offsets))
+    return functools.reduce(jnp.add, products)
 
 # %% ../../nbs/36_layers.quantized.ipynb #digits
 def _digits(x: Float[Array, "r in"]) -> tuple[Int[Array, "3*r in"], Float[Array, " r"]]:
@@ -283,7 +286,7 @@ def _by_tiles(x: Float[Array, "r in"], w: QuantizedArray, rows: int) -> Float[Ar
     y = [lax.map(tile, whole).reshape(n * rows, -1)] if n else []
     if w.shape[0] % rows: y.append(tile(jax.tree.map(lambda a: a[n * rows:], arrays)))
     y = jnp.concatenate(y).T
-    return y if w.offsets is None else y + _by_offsets(x, w)
+    return y if w.offsets is None else y + _by_offsets(x, w.offsets)
 
 # %% ../../nbs/36_layers.quantized.ipynb #written-out
 def _written_out(x: Float[Array, "... in"], w: QuantizedArray) -> Float[Array, "... out"]:
@@ -343,7 +346,7 @@ def quantized_matmul(
     return y.reshape(*x.shape[:-1], w.shape[0]).astype(out)
 
 # %% ../../nbs/36_layers.quantized.ipynb #param
-class QuantizedParam(nnx.Variable):
+class QuantizedParam(nnx.Variable[QuantizedArray]):
     """A quantised matrix of a model. It is no `nnx.Param`, so optimizers and gradients leave it
     alone."""
 
@@ -368,7 +371,7 @@ class QuantizedLinear(nnx.Module):
     @property
     def kernel(self) -> Float[Array, "in out"]: # As `nnx.Linear` has it
         """The matrix, written out at each call."""
-        return self.weight[...].dequantize(self.param_dtype or jnp.float32).swapaxes(-1, -2)
+        return self.weight.get_value().dequantize(self.param_dtype or jnp.float32).swapaxes(-1, -2)
 
     def __call__(
         self,
@@ -377,7 +380,7 @@ class QuantizedLinear(nnx.Module):
         """Apply it."""
         dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype or x.dtype)
         out = self.preferred_element_type or dtype
-        y = quantized_matmul(x.astype(dtype), self.weight[...], out_dtype=out)
+        y = quantized_matmul(x.astype(dtype), self.weight.get_value(), out_dtype=out)
         return y if self.bias is None else y + self.bias[...].astype(y.dtype)
 
 # %% ../../nbs/36_layers.quantized.ipynb #table
@@ -394,6 +397,8 @@ class QuantizedTable(nnx.Module):
 class QuantizedEmbed(TokenEmbedding):
     """`TokenEmbedding` whose table stays quantised, for looking up and as a tied head; called
     alike."""
+    embed: QuantizedTable
+
     def __init__(
         self,
         table: QuantizedArray,                 # (vocabulary, width)
@@ -405,7 +410,7 @@ class QuantizedEmbed(TokenEmbedding):
 
     def _rows(self, ids: Int[Array, "..."]) -> Float[Array, "... m"]:
         """Rows of the table."""
-        return self.embed.embedding[...].rows(ids)
+        return self.embed.embedding.get_value().rows(ids)
 
     def attend(
         self,
@@ -415,4 +420,4 @@ class QuantizedEmbed(TokenEmbedding):
     ) -> Float[Array, "... vocab"]:            # Their dot product with every token's vector
         """Score every token."""
         x = x if self.dtype is None else x.astype(self.dtype)
-        return quantized_matmul(x, self.embed.embedding[...], out_dtype=out_dtype)
+        return quantized_matmul(x, self.embed.embedding.get_value(), out_dtype=out_dtype)

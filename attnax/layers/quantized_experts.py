@@ -8,6 +8,7 @@ __all__ = ['quantized_experts', 'QuantizedExperts', 'quantizable_in', 'quantized
 # %% ../../nbs/36a_layers.quantized_experts.ipynb #imports
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ def _forward(spec: ExpertSpec, x, weights, params, experts, key):
     """Block by block: results (t, m) in float32 or better."""
     flat, wide = weights.T.reshape(-1), jnp.promote_types(spec.dtype, jnp.float32)
     def visit(e, for_blocks, out):
-        mine = tuple(_Turned(p) if isinstance(p, QuantizedArray) else p
+        mine: tuple[Any, ...] = tuple(_Turned(p) if isinstance(p, QuantizedArray) else p
                      for p in _of_expert(params, e))
         def step(ids, tokens, out):
             y = expert_rows(spec, rows_or_zero(x, tokens), rows_or_zero(flat, ids), mine, ids, key,
@@ -159,7 +160,7 @@ def quantized_twin(
     arrays: Mapping[str, QuantizedArray] # By the paths that `quantizable_in` gives
 ) -> nnx.Module:                         # Called alike; the rest is shared
     """The same module around quantised matrices. Raises: `NotImplementedError` for experts of
-    limited capacity."""
+    limited capacity; `ValueError` for another module."""
     if isinstance(old, nnx.Linear):
         return QuantizedLinear(arrays["kernel"], old.bias, dtype=old.dtype,
                                param_dtype=old.param_dtype,
@@ -168,7 +169,8 @@ def quantized_twin(
         table = old.embed.embedding
         return QuantizedEmbed(arrays["embed.embedding"], scale=old.scale,
                               dtype=table.dtype if old.dtype is None else old.dtype)
-    return QuantizedExperts(old, arrays)
+    if isinstance(old, MixtureOfExperts): return QuantizedExperts(old, arrays)
+    raise ValueError(f"`old` must have matrices that can be quantised, got {type(old).__name__}")
 
 # %% ../../nbs/36a_layers.quantized_experts.ipynb #replace
 def replace_modules(

@@ -9,7 +9,7 @@ __all__ = ['StackedBlocks', 'Handed', 'run_blocks', 'stored_blocks', 'unsliced',
 # %% ../../nbs/44_layers.stack.ipynb #imports
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -277,7 +277,9 @@ def make_stack(
     return StackedBlocks(blocks) if config.scan_layers else nnx.List(blocks)
 
 # %% ../../nbs/44_layers.stack.ipynb #converted
-def _converted(model: nnx.Module, scan: bool) -> nnx.Module:
+_Model = TypeVar("_Model", bound=nnx.Module)
+
+def _converted(model: _Model, scan: bool) -> _Model:
     """A model whose stacks are of the other kind."""
     other = nnx.List if scan else StackedBlocks
     def has_config(m): return hasattr(getattr(m, "config", None), "scan_layers")
@@ -294,8 +296,8 @@ def _converted(model: nnx.Module, scan: bool) -> nnx.Module:
 
 # %% ../../nbs/44_layers.stack.ipynb #stack-layers
 def stack_layers(
-    model: nnx.Module # A model of ours, or several in one
-) -> nnx.Module:      # Another with the same parameters, its layers stacked; or the model itself
+    model: _Model     # A model of ours, or several in one
+) -> _Model:          # Another with the same parameters, its layers stacked; or the model itself
     """Store the layers of every stack in a model stacked, so that one loop runs them.
 
     Raises: `ValueError` for a stack of which no two layers are of one kind.
@@ -304,7 +306,7 @@ def stack_layers(
 
 # %% ../../nbs/44_layers.stack.ipynb #unstack-layers
 def unstack_layers(
-    model: nnx.Module # A model of ours, or several in one
-) -> nnx.Module:      # Another with the same parameters, its layers in a list; or the model itself
+    model: _Model     # A model of ours, or several in one
+) -> _Model:          # Another with the same parameters, its layers in a list; or the model itself
     """Undo `stack_layers`."""
     return _converted(model, False)

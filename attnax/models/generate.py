@@ -28,10 +28,10 @@ from .transformer import as_ids
 # %% ../../nbs/51_models.generate.ipynb #align-right
 def align_right(
     prompt_ids: Int[Array, "b s"],    # Prompts, each padded on the right, or on both sides
-    prompt_lengths: Int[Array, " b"], # Tokens of each
+    prompt_lengths: Int[Array | np.ndarray, " b"], # Tokens of each
     fill: int,                        # Id of the padding on the left
     *,
-    starts: Int[Array, " b"] | int = 0 # Where each begins
+    starts: Int[Array | np.ndarray, " b"] | int = 0 # Where each begins
 ) -> tuple[Int[Array, "b s"], Bool[Array, "b s"], Int[Array, "b s"]]: # Ids, real ones, positions
     """Move every prompt to the right end of its row."""
     gap = prompt_ids.shape[1] - jnp.asarray(prompt_lengths, jnp.int32)[:, None]
@@ -282,8 +282,8 @@ def _settings(model, sampling: Sampling | None, given: dict[str, Any], rng) -> S
 
     Raises: `TypeError` and `ValueError` as `with_settings` does."""
     if sampling is None:
-        sampling = getattr(model, "generation", None) or Sampling()
-        if rng is None: sampling = with_settings(sampling, {"temperature": 0})
+        own: Sampling = getattr(model, "generation", None) or Sampling()
+        sampling = with_settings(own, {"temperature": 0}) if rng is None else own
     elif not isinstance(sampling, Sampling): raise ValueError(
         f"`sampling` must be a `Sampling`, got {type(sampling).__name__}")
     return with_settings(sampling, given)

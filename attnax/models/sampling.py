@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -199,7 +199,7 @@ def frequency_penalty(
 # %% ../../nbs/50a_models.sampling.ipynb #suppress
 def suppress(
     logits: Float[Array, "b v"],                    # Logits
-    banned: Bool[Array, " v"] | Bool[Array, "b v"], # True at tokens that may not come
+    banned: Bool[Array | np.ndarray, "*b v"], # True at tokens that may not come
     when: Bool[Array, "*b"] | bool = True           # Whether they may not now; of all rows or each
 ) -> Float[Array, "b v"]:                           # `-inf` where banned
     """Cut tokens off."""
@@ -309,8 +309,9 @@ def _check_sampling(s: Sampling) -> None:
     _check_penalties(s)
     for name in _SETS: put(name, _token_set(name, getattr(s, name)))
     put("logit_bias", _biases(s.logit_bias))
-    put("processors", (s.processors,) if callable(s.processors) else tuple(s.processors))
-    for p in s.processors:
+    found = (s.processors,) if callable(s.processors) else tuple(s.processors)
+    put("processors", found)
+    for p in found:
         if not callable(p): raise ValueError(
             f"`processors` must be functions of logits and a `Context`, got {p!r}")
 
@@ -496,8 +497,9 @@ def make_chooser(
         numbers = {name: getattr(s, name) for name in ("temperature", *_CUTS)}
         on |= {name: np.float32(x) for name, x in numbers.items() if x is not None}
         on["key"] = _key(rng, rows)
-    return Chooser(stops=_among("stop_token", s.stop_token, vocab_size),
-                   processors=tuple(map(_as_pytree, s.processors)), **on)
+    stops, processors = cast(frozenset[int], s.stop_token), cast(tuple[Callable, ...], s.processors)
+    return Chooser(stops=_among("stop_token", stops, vocab_size),
+                   processors=tuple(map(_as_pytree, processors)), **on)
 
 # %% ../../nbs/50a_models.sampling.ipynb #process
 def process_logits(
@@ -545,7 +547,8 @@ def _log_p(logits, token):
     return (own - jax.nn.logsumexp(logits, axis=-1)).astype(jnp.float32)
 
 # %% ../../nbs/50a_models.sampling.ipynb #choose
-def _choose(logits, chooser: Chooser, context: Context, states: tuple = (), scored: bool = False):
+def _choose(logits, chooser: Chooser, context: Context, states: tuple = (),
+            scored: bool = False) -> Any:
     """A token for each row; -1 where no logit is the greatest: NaN, infinite, or all `-inf`. Where
     `scored`, logarithms of its probability too: by the model, and as it was drawn."""
     left = process_logits(logits, chooser, context, states)

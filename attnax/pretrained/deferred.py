@@ -153,7 +153,8 @@ def form_along(
     axis: int                 # Axis along which blocks shall lie
 ) -> BlockForm | None:        # Their form; None where it has no blocks along it
     """Whether a tensor can be had in blocks. Nothing is read."""
-    forms = {s.form for s in x.sources} if isinstance(x, Deferred) else {None}
+    if not isinstance(x, Deferred): return None
+    forms = {s.form for s in x.sources}
     form = forms.pop()
     whole = not forms and form is not None and _blocks_follow(x, form.block, axis)
     return form if whole else None
@@ -163,8 +164,9 @@ def blocks_along(
     axis: int    # The same axis
 ) -> Blocks:     # With this axis last
     """The blocks of a tensor."""
-    parts = zip(*(s.blocks() for s in x.sources))
-    return Blocks(*(None if part[0] is None else _along(x.make(*part), axis) for part in parts))
+    blocks = [s.blocks() for s in x.sources if s.blocks is not None]
+    def part(i): return _along(x.make(*(found[i] for found in blocks)), axis)
+    return Blocks(part(0), part(1), None if blocks[0].offsets is None else part(2))
 
 # %% ../../nbs/65b_pretrained.deferred.ipynb #defer-tensors
 def _read_one(path: Path, name: str, about: dict[str, Any]) -> np.ndarray:

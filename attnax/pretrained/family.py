@@ -595,7 +595,7 @@ def _quantized(x: np.ndarray | Deferred, axis: int, quantize: str) -> QuantizedA
         if x.shape[axis] % (quantized_kinds[quantize].block or 1): return None
         return QuantizedArray.quantize(np.moveaxis(np.asarray(x), axis, -1), quantize)
     kind = _kind_of(x, axis)
-    if kind is None: return None
+    if kind is None or not isinstance(x, Deferred): return None
     return QuantizedArray.from_blocks(*blocks_along(x, axis), kind=kind)
 
 # %% ../../nbs/67_pretrained.family.ipynb #read-quantized

@@ -142,7 +142,8 @@ def _mistral3_config(said: Said) -> dict[str, Any]:
     beta = said.take("attention.temperature_scale", float, 0.0, zero=True)
     kind, name = ("ministral3", "Ministral3ForCausalLM") if beta else ("mistral",
                                                                       "MistralForCausalLM")
-    config = decoder_config(said, kind, name, rope=_mistral3_rope) | {"sliding_window": None}
+    config: dict[str, Any] = decoder_config(said, kind, name, rope=_mistral3_rope)
+    config |= {"sliding_window": None}
     if beta: config["rope_parameters"]["llama_4_scaling_beta"] = beta
     return config
 

@@ -86,8 +86,9 @@ def _q6_k(b: np.ndarray) -> _Parts:
     return codes.view(np.int8) - np.int8(32), _half(b[:, 208:]) * b[:, 192:208].view(np.int8), None
 
 # %% ../../nbs/76f_pretrained.gguf_quantized.ipynb #table-kinds
-_NEAR_ZERO = np.int8([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
-_SMALL_FLOATS = np.int8([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12])
+_NEAR_ZERO = np.array(
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.int8)
+_SMALL_FLOATS = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int8)
 
 def _iq4_nl(b: np.ndarray) -> _Parts:
     return _NEAR_ZERO[spread(b[:, 2:], 4, 16)], _half(b[:, :2]), None
@@ -137,7 +138,7 @@ def gguf_blocks(
         some = slice(i, i + step)
         parts = unpack(packed[some].reshape(-1, size))
         for into, found in zip((codes, scales, offsets), parts):
-            if into is not None: into[some] = found.reshape(into[some].shape)
+            if into is not None and found is not None: into[some] = found.reshape(into[some].shape)
     return Blocks(codes, scales, offsets)
 
 # %% ../../nbs/76f_pretrained.gguf_quantized.ipynb #deferred-tensors
@@ -157,7 +158,9 @@ class _DeferredTensors(Mapping):
         found = gguf_blocks(self._tensors.packed(name), self.kind(name), shape[-1])
         for part in found[1:]:
             if part is not None: require_finite(part, name, self._tensors.path)
-        return Blocks(*(None if x is None else x.reshape(*shape[:-1], -1) for x in found))
+        codes, scales, offsets = found
+        def shaped(part): return part.reshape(*shape[:-1], -1)
+        return Blocks(shaped(codes), shaped(scales), None if offsets is None else shaped(offsets))
 
     def __getitem__(self, name: str) -> np.ndarray | Deferred:
         shape, kind = self.shape(name), self.kind(name)

@@ -207,7 +207,7 @@ def _other_format(
 # %% ../../nbs/77_pretrained.load.ipynb #family-and-part
 def family_and_part(
     config: Mapping[str, Any],         # What a config.json says
-    tensors: Mapping[str, np.ndarray], # What lies beside it
+    tensors: Mapping[str, Any],        # What lies beside it: arrays, or deferred ones
     sentence: bool = False             # Whether a `modules.json` does
 ) -> tuple[Family, Mapping[str, Any], Mapping[str, np.ndarray]]: # Family, its config and tensors
     """What reads a folder, and the part of the folder that it is given."""

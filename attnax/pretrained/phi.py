@@ -109,6 +109,6 @@ def long_from_start(
     config = replace(listed.config,
                      rope_scaling=replace(scaling, short_factors=scaling.long_factors))
     _, fill = blueprint(lambda: build_lm(config))
-    out = fill(named_parameters(listed))
+    out: Any = fill(named_parameters(listed))
     out.eval()
     return out if listed is model else stack_layers(out)

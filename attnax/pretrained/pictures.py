@@ -193,13 +193,13 @@ def prepare_picture(
     if isinstance(size, int):
         short, long = sorted(x.shape[:2])
         edges = size, int(size * long / short)
-        size = edges if x.shape[0] <= x.shape[1] else edges[::-1]
+        size = edges if x.shape[0] <= x.shape[1] else (edges[1], edges[0])
     if size is not None: x = resize_picture(x, size, settings.resample)
     if settings.crop is not None: x = _cut_middle(x, settings.crop)
     x = x.astype(np.float32)
     if settings.scale is not None: x = (x * np.float64(settings.scale)).astype(np.float32)
     if settings.mean is None or settings.std is None: return x
-    return (x - np.float32(settings.mean)) / np.float32(settings.std)
+    return (x - np.asarray(settings.mean, np.float32)) / np.asarray(settings.std, np.float32)
 
 # %% ../../nbs/74c_pretrained.pictures.ipynb #prepare-several
 def prepare_pictures(

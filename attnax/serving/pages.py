@@ -7,7 +7,7 @@ __all__ = ['Pools', 'RaggedRows', 'ragged_attention', 'RaggedPages', 'PageGroups
            'has_experts', 'check_served']
 
 # %% ../../nbs/85a_serving.pages.ipynb #imports
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -188,15 +188,17 @@ def run_ragged(
     tokens: Int[Array, " t"],        # Flat tokens; anything where they are not real
     pools: Pools,                    # Pages of all layers; donate them
     rows: Sequence[RaggedRows],      # Where the tokens belong, by group of layers
-    keep: Int[Array, " n"]           # Flat tokens that need logits
+    keep: Int[Array, " n"],          # Flat tokens that need logits
+    weigh: Callable | None = None    # Called with flat tokens before a part of the model reads them
 ) -> tuple[Float[Array, "n v"], Pools]: # Logits of what follows those, and the pages
     """Run a model on the tokens of a step."""
     real = rows[0].real[None] if has_experts(model) else None
+    if weigh is not None: weigh(slice(None))
     h, caches = model.decoder(
         jnp.asarray(tokens)[None], position_ids=rows[0].positions[None], padding_mask=real,
         layer_kv_caches=_caches(model, pools, rows), deterministic=True)
-    kept = h[:, jnp.asarray(keep)]
-    logits = language_head(kept, model.decoder.token_embed, model.lm_head, model.config)
+    if weigh is not None: weigh(jnp.asarray(keep))
+    logits = language_head(h[:, jnp.asarray(keep)], model.decoder.token_embed, model.lm_head, model.config)
     return logits[0], _pools(caches)
 
 # %% ../../nbs/85a_serving.pages.ipynb #has-experts

@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from itertools import chain
 
 # %% ../nbs/97_cli.ipynb #did-you-mean
@@ -159,8 +160,8 @@ def _add_bench(commands) -> None:
                  "and named.", "bench linear --lengths 2048", "bench attention --help")
     kinds = bench.add_subparsers(dest="what", metavar="WHAT")
     bench.needs = "what", "WHAT"
-    for add in (_add_bench_attention, _add_bench_linear, _add_bench_moe, _add_bench_decode,
-                _add_bench_start):
+    for add in (_add_bench_attention, _add_bench_linear, _add_bench_moe, _add_bench_quantized,
+                _add_bench_decode, _add_bench_start, _add_bench_speculate):
         add(kinds)
 
 # %% ../nbs/97_cli.ipynb #bench-sizes
@@ -224,6 +225,21 @@ def _add_bench_moe(kinds) -> None:
     parser.add_argument("--experts", type=int, nargs="+", metavar="E", default=[8, 32],
                         help="numbers of experts (default: 8 32)")
 
+# %% ../nbs/97_cli.ipynb #bench-quantized-options
+def _add_bench_quantized(kinds) -> None:
+    parser = _add(kinds, "quantized", "measure products whose matrix stays in few bits",
+                  "A table of times beside the same chain of products in float32.",
+                  "bench quantized --rows 1 8 --kinds int8")
+    parser.add_argument("--rows", type=int, nargs="+", metavar="R", default=[1, 8, 64],
+                        help="rows that meet every matrix (default: 1 8 64)")
+    # the names are checked by the benchmark, which is imported only when it runs
+    parser.add_argument("--kinds", nargs="+", metavar="KIND", default=["int8", "q4", "float8"],
+                        help="of int8 q4 float8 (default: all)")
+    for name, size, words in (("--narrow", 576, "width of a row"),
+                              ("--wide", 1536, "width in between"),
+                              ("--repeats", 5, "interleaved runs of each, at least")):
+        parser.add_argument(name, type=int, default=size, help=f"{words} (default: %(default)s)")
+
 # %% ../nbs/97_cli.ipynb #bench-generation-options
 def _add_generation(parser: argparse.ArgumentParser, tokens: int) -> None:
     """Options that benchmarks of generation share."""
@@ -260,6 +276,20 @@ def _add_bench_start(kinds) -> None:
                   "Seconds of loading a model, and of compiling its generation with layers one "
                   "after the other and in a loop.", "bench start --model smollm2")
     _add_generation(parser, tokens=16)
+
+# %% ../nbs/97_cli.ipynb #bench-speculate-options
+def _add_bench_speculate(kinds) -> None:
+    parser = _add(kinds, "speculate", "measure guessing from the prompt",
+                  "Tokens per second with and without speculation, for requests that copy and for "
+                  "one that does not.", "bench speculate --guesses 4")
+    parser.add_argument("--model", default="smollm2",
+                        help="smollm2, or a GGUF file of a chat model that is asked alike "
+                             "(default: %(default)s)")
+    for name, size, words in (("--tokens", 96, "new tokens"), ("--guesses", 8, "at a time"),
+                              ("--repeats", 5, "interleaved runs of each")):
+        parser.add_argument(name, type=int, default=size, help=f"{words} (default: %(default)s)")
+    # the names are checked by the benchmark, which is imported only when it runs
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="which requests (default: all)")
 
 # %% ../nbs/97_cli.ipynb #info-options
 def _add_info(commands) -> None:
@@ -515,20 +545,21 @@ def run_chat(
     return 0
 
 # %% ../nbs/97_cli.ipynb #bench
+_BENCHES = {"attention": "attention.bench_attention", "linear": "attention.bench_linear",
+            "moe": "moe.bench_moe", "quantized": "quantized.bench_quantized",
+            "decode": "decode.bench_decode", "start": "decode.bench_start",
+            "speculate": "speculate.bench_speculate"} # Where each is, in `attnax.bench`
+
 def _run_bench(what: str, options: dict) -> int:
     """Run a benchmark with the options that were given; 1 where tokens differ."""
-    from attnax.bench.attention import bench_attention, bench_linear
-    from attnax.bench.decode import bench_decode, bench_start
-    from attnax.bench.moe import bench_moe
     options = {name: value for name, value in options.items() if value is not None}
     if not options.pop("overwrite", False) and os.path.exists(options.get("chart", "")):
         raise ValueError(f"--chart {options['chart']} is there already: name another file, or add "
                          "--overwrite")
     if options.pop("device", "cpu") == "cpu":
-        if what == "decode": return bench_decode(**options)
-        if what == "start": return bench_start(**options)
-        {"attention": bench_attention, "linear": bench_linear, "moe": bench_moe}[what](**options)
-        return 0
+        module, name = _BENCHES[what].split(".")
+        done = getattr(import_module(f"attnax.bench.{module}"), name)(**options)
+        return done if isinstance(done, int) else 0
     from attnax.bench.accelerator import bench_accelerator
     if (dtype := options.pop("dtype", "bfloat16")) != "bfloat16":
         raise ValueError(f"`dtype` is bfloat16 on a gpu, got {dtype}")

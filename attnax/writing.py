@@ -201,23 +201,10 @@ def _open_own(file: Path, quantize: str | None = None, **how: Any) -> Writer:
     if quantize is not None: model = cast(TransformerLM, quantized(model, quantize))
     return Writer(model, encode, decode)
 
-# %% ../nbs/95_writing.ipynb #ends
-def _ends(*records: dict) -> frozenset[int]:
-    """The tokens that end a text, from the first record that names any."""
-    said = next((r["eos_token_id"] for r in records if r.get("eos_token_id") is not None), [])
-    return frozenset([said] if isinstance(said, int) else said)
-
-# %% ../nbs/95_writing.ipynb #gguf-ends
-def _gguf_ends(fields: Mapping[str, Any]) -> frozenset[int]:
-    """The tokens that end a text or a turn, by the fields of a GGUF file."""
-    found = (fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom"))
-    return frozenset(i for i in found if isinstance(i, int))
-
 # %% ../nbs/95_writing.ipynb #with-tokenizer
 def _with(
     tokenizer: Any,                 # A `tokenizers.Tokenizer`
     path: str | os.PathLike,        # What the user gave
-    stops: frozenset[int],          # Tokens that end a text
     template: ChatTemplate | None,  # Of its chats
     how: Mapping[str, Any]          # As in `load_pretrained`
 ) -> Writer:
@@ -225,8 +212,8 @@ def _with(
     model = load_pretrained(path, **how)
     if not isinstance(model, TransformerLM): raise _no_decoder(path, type(model))
     def encode_chat(text): return tokenizer.encode(text, add_special_tokens=False).ids
-    return Writer(model, lambda text: tokenizer.encode(text).ids, tokenizer.decode, stops,
-                  template, encode_chat)
+    return Writer(model, lambda text: tokenizer.encode(text).ids, tokenizer.decode,
+                  frozenset(model.generation.stop_token), template, encode_chat)
 
 def _no_decoder(path: str | os.PathLike, kind: type) -> ValueError:
     return ValueError(f"{path} must hold a decoder, which writes text, got a {kind.__name__}")
@@ -254,9 +241,7 @@ def _open_folder(folder: Path, path: str | os.PathLike, template: ChatTemplate |
     family, _, _ = family_and_part(config, {}, makes_vectors(folder))
     kind = getattr(family.build, "__annotations__", {}).get("return", TransformerLM)
     if kind is not TransformerLM: raise _no_decoder(path, kind)
-    said = folder / "generation_config.json"
-    ends = _ends(read_json(said) if said.is_file() else {}, config, config.get("text_config", {}))
-    return _with(_read_tokenizer(folder), path, ends, template, how)
+    return _with(_read_tokenizer(folder), path, template, how)
 
 # %% ../nbs/95_writing.ipynb #template-of
 def _no_template(path: str | os.PathLike) -> ValueError:
@@ -300,8 +285,8 @@ def open_writer(
     if place.is_file() and place.suffix == ".gguf":
         file = read_gguf(place)
         template = _template_of(file, path, for_chat)
-        ends, how = _gguf_ends(file.fields), {k: x for k, x in how.items() if k not in _HUB}
-        return _with(gguf_tokenizer(file), place, ends, template, how | {"quantize": quantize})
+        how = {k: x for k, x in how.items() if k not in _HUB} | {"quantize": quantize}
+        return _with(gguf_tokenizer(file), place, template, how)
     if (place / "config.json").is_file():
         return _open_folder(place, path, _template_of(place, path, for_chat),
                             how | {"quantize": quantize})

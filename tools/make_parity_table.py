@@ -95,7 +95,7 @@ def t5(model, want) -> dict:
     for piece in jnp.split(target, [target.shape[1] // 2, target.shape[1] - 1], axis=1):
         out, caches = decode(model, piece, caches)
         pieces.append(out)
-    written = generate(model, target[:, :1], source=ids, source_mask=seen, max_new_tokens=new.shape[1])
+    written = generate(model, target[:, :1], source=ids, source_mask=seen, max_new_tokens=new.shape[1], stop_token=())
     return dict(states=relative_error(encoded[seen], want["encoder_hidden"][seen]),
                 logits=relative_error(decode(model, target, None), want["logits"]),
                 cached=relative_error(jnp.concatenate(pieces, 1), want["logits"]),
@@ -105,7 +105,7 @@ def t5(model, want) -> dict:
 def whisper(model, want) -> dict:
     features, ids, new = jnp.asarray(want["features"]), jnp.asarray(want["decoder_ids"]), want["generated"]
     heard, logits = nnx.jit(lambda model: (model.encode(features), model(features, ids)))(model)
-    written = generate(model, ids[:, :1], source=features, max_new_tokens=new.shape[1])
+    written = generate(model, ids[:, :1], source=features, max_new_tokens=new.shape[1], stop_token=())
     return dict(states=relative_error(heard, want["encoder_hidden"]), logits=relative_error(logits, want["logits"]),
                 tokens=int((np.asarray(written) == new).sum()), of=new.size)
 

@@ -130,7 +130,9 @@ def measure_decode(
 ) -> DecodeRow:                 # What was found
     """Measure greedy generation."""
     ids = jax.random.randint(jax.random.key(batch), (batch, prompt), 0, model.config.vocab_size)
-    def ours(): return generate(model, ids, max_new_tokens=tokens).block_until_ready()
+    def ours():
+        out = generate(model, ids, max_new_tokens=tokens, stop_token=())
+        return out.block_until_ready()
     runs, same = {"ours": ours}, None
     if peer is not None:
         question = dict(prompt=np.asarray(ids).tolist(), tokens=tokens)
@@ -261,7 +263,8 @@ def measure_forms(
     vocab = next(iter(forms.values())).config.vocab_size
     ids = jax.random.randint(jax.random.key(batch), (batch, prompt), 0, vocab)
     question = dict(prompt=np.asarray(ids).tolist(), tokens=tokens)
-    def run(lm): return lambda: generate(lm, ids, max_new_tokens=tokens).block_until_ready()
+    def run(lm): return lambda: generate(
+        lm, ids, max_new_tokens=tokens, stop_token=()).block_until_ready()
     def ask(peer): return lambda: peer.ask(**question)["seconds"]
     runs = {name: run(lm) for name, lm in forms.items()} | {
         name: ask(peer) for name, peer in peers.items() if name != "llama.cpp" or batch == 1}
@@ -428,7 +431,7 @@ def _start(model: str, scan: bool, tokens: int, prompt: int) -> _Start:
     if not isinstance(lm, TransformerLM):
         raise ValueError(f"`model` must be a language model, got a {type(lm).__name__}")
     ids = jax.random.randint(jax.random.key(0), (1, prompt), 1, lm.config.vocab_size)
-    def ask(): return generate(lm, ids, max_new_tokens=tokens)
+    def ask(): return generate(lm, ids, max_new_tokens=tokens, stop_token=())
     (first, written), (second, _) = _seconds(ask), _seconds(ask)
     return _Start(load, first, second, np.asarray(written))
 

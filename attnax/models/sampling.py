@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['keep_top_k', 'keep_top_p', 'keep_min_p', 'keep_typical', 'filter_logits', 'Context', 'token_counts',
            'repetition_penalty', 'presence_penalty', 'frequency_penalty', 'suppress', 'Automaton', 'Sampling',
-           'with_settings', 'sampling_from_fields', 'read_generation_config', 'Chooser', 'make_chooser',
-           'process_logits']
+           'with_settings', 'sampling_from_fields', 'read_generation_config', 'fields_from_sampling', 'Chooser',
+           'make_chooser', 'process_logits']
 
 # %% ../../nbs/50a_models.sampling.ipynb #imports
 import json
@@ -390,9 +390,31 @@ def read_generation_config(
     file, config = Path(folder) / "generation_config.json", read(Path(folder) / "config.json")
     tokens = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens")
     own = {name: x for name, x in read(file).items() if x is not None}
-    said = {name: config[name] for name in tokens if name in config} | own
+    inner = config.get("text_config") or {}     # where a model reads pictures too
+    said = {name: x for name in tokens if (x := config.get(name, inner.get(name))) is not None}
+    said |= own
     try: return sampling_from_fields(said, vocab_size)
     except ValueError as e: raise ValueError(f"{file if own else file.parent}: {e}") from e
+
+# %% ../../nbs/50a_models.sampling.ipynb #fields-from-sampling
+def fields_from_sampling(
+    sampling: Sampling     # The settings
+) -> dict[str, Any]:       # As a generation_config.json says them
+    """Undo `sampling_from_fields`. Raises: `ValueError` for settings that it has no field for."""
+    s, neutral = sampling, Sampling()
+    ours = ("presence_penalty", "frequency_penalty", "logit_bias", "processors")
+    if lost := [name for name in ours if getattr(s, name) != getattr(neutral, name)]:
+        raise ValueError(f"`sampling` must be what a generation_config.json can say, got {lost}")
+    names = {"eos_token_id": "stop_token", "suppress_tokens": "suppress_tokens",
+             "begin_suppress_tokens": "begin_suppress_tokens"}
+    fields: dict[str, Any] = {theirs: sorted(found) for theirs, name in names.items()
+                              if (found := cast(frozenset[int], getattr(s, name)))}
+    for name in ("repetition_penalty", "min_new_tokens"):
+        if getattr(s, name) != getattr(neutral, name): fields[name] = getattr(s, name)
+    if s.temperature:
+        cuts = {name: x for name in _CUTS if (x := getattr(s, name)) is not None}
+        fields |= {"do_sample": True, "temperature": s.temperature, "top_k": 0} | cuts
+    return fields
 
 # %% ../../nbs/50a_models.sampling.ipynb #chooser
 @jax.tree_util.register_dataclass

@@ -750,7 +750,8 @@ def language_model_errors(
     for piece in jnp.split(ids, [ids.shape[1] // 2, ids.shape[1] - 1], axis=1):
         out, caches = step(model, piece, caches)
         pieces.append(out)
-    written = generate(model, ids[:, :8], max_new_tokens=expected["generated"].shape[1])
+    written = generate(model, ids[:, :8], max_new_tokens=expected["generated"].shape[1],
+                       stop_token=())
     return {"hidden": relative_error(hidden, expected["hidden"]),
             "logits": relative_error(logits, expected["logits"]),
             "cached": relative_error(jnp.concatenate(pieces, 1), expected["logits"]),

@@ -25,6 +25,8 @@ from ..layers.attention import MultiHeadAttention
 from ..layers.stack import unstack_layers
 from ..models.encoder_decoder import EncoderDecoder
 from ..models.quantize import quantized_parts
+from ..models.sampling import (
+    Sampling, fields_from_sampling, read_generation_config)
 from ..models.sentence import SentenceEncoder
 from ..models.transformer import TransformerLM
 from ..models.two_tower import TwoTower
@@ -38,6 +40,7 @@ from .files import read_json, read_tensors, write_folder
 from .gguf import read_gguf
 from .gguf_models import gguf_makes_vectors, gguf_vector, model_from_gguf
 from .gguf_quantized import deferred_gguf
+from .gguf_text import gguf_stops
 from .hub import fetch_pretrained, hub_name
 from .mapping import (
     blueprint, draft_rngs, parameter_shapes, weight_dtype, weight_kind)
@@ -312,10 +315,17 @@ def load_pretrained(
                         ignore=ignore, ignore_fields=ignore_fields, quantize=quantize, **settings)
     return _as_folder_says(model, place, kind)
 
+# %% ../../nbs/77_pretrained.load.ipynb #generation
+def _generation(place: Path, vocab_size: int) -> Sampling:
+    """How a model writes where nothing is asked. Raises: `ValueError` as `read_generation_config`."""
+    if place.suffix != ".gguf": return read_generation_config(place, vocab_size)
+    stops = gguf_stops(read_gguf(place).fields)
+    return Sampling(stop_token={i for i in stops if 0 <= i < vocab_size})
+
 # %% ../../nbs/77_pretrained.load.ipynb #as-folder-says
 def _as_folder_says(model: nnx.Module, place: Path,
                     dtype: jnp.dtype | None = None) -> PretrainedModel:
-    """A model that was loaded; a sentence encoder pools as its folder says."""
+    """A model that was loaded; a sentence encoder pools, and others write, as its folder says."""
     # a tower of texts makes its vector in its own way where no folder says another
     if isinstance(model, SentenceEncoder) and (place.suffix == ".gguf" or makes_vectors(place)):
         width = model.config.d_model
@@ -325,6 +335,8 @@ def _as_folder_says(model: nnx.Module, place: Path,
         if place.suffix == ".gguf":
             model.pooling, layers = gguf_vector(read_gguf(place), dtype or jnp.float32)
         model.vector_layers = nnx.List(layers)
+    if isinstance(model, TransformerLM | EncoderDecoder | Whisper):
+        model.generation = _generation(place, model.config.vocab_size)
     if isinstance(model, PretrainedModel): return model
     raise NotImplementedError(f"a family gave a {type(model).__name__}, which is not among "
                               "`PretrainedModel`")
@@ -426,6 +438,8 @@ def save_pretrained(
     tensors, config = tensors_of(kind, bare), config_of(kind, bare)
     config["torch_dtype" if "torch_dtype" in config else "dtype"] = _dtype_of_most(tensors)
     others = write_pooling(model) if isinstance(model, SentenceEncoder) else {}
+    if said := getattr(model, "generation", None):
+        others |= {"generation_config.json": fields_from_sampling(said)}
     write_folder(path, config, tensors, overwrite=overwrite, max_shard_bytes=max_shard_bytes,
                  others=others)
 

@@ -377,8 +377,7 @@ def ring_attention(
     broadcast_dropout: bool = False,               # True: sequences and heads drop the same
     axis_name: str | None = None,                  # Mesh axis of the sequence; None: no ring
     layout: RingLayout = "contiguous",             # Which positions a device holds
-    starts: tuple | None = None,                   # Numbers of the first sequence, query head and
-    # query of a larger call; 0 when None
+    starts: tuple | None = None,    # First sequence, query head, query of a larger call; None: 0
     block_size: int = 512,                         # Most queries in a block
     scale: float | Float[Array, ""] | None = None, # Factor on the scores; 1/sqrt(d) when None
     sinks: Float[Array, " h"] | None = None,       # One more logit per head, with value 0
@@ -386,13 +385,12 @@ def ring_attention(
 ) -> Float[Array, "b h q e"]:                      # Local rows; or `(out, lse)`
     """Attention over a sequence cut along a mesh axis: exact, O(local length) memory per device.
 
-    Inside `shard_map`. Device `i` holds positions `i*q` to `(i+1)*q - 1`, or in zigzag order those
-    of runs `i` and `2n-1-i`, and likewise for keys; sequences and heads are numbered as on the
-    device, unless `starts` says otherwise. Values, gradients and dropout equal those of
+    Inside `shard_map`. Device `i` holds positions `i*q` to `(i+1)*q - 1`, or runs `i` and `2n-1-i`
+    in zigzag order; sequences and heads count from `starts`. All results equal those of
     `standard_attention` on the whole. Where `axis_name` is None or unbound, the arrays are that.
 
-    Raises: `ValueError` for arguments that do not fit, or an axis that the mesh does not have;
-    `NotImplementedError` for a mod that is not pointwise. Source: Liu et al. 2023, Ring Attention.
+    Raises: `ValueError` for arguments that do not fit; `NotImplementedError` for a mod that is not
+    pointwise. Source: Liu et al. 2023, Ring Attention.
     """
     size = _ring_size(axis_name)
     words: dict[str, Any] = dict(

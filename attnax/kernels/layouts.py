@@ -9,7 +9,6 @@ __all__ = ['RingLayout', 'check_layout', 'layout_runs', 'layout_positions', 'pad
 # %% ../../nbs/25a_kernels.layouts.ipynb #imports
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -32,7 +31,7 @@ def check_layout(
 def layout_runs(
     layout: RingLayout,       # How a sequence is laid out
     num_devices: int          # Devices on the ring, `n`
-) -> Int[np.ndarray, "n m"]:  # Run number of each device's runs, in the order in which it holds them
+) -> Int[np.ndarray, "n m"]:  # Numbers of the runs of each device, in order
     """Which runs of positions each device holds, of `n` or of `2n` equal runs.
 
     Raises: `ValueError` for an unknown layout, or less than one device.

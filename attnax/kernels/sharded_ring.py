@@ -6,7 +6,6 @@
 __all__ = ['RingAttention']
 
 # %% ../../nbs/26a_kernels.sharded_ring.ipynb #imports
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,7 +98,8 @@ class _Orders(_RingSettings):
 class _Placed(_Orders):
     """Arrays on the mesh."""
     @property
-    def spec(self) -> P: return P(self.batch_axis, self.head_axis, self.axis_name) # Of `(b, h, s, d)`
+    def spec(self) -> P: # Of `(b, h, s, d)`
+        return P(self.batch_axis, self.head_axis, self.axis_name)
 
     @property
     def token_sharding(self) -> NamedSharding: # Of token ids `(b, s)`, for `jax.device_put`

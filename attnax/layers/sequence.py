@@ -42,7 +42,7 @@ def merge_over(
 
 # %% ../../nbs/45_layers.sequence.ipynb #numbered
 def _numbered(score_mod: ScoreMod | None, ring: RingAttention, b: int, h: int) -> ScoreMod:
-    """Causality, and a mod with sequences and heads numbered as in the whole call. In `shard_map`."""
+    """Causality, and a mod that counts sequences and heads in the whole call. In `shard_map`."""
     mod = compose_score_mods(score_mod, causal_mod())
     if ring.batch_axis is None and ring.head_axis is None: return mod
     def first(axis, n): return 0 if axis is None else lax.axis_index(axis) * n
@@ -122,24 +122,11 @@ def _write_many(ring: RingAttention, buffer, new, start) -> Array:
         return _write_few(ring, buffer, piece, start + (me - t) % n * piece.shape[2]), arriving
     return lax.fori_loop(0, n, step, (buffer, new))[0]
 
-# %% ../../nbs/45_layers.sequence.ipynb #cache
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False, repr=False)
-class SequenceLayerCache(LayerCache):
-    """Keys and values of one attention layer, post-rotation, cut along their length over a mesh."""
-    pure: ClassVar[bool] = True
-    keys: Float[Array, "b g room d"]    # Keys; positions from `length` on are not valid
-    values: Float[Array, "b g room e"]  # Values
-    length: Int[Array, "*b"]            # Tokens so far, of the batch or of each row
-    ring: RingAttention = field(metadata={"static": True}) # Where they lie
-    max_len: int = field(metadata={"static": True})        # Tokens that fit
-
-    @property
-    def overflowed(self) -> Bool[Array, "*b"]: return self.length > self.max_len
-
-    def check_room(self, n) -> None:
-        """Raises: `ValueError` for more tokens than fit, where that is known."""
-        check_fits(self.length, n, self.max_len)
+# %% ../../nbs/45_layers.sequence.ipynb #cut-rows
+class _CutRows(LayerCache):
+    """How rows are written that are cut along their length."""
+    ring: RingAttention
+    keys: Float[Array, "b g room d"]
 
     def takes_many(self, n: int) -> bool:
         """Whether so many new tokens are cut along the sequence, and not shown to all devices."""
@@ -157,6 +144,25 @@ class SequenceLayerCache(LayerCache):
         write = functools.partial(_write_many if many else _write_few, ring)
         return jax.shard_map(write, mesh=ring.mesh, out_specs=ring.spec, in_specs=(
             ring.spec, rows, self.row_spec(self.length)))(buffer, new, self.length)
+
+# %% ../../nbs/45_layers.sequence.ipynb #cache
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False, repr=False)
+class SequenceLayerCache(_CutRows):
+    """Keys and values of one attention layer, post-rotation, cut along their length over a mesh."""
+    pure: ClassVar[bool] = True
+    keys: Float[Array, "b g room d"]    # Keys; positions from `length` on are not valid
+    values: Float[Array, "b g room e"]  # Values
+    length: Int[Array, "*b"]            # Tokens so far, of the batch or of each row
+    ring: RingAttention = field(metadata={"static": True}) # Where they lie
+    max_len: int = field(metadata={"static": True})        # Tokens that fit
+
+    @property
+    def overflowed(self) -> Bool[Array, "*b"]: return self.length > self.max_len
+
+    def check_room(self, n) -> None:
+        """Raises: `ValueError` for more tokens than fit, where that is known."""
+        check_fits(self.length, n, self.max_len)
 
     def take_in(self, keys_new, values_new, mask, num_new=None) -> tuple[
             "SequenceLayerCache", KeysSeen]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 4)  # before anything is computed: a mesh needs several
+jax.config.update("jax_num_cpu_devices", 8)  # before anything is computed: a mesh needs several
 
 # Programs that run a few times on a few numbers: LLVM's optimizations would take half of the time or more, and are no part of
 # JAX or attnax. XLA's newer way to write fused loops for a CPU takes as much again up to JAX 0.10; later ones have no other

@@ -9,6 +9,7 @@ __all__ = ['BlockProgram', 'Shared', 'share_blocks', 'blockwise_forward', 'block
 # %% ../../nbs/21_kernels.blockwise.ipynb #imports
 import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -80,11 +81,11 @@ def _share_found(
     starts=None, block_mask=None
 ) -> tuple[BlockProgram, Shared, BlockMask]:
     """What `share_blocks` gives, from hoisted values and tables."""
-    begin = () if starts is None else (starts,)
     if block_mask is None:
-        block_mask = find_blocks(rules.plan, found, mask, (dims.q, dims.k), blocks, *begin)
+        first = {} if starts is None else dict(
+            starts=starts[2:], share=((dims.b, dims.h), starts[:2]))
+        block_mask = find_blocks(rules.plan, found, mask, (dims.q, dims.k), blocks, **first)
     parts = [_filled(_by_group(x, dims.g, dims.h // dims.g), blocks) for x in found[0]]
-    starts = starts and (np.int32(0), np.int32(0), *starts)
     shared = Shared(seed, parts, found[1], _grouped_mask(mask, dims, blocks), starts)
     return BlockProgram(rules, blocks, _runs(block_mask)), shared, block_mask
 
@@ -97,14 +98,14 @@ def share_blocks(
     seed: Array | None,                      # Of dropout
     captures: list[Array],                   # What the mod captured
     *,
-    starts: tuple | None = None,             # Positions of the first query and key; None: 0
+    starts: tuple | None = None,             # First sequence, query head, query, key; None: 0
     block_mask: BlockMask | None = None      # Which blocks to compute; found when None
 ) -> tuple[BlockProgram, Shared, BlockMask]: # What forward and backward pass need
     """Compute what tiles share, and find the blocks. Differentiable in the captures."""
     found = [], []
     if rules.plan is not None:
-        q_start, k_start = starts or (0, 0)
-        where = score_indices(dims.b, dims.h, dims.q, dims.k, q_start=q_start, k_start=k_start)
+        where = score_indices(dims.b, dims.h, dims.q, dims.k)
+        if starts is not None: where = tuple(map(operator.add, starts, where))
         found = hoist(rules.plan, captures, where)
     return _share_found(rules, blocks, dims, found, mask, seed, starts, block_mask)
 

@@ -266,13 +266,14 @@ def _bound(plan: ScoreModPlan, step: Step, given: list[Interval]) -> Interval:
     return _RULES[step.name](*given) if step.name in _RULES else _anything(made)
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #known-bounds
-def _known_bounds(plan: ScoreModPlan, hoisted: Sequence[Array], tables: Sequence[Array],
+def _known_bounds(plan: ScoreModPlan, hoisted: Sequence[Array] | None, tables: Sequence[Array],
                   positions: list[Interval], block_q: int, block_k: int) -> dict[int, Interval]:
     """Intervals of all that a plan's steps start from, by the numbers of its values."""
     known = {0: Interval(*(np.full((1,) * 4, x, np.float32) for x in (-_SCORES, _SCORES)))}
     known |= dict(zip(range(1, 5), positions))
-    known |= {i: _block_bounds(x, block_q, block_k)
-              for i, x in zip((*plan.hoisted, *plan.looked_up), hoisted)}
+    if hoisted is None: known |= {i: _anything(plan.values[i].dtype) for i in plan.hoisted}
+    else: known |= {i: _block_bounds(x, block_q, block_k)
+                    for i, x in zip((*plan.hoisted, *plan.looked_up), hoisted)}
     in_table = dict(zip(plan.tables, tables))
     for i in set(plan.looked_up) - set(known):
         made, known[i] = plan.made_by[i], _anything(plan.values[i].dtype)
@@ -284,18 +285,21 @@ def _known_bounds(plan: ScoreModPlan, hoisted: Sequence[Array], tables: Sequence
 # %% ../../nbs/13_kernels.sparsity.ipynb #status
 def block_status(
     plan: ScoreModPlan,                 # From `plan_score_mod`
-    hoisted: Sequence[Array],           # From `hoist`; then look-ups written out for the whole call
+    hoisted: Sequence[Array] | None,    # From `hoist`; then look-ups written out for the whole
+    # call; None: not known, and taken for anything
     tables: Sequence[Array],            # From `hoist`
     block_q: int,                       # Queries per block
     block_k: int,                       # Keys per block
     starts: tuple = (np.int32(0), np.int32(0)), # Positions of the first query and key
-    share: tuple[tuple, tuple] | None = None    # A device's sequences and heads; the first of them
+    share: tuple[tuple, tuple] | None = None,   # A device's sequences and heads; the first of them
+    size: tuple[int, int] | None = None         # Queries and keys; those of the plan when None
 ) -> tuple[Bool[Array | np.ndarray, "#b #h n m"],
            Bool[Array | np.ndarray, "#b #h n m"]]: # Is a score seen; is none hidden
     """Bound the scores of every block. numpy arrays where nothing was captured, else traced."""
     at_hand, first = share or (plan.dims[:2], (0, 0))
+    n_q, n_k = size or plan.dims[2:]
     positions = _positions_of_blocks(
-        (*at_hand, *plan.dims[2:]), block_q, block_k, (*first, *starts))
+        (*at_hand, n_q, n_k), block_q, block_k, (*first, *starts))
     known = _known_bounds(plan, hoisted, tables, positions, block_q, block_k)
     read = lambda i: known[i] if i in known else _point(
         np.asarray(plan.values[i].constant, plan.values[i].dtype))
@@ -306,7 +310,7 @@ def block_status(
         if kept is not None:
             which = read(s.inputs[0])
             clear = clear & (which.low if kept else ~which.high)
-    out, grid = read(plan.out), (-(-plan.dims[2] // block_q), -(-plan.dims[3] // block_k))
+    out, grid = read(plan.out), (-(-n_q // block_q), -(-n_k // block_k))
     live, clear = ~(out.high == -np.inf), clear & (out.low > -np.inf)
     return _on_grid(live, grid), _on_grid(clear & live, grid)
 
@@ -452,7 +456,7 @@ def find_blocks(
     sides = [(whole, whole & (np.arange(grid[1]) < size[1] // blocks.k))]
     if plan is not None:
         hoisted, tables = found
-        sides += [block_status(plan, hoisted, tables, blocks.q, blocks.k, starts, share)]
+        sides += [block_status(plan, hoisted, tables, blocks.q, blocks.k, starts, share, size)]
     if mask is not None: sides += [mask_status(mask, grid, blocks.q, blocks.k)]
     live, clear = (functools.reduce(lambda a, b: a & b, side) for side in zip(*sides))
     live, clear = live.any(1), clear.all(1)  # heads of a tile share a list

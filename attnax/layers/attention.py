@@ -26,7 +26,7 @@ from ..kernels.flash import flash_attention, pallas_flash_attention
 from ..kernels.linear import LinearState, linear_attention, linear_attention_step
 from ..kernels.lite import lite_attention
 from ..kernels.masks import combine_masks
-from ..kernels.ring import ring_position
+from ..kernels.ring import ring_positions
 from attnax.kernels.score_mods import (
     causal_mod, chunked_mod, compose_score_mods, in_chunk, in_window, shift_mod, sliding_window_mod,
     softcap_mod)
@@ -311,11 +311,22 @@ def _take_in(
     new, seen = cache.take_in(key, value, call.mask, call.num_new)
     return new, cache.length, seen
 
+# %% ../../nbs/42_layers.attention.ipynb #check-order
+def _check_order(layer, seen: KeysSeen) -> None:
+    """Raises: `NotImplementedError` for keys of a memory, and a kernel that takes them for keys in
+    an order of its own."""
+    if seen.kernel is not None or not kernel_attr(layer.attention_fn, "arranged", False): return
+    raise NotImplementedError(
+        f"`kv_cache` holds tokens in the order of the text, and {kernel_name(layer.attention_fn)} "
+        "with arranged=True takes them in zigzag order: decode with `sequence_caches`, or with a "
+        "kernel that is not arranged")
+
 # %% ../../nbs/42_layers.attention.ipynb #styles
 def _with_mods(layer, query, key, value, call: AttentionCall, cache):
     """A softmax kernel of ours: causality, window and chunks are mods, at the positions of one
     uncached call."""
     cache, past, seen = _take_in(cache, key, value, call)
+    if past is not None: _check_order(layer, seen)
     if seen.kernel is not None:
         return _by_memory(layer, query, call, seen.kernel, seen.mask), cache
     mods = compose_score_mods(call.score_mod, _rules(layer, layer.spec.causal or past is not None))
@@ -585,13 +596,16 @@ class _CacheChecks(_CallChecks):
 class _CallParts(_CacheChecks):
     """Positions, inputs and mods of one call."""
     def _positions(self, cache: LayerCache | None, length: int):
-        """Of a call's queries: after a memory, after each row's pages, in a device's share of a
-        ring, or from 0 on."""
+        """Of a call's queries: after a memory, after each row's pages, where the kernel or a
+        device's share of a ring has them, or from 0 on."""
         pages = _bound(self.attention_fn, "cache")
-        if cache is not None: past = 0 if cache.length is None else cache.length
-        elif pages is not None: past = pages.seq_lengths
-        else: past = ring_position(_bound(self.attention_fn, "axis_name"), length)
-        return positions_from(past, length)
+        if cache is not None:
+            return positions_from(0 if cache.length is None else cache.length, length)
+        if pages is not None: return positions_from(pages.seq_lengths, length)
+        placed = kernel_attr(self.attention_fn, "token_positions")
+        if placed is not None: return placed(length)
+        ring, layout = (_bound(self.attention_fn, name) for name in ("axis_name", "layout"))
+        return ring_positions(ring, length, layout or "contiguous")
 
     def _inputs(self, x, context, context_kv, cache, of_queries, of_keys) -> tuple:
         """Queries, keys and values of a call. The latter are given, of a context, or of `x` itself;

@@ -61,7 +61,7 @@ class Limits:
 
     def __post_init__(self):
         for f in fields(self):
-            value, least = getattr(self, f.name), 1 if f.name != "patience" else 0
+            value = getattr(self, f.name)
             if value is None and f.name == "tokens": continue
             whole = f.name not in ("seconds", "patience")
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float) \

@@ -190,7 +190,7 @@ _SETTINGS = {"temperature": _number(0, 2), "top_p": _number(0, 1), "min_p": _num
              "logit_bias": _bias}
 _MOST = 2**31 - 1 # Tokens; what fits is asked later
 _SHARED = {"model": _text, "n": _number(1, 128, whole=True), "stop": _stop, "stream": _truth,
-           "seed": _number(-2**63, 2**63 - 1, whole=True), "stream_options": _stream_options,
+           "seed": _number(-2**63, 2**63 - 129, whole=True), "stream_options": _stream_options,
            "max_tokens": _number(1, _MOST, whole=True), **_SETTINGS}
 
 # %% ../../nbs/86w_serving.requests.ipynb #asked

@@ -455,11 +455,15 @@ async def _models(server: _Server, scope: Any, receive: Callable, send: Callable
 # %% ../../nbs/87_serving.server.ipynb #health
 async def _health(server: _Server, scope: Any, receive: Callable, send: Callable) -> None:
     """/health: whether every engine still steps."""
+    for name, (served, _) in server.models.items():
+        if isinstance(served, ServedDecoder) and served.engine.closed:
+            raise RequestError(f"the engine of {name} has stopped", status=503, code="stopped")
     await _respond(send, as_json({"status": "ok"}))
 
 async def _metrics(server: _Server, scope: Any, receive: Callable, send: Callable) -> None:
     """/metrics, for Prometheus."""
-    found: dict[str, dict[str, float]] = {"answers_in_server": {"": server.answers}}
+    found: dict[str, dict[str, float]] = {
+        "answers_in_server": {"": server.answers}, "tasks": {"": len(asyncio.all_tasks())}}
     for name, (served, adapter) in server.models.items():
         if adapter is not None or isinstance(served, ServedEncoder): continue
         stats = served.engine.engine.stats
@@ -570,7 +574,8 @@ def _uvicorn(app: Any) -> Any:
     uvicorn, limits = optional_import("uvicorn", extra="serve"), app.state.server.limits
     config = uvicorn.Config(
         app, http=_patient(limits.patience), ws="none", lifespan="on", access_log=False,
-        log_config=None, server_header=False, limit_concurrency=limits.connections,
+        log_config=None, server_header=False, proxy_headers=False,
+        limit_concurrency=limits.connections,
         timeout_graceful_shutdown=int(limits.seconds + limits.patience) + 1)
     return uvicorn.Server(config)
 
@@ -588,7 +593,9 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try: sock.bind((host, port))
+    try:
+        sock.bind((host, port))
+        sock.listen(2048)   # who comes from now on waits until we are ready
     except OSError as e:
         sock.close()
         raise OSError(f"nobody can listen at {host}, port {port}: {e.strerror}") from e

@@ -6,6 +6,7 @@
 __all__ = ['paged_attention']
 
 # %% ../../nbs/28_kernels.paged.ipynb #imports
+import copy
 from dataclasses import dataclass, field
 
 import jax
@@ -16,12 +17,13 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from .tiles import (
-    CallRules, Dims, SoftmaxState, accumulator_dtype, alone_or_pair,
-    check_mask, check_qkv, drop_weights, make_rules,
+    CallRules, Dims, SoftmaxState, accumulator_dtype, alone_or_pair, apply_sinks,
+    check_mask, check_qkv, check_sinks, drop_weights, make_rules,
     softmax_finish, softmax_step, tile_scores, tile_values)
 from .score_mods import CallSizes, check_call
 from .jaxprs import vary_like
-from .tracing import OpenScoreMod, ScoreModPlan, open_score_mod
+from .sparsity import block_status
+from .tracing import OpenScoreMod, ScoreModPlan, hoist, open_score_mod
 from .paged_cache import TiledMemory
 from ..typing import ScoreMod, check_arrays, declare_kernel
 
@@ -97,6 +99,34 @@ def _mask_tile(
     if mask is None or mask.shape[-1] == 1: return True if mask is None else mask
     return lax.dynamic_slice_in_dim(mask, start, width, axis=-1)
 
+# %% ../../nbs/28_kernels.paged.ipynb #can-skip
+def _can_skip(plan: ScoreModPlan | None) -> bool:
+    """Whether a plan hides scores, by positions and not by what it looks up for them."""
+    if plan is None: return False
+    hides = any(plan.masks(step) is not None for step in plan.tile_steps)
+    return hides and not any({"q", "k"} & plan.values[i].depends for i in plan.hoisted)
+
+# %% ../../nbs/28_kernels.paged.ipynb #first-tile
+def _first_tile(
+    plan: ScoreModPlan,           # Of a mod, for tiles of any size
+    captures: list[Array],        # What it captured
+    row: Int[Array, ""],          # Which sequence
+    first: Int[Array, ""],        # Position of the first query
+    queries: int,                 # How many there are
+    tiles: int,                   # Tiles of the longest sequence
+    tile: int                     # Tokens of a tile
+) -> Int[Array, ""]:              # `tiles` where all are hidden
+    """The first tile of a row of which the mod leaves anything; never too late."""
+    heads = plan.dims[1]
+    of_call = copy.copy(plan)
+    of_call.dims = 1, heads, queries, tiles * tile
+    at = [jnp.zeros((1,) * 4, jnp.int32) for _ in range(4)]
+    at[0], at[1] = row.reshape(1, 1, 1, 1), jnp.arange(heads, dtype=jnp.int32).reshape(1, -1, 1, 1)
+    live, _ = block_status(of_call, *hoist(of_call, captures, tuple(at)), queries, tile,
+                           starts=(first, np.int32(0)), share=((1, heads), (row, 0)))
+    live = live.any((0, 1, 2))
+    return jnp.where(live.any(), jnp.argmax(live), tiles).astype(jnp.int32)
+
 # %% ../../nbs/28_kernels.paged.ipynb #attend-row
 def _attend_row(
     call: _Call,                         # What to do to a tile
@@ -111,6 +141,9 @@ def _attend_row(
     (h, q, _), tile = query.shape, cache.tile
     query, length = query[None], cache.seq_lengths[row]
     if first is None: first = length - q if own is None else length
+    tiles, begin = -(-cache.max_len // tile), 0
+    if q and _can_skip(call.rules.plan):
+        begin = _first_tile(call.rules.plan, call.captures, row, first, q, tiles, tile)
 
     def visit_tile(i, state):
         key, value, position, valid = _read_tile(cache, row, i)
@@ -122,7 +155,8 @@ def _attend_row(
     rows = lambda fill, width: jnp.full((1, h, q, width), fill, acc)
     state = SoftmaxState(rows(-jnp.inf, 1), rows(0, 1), rows(0, cache.tokens(1)[1].shape[2]))
     state = vary_like(state, query, *jax.tree.leaves((call, cache, own, mask, row)))
-    state = lax.fori_loop(0, -(-jnp.minimum(length, cache.max_len) // tile), visit_tile, state)
+    end = jnp.minimum(jnp.minimum(length, first + q), cache.max_len)  # no key is later than a query
+    state = lax.fori_loop(begin, -(-end // tile), visit_tile, state)
     if own is not None: state = _visit_own(call, state, row, query, own, first, mask)
     out, lse = softmax_finish(state)
     return out[0], lse[0, ..., 0]
@@ -281,6 +315,7 @@ def paged_attention(
     deterministic: bool = True,                         # True: no dropout, whatever the rate
     broadcast_dropout: bool = False,                    # True: sequences and heads drop the same
     scale: float | Float[Array, ""] | None = None,      # Factor on scores; 1/sqrt(d) when None
+    sinks: Float[Array, " h"] | None = None,            # One more logit per head, with value 0
     return_lse: bool = False                            # True: also return the log-sum-exp
 ) -> Float[Array, "*b h q e"]:                          # Or a pair `(out, lse (*b, h, q))`
     """Causal attention of each sequence's newest tokens to its pages, and to the call's own keys.
@@ -303,6 +338,8 @@ def paged_attention(
         broadcast_dropout=broadcast_dropout)
     first = q_start
     if first is not None: first = jnp.broadcast_to(jnp.asarray(first, jnp.int32), rows.shape)
+    sinks = check_sinks(sinks, dims)
     out, lse = _attend_rows(_Call(*rules), cache, (rows, first, batched, own), mask)
+    out, lse = apply_sinks(out, lse, sinks)
     out, lse = (x if query.ndim == 4 else x[0] for x in (out.astype(query.dtype), lse))
     return alone_or_pair(out, lse, return_lse)

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['TiledMemory', 'PagedKVCache', 'init_paged_kv_cache', 'allocate_blocks', 'free_blocks', 'append_kv', 'gather_kv',
-           'append_kv_batched']
+           'append_kv_batched', 'copy_blocks', 'to_int8', 'from_int8', 'Int8PagedKVCache', 'init_int8_paged_kv_cache']
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #imports
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,10 +68,29 @@ class _PoolSizes:
         """Longest sequence that the block table has room for."""
         return self.block_table.shape[1] * self.block_size
 
+# %% ../../nbs/27_kernels.paged_cache.ipynb #stored
+class _Stored(_PoolSizes):
+    """Keys and values as they are, in the pools' dtype."""
+    value_pool: Array
+    pool_names = "key_pool", "value_pool"
+
+    @property
+    def pools(self) -> dict[str, Array]: # Arrays `(block, head, place, width)`, by name
+        """All arrays that hold what blocks hold."""
+        return {name: getattr(self, name) for name in self.pool_names}
+
+    def store(self, keys: Array, values: Array) -> dict[str, Array]:
+        """What is written of new keys and values, for each of the pools."""
+        return {"key_pool": keys, "value_pool": values}
+
+    def load(self, stored: dict[str, Array]) -> tuple[Array, Array]:
+        """Keys and values of what was written."""
+        return stored["key_pool"], stored["value_pool"]
+
 # %% ../../nbs/27_kernels.paged_cache.ipynb #paged-kv-cache
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
-class PagedKVCache(_PoolSizes, TiledMemory):
+class PagedKVCache(_Stored, TiledMemory):
     """Keys and values of many sequences in blocks of one pool. A pytree.
 
     Source: Kwon et al. 2023, PagedAttention.
@@ -102,13 +122,19 @@ class PagedKVCache(_PoolSizes, TiledMemory):
     @property
     def overflowed(self) -> Bool[Array, " b"]:
         """Which sequences lost tokens for want of a block, as only a traced append can."""
-        return self.seq_lengths > (self.block_table >= 0).sum(1) * self.block_size
+        return self.seq_lengths > _room(self.block_table) * self.block_size
 
     def __repr__(self) -> str:
         keys, values, table = (getattr(x, "shape", x)
                                for x in (self.key_pool, self.value_pool, self.block_table))
         return (f"PagedKVCache(key_pool={keys}, value_pool={values}, block_table={table}, "
                 f"seq_lengths={self.seq_lengths})")
+
+# %% ../../nbs/27_kernels.paged_cache.ipynb #room
+def _room(table: Int[Array, "b n"] | np.ndarray) -> Int[Array, " b"]:
+    """Entries of each row up to its last block."""
+    xp = np if isinstance(table, np.ndarray) else jnp
+    return xp.where(table >= 0, xp.arange(1, table.shape[1] + 1), 0).max(1)
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #read-blocks
 def _read_blocks(cache: PagedKVCache, row, step) -> tuple[Array, Array, Array]:
@@ -119,7 +145,8 @@ def _read_blocks(cache: PagedKVCache, row, step) -> tuple[Array, Array, Array]:
     def tile(pool):
         blocks = pool[jnp.maximum(ids, 0)].swapaxes(0, 1)
         return blocks.reshape(pool.shape[1], cache.tile, pool.shape[3])
-    return tile(cache.key_pool), tile(cache.value_pool), jnp.repeat(ids >= 0, cache.block_size)
+    keys, values = cache.load({name: tile(pool) for name, pool in cache.pools.items()})
+    return keys, values, jnp.repeat(ids >= 0, cache.block_size)
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #init-paged
 def init_paged_kv_cache(
@@ -194,7 +221,7 @@ def _blocks_to_take(
     Raises: `ValueError` where there is no room for so many tokens.
     """
     length, room = int(cache.seq_lengths[sequence_idx]), cache.block_table.shape[1]
-    have = int((np.asarray(cache.block_table)[sequence_idx] >= 0).sum())
+    have = int(_room(np.asarray(cache.block_table)[[sequence_idx]])[0])
     need = -(-(length + int(num_new_tokens)) // cache.block_size)
     used = max(0, need - have)
     who = f"sequence {sequence_idx} of {length} + {num_new_tokens} tokens"
@@ -255,6 +282,46 @@ def free_blocks(
     lengths = cache.seq_lengths.at[sequence_idx].set(0)
     return replace(cache, block_table=jnp.asarray(table), seq_lengths=lengths), jnp.asarray(freed)
 
+# %% ../../nbs/27_kernels.paged_cache.ipynb #write-tokens
+class _Places(NamedTuple):
+    """Where the new tokens of some rows go."""
+    table: Int[Array, "r max_blocks"] # Blocks of each row
+    start: Int[Array, " r"]           # Position of its first new token
+    counts: Int[Array, " r"]          # How many of its new tokens are real
+
+    def blocks(self, entry: Int[Array, "r m"]) -> Int[Array, "r m"]:
+        """Blocks at entries of the table; -1 where there is none."""
+        return jnp.take_along_axis(self.table, entry, axis=1, mode="fill", fill_value=-1)
+
+def _write_tokens(at: _Places, pools: dict, new: dict) -> tuple[dict, Array]:
+    """Write token after token; which of them are lost."""
+    size, n = pools["key_pool"].shape[2], new["key_pool"].shape[1]
+    index = jnp.arange(n, dtype=jnp.int32)[None]
+    place, real = at.start[:, None] + index, index < at.counts[:, None]
+    block = at.blocks(place // size)
+    lost = real & (block < 0)
+    block = jnp.where(real & ~lost, block, pools["key_pool"].shape[0])
+    return {name: pool.at[block, :, place % size].set(new[name].astype(pool.dtype), mode="drop")
+            for name, pool in pools.items()}, lost
+
+# %% ../../nbs/27_kernels.paged_cache.ipynb #write-blocks
+def _write_blocks(at: _Places, pools: dict, new: dict) -> tuple[dict, Array]:
+    """Write block after block; which of them are lost."""
+    (r, n), size = new["key_pool"].shape[:2], pools["key_pool"].shape[2]
+    most = 1 + -(-(n - 1) // size)          # blocks that `n` tokens can touch
+    first = at.start // size
+    index = (first * size - at.start)[:, None] + jnp.arange(most * size, dtype=jnp.int32)
+    real = ((index >= 0) & (index < at.counts[:, None])).reshape(r, most, size)
+    block = at.blocks(first[:, None] + jnp.arange(most, dtype=jnp.int32))
+    lost = real.any(-1) & (block < 0)
+    def write(pool, new):
+        to = jnp.where(real.any(-1) & ~lost, block, pool.shape[0])
+        tokens = jnp.take_along_axis(new, jnp.clip(index, 0, n - 1)[..., None, None], axis=1)
+        tokens = tokens.reshape(r, most, size, *new.shape[2:]).swapaxes(2, 3).astype(pool.dtype)
+        old = pool[jnp.maximum(block, 0)]
+        return pool.at[to].set(jnp.where(real[:, :, None, :, None], tokens, old), mode="drop")
+    return {name: write(pool, new[name]) for name, pool in pools.items()}, lost
+
 # %% ../../nbs/27_kernels.paged_cache.ipynb #write-pages
 @jax.jit
 def _write_pages(
@@ -265,19 +332,12 @@ def _write_pages(
     counts: Int[Array, " r"]            # How many of the `n` tokens are real, from the front
 ) -> PagedKVCache:                      # With the lengths grown by `counts`
     """Write new tokens behind each sequence; a token without a block goes nowhere."""
-    new = jnp.arange(keys_new.shape[1], dtype=jnp.int32)[None]
-    place = cache.seq_lengths[rows][:, None] + new
-    entry, slot = place // cache.block_size, place % cache.block_size
-    real = new < counts[:, None]
-    block = jnp.take_along_axis(cache.block_table[rows], entry, axis=1, mode="fill", fill_value=-1)
-    checkify.debug_check(
-        jnp.all((block >= 0) | ~real),
-        "a token would go to an unallocated block: call `allocate_blocks` first")
-    block = jnp.where(real & (block >= 0), block, cache.num_blocks)
-    write = lambda pool, new: pool.at[block, :, slot].set(new.astype(pool.dtype), mode="drop")
-    return replace(cache, key_pool=write(cache.key_pool, keys_new),
-                   value_pool=write(cache.value_pool, values_new),
-                   seq_lengths=cache.seq_lengths.at[rows].add(counts))
+    at = _Places(cache.block_table[rows], cache.seq_lengths[rows], counts)
+    write = _write_tokens if keys_new.shape[1] < cache.block_size else _write_blocks
+    pools, lost = write(at, cache.pools, cache.store(keys_new, values_new))
+    checkify.debug_check(~lost.any(),
+                         "a token would go to an unallocated block: call `allocate_blocks` first")
+    return replace(cache, **pools, seq_lengths=cache.seq_lengths.at[rows].add(counts))
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #check-append
 def _check_new(
@@ -306,7 +366,7 @@ def _check_room(
     if _traced(cache.block_table, cache.seq_lengths, rows, counts): return
     table, rows, counts = (np.asarray(x) for x in (cache.block_table, rows, counts))
     need = np.asarray(cache.seq_lengths)[rows] + counts
-    have = (table[rows] >= 0).sum(1) * cache.block_size
+    have = _room(table[rows]) * cache.block_size
     short = (need > have) & (counts > 0)
     if short.any():
         i = int(short.argmax())
@@ -354,7 +414,7 @@ def gather_kv(
         blocks = pool[jnp.maximum(row, 0)].swapaxes(1, 2)
         tokens = blocks.reshape(cache.max_len, pool.shape[1], pool.shape[3])[:end]
         return jnp.where(valid[:, None, None], tokens, jnp.zeros_like(tokens))
-    return read(cache.key_pool), read(cache.value_pool), length
+    return *cache.load({name: read(pool) for name, pool in cache.pools.items()}), length
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #append-batched
 def append_kv_batched(
@@ -389,3 +449,81 @@ def append_kv_batched(
     _check_new(cache, keys_new, values_new, "batch, n")
     _check_room(cache, rows, counts)
     return _write_pages(cache, rows, keys_new, values_new, counts)
+
+# %% ../../nbs/27_kernels.paged_cache.ipynb #copy-blocks
+def copy_blocks(
+    cache: PagedKVCache,            # The pool
+    sources: Int[Array, " n"],      # Blocks to read; -1: no copy
+    targets: Int[Array, " n"]       # Blocks to write, each once; -1: no copy
+) -> PagedKVCache:                  # With the same keys and values in the targets
+    """Copy blocks within a pool, all at once. Compile it with the cache donated.
+
+    Raises: `ValueError` if sources and targets are not as many, or not in the pool, where known.
+    """
+    sources, targets = (x if _traced(x) else np.asarray(x, np.int32) for x in (sources, targets))
+    if jnp.ndim(sources) != 1 or jnp.shape(sources) != jnp.shape(targets):
+        raise ValueError("`sources` and `targets` must be as many, got shapes "
+                         f"{jnp.shape(sources)} and {jnp.shape(targets)}")
+    for name, ids in (("sources", sources), ("targets", targets)):
+        if not _traced(ids) and ((ids < -1) | (ids >= cache.num_blocks)).any():
+            raise ValueError(f"`{name}` must be blocks of a pool of {cache.num_blocks}, got {ids}")
+    to = jnp.where((sources < 0) | (targets < 0), cache.num_blocks, targets)
+    return replace(cache, **{name: pool.at[to].set(pool[jnp.maximum(sources, 0)], mode="drop")
+                             for name, pool in cache.pools.items()})
+
+# %% ../../nbs/27_kernels.paged_cache.ipynb #to-int8
+def to_int8(
+    x: Float[Array, "*n d"]   # Vectors, such as keys
+) -> tuple[Int[Array, "*n d"], Float[Array, "*n p"]]: # Codes, and factors in bfloat16
+    """Round to 8 bits, with a factor for every 32 numbers, or for all if 32 does not divide `d`."""
+    pieces = max(1, x.shape[-1] // 32) if x.shape[-1] % 32 == 0 else 1
+    cut = x.astype(jnp.float32).reshape(*x.shape[:-1], pieces, -1)
+    step = (jnp.max(abs(cut), axis=-1) / 127).astype(jnp.bfloat16)
+    exact = step.astype(jnp.float32)[..., None]
+    codes = jnp.clip(jnp.round(cut / jnp.where(exact == 0, 1, exact)), -127, 127)
+    return codes.astype(jnp.int8).reshape(x.shape), step
+
+def from_int8(codes: Int[Array, "*n d"], step: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
+    """Undo `to_int8`, in float32."""
+    cut = codes.astype(jnp.float32).reshape(*step.shape, -1)
+    return (cut * step.astype(jnp.float32)[..., None]).reshape(codes.shape)
+
+# %% ../../nbs/27_kernels.paged_cache.ipynb #int8-pages
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False, repr=False)
+class Int8PagedKVCache(PagedKVCache):
+    """Keys and values of many sequences in pages of 8 bits. A pytree."""
+    key_steps: Float[Array, "num_blocks g block_size p"]   # Factors of the keys' codes
+    value_steps: Float[Array, "num_blocks g block_size r"] # Factors of the values' codes
+    pool_names = "key_pool", "value_pool", "key_steps", "value_steps"
+
+    def tokens(self, n: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+        """What the keys `(g, n, d)` and the values `(g, n, e)` of `n` tokens are, widened."""
+        key, value = (jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in super().tokens(n))
+        return key, value
+
+    def store(self, keys: Array, values: Array) -> dict[str, Array]:
+        """What is written of new keys and values, for each of the pools."""
+        (key, key_steps), (value, value_steps) = to_int8(keys), to_int8(values)
+        return dict(zip(self.pool_names, (key, value, key_steps, value_steps)))
+
+    def load(self, stored: dict[str, Array]) -> tuple[Array, Array]:
+        """Keys and values of what was written, in float32."""
+        key, value, key_steps, value_steps = (stored[name] for name in self.pool_names)
+        return from_int8(key, key_steps), from_int8(value, value_steps)
+
+    def __repr__(self) -> str: return f"Int8{super().__repr__()}"
+
+# %% ../../nbs/27_kernels.paged_cache.ipynb #init-int8-pages
+def init_int8_paged_kv_cache(
+    **sizes: int              # As for `init_paged_kv_cache`, without `dtype`
+) -> Int8PagedKVCache:        # No block allocated, all lengths 0
+    """Make an empty pool of 8 bits. Raises: `ValueError` for a size below 1."""
+    plain = jax.eval_shape(lambda: init_paged_kv_cache(**sizes))
+    stored = (jax.eval_shape(to_int8, x) for x in (plain.key_pool, plain.value_pool))
+    (key, key_steps), (value, value_steps) = (
+        [jnp.zeros(x.shape, x.dtype) for x in pair] for pair in stored)
+    table, lengths = plain.block_table, plain.seq_lengths
+    return Int8PagedKVCache(
+        key, value, jnp.full(table.shape, -1, table.dtype), jnp.zeros(lengths.shape, lengths.dtype),
+        key_steps, value_steps)

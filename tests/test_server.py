@@ -21,8 +21,9 @@ from notebooks import nbs, root
 from attnax import generate
 from attnax.pretrained.embedder import open_embedder
 from attnax.pretrained.load import load_pretrained
+from attnax.serving.connections import background_server
 from attnax.serving.requests import Limits
-from attnax.serving.server import background_server, make_app
+from attnax.serving.server import make_app
 from attnax.serving.start import open_served
 
 sys.path.insert(0, str(root / "tools"))
@@ -73,7 +74,7 @@ def app(served): return make_app(served, limits=LIMITS, api_key=KEY)
 
 @pytest.fixture(scope="module")
 def url(app):
-    with background_server(app) as url: yield url
+    with background_server(app, LIMITS) as url: yield url
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +233,8 @@ def test_too_many(client, engine):
 
 def test_too_long(served, engine, folder):
     """Time ends an answer, whole or in pieces."""
-    with background_server(make_app([served_again(served[0])], limits=Limits(seconds=0.05))) as url:
+    short = Limits(seconds=0.05)
+    with background_server(make_app([served_again(served[0])], limits=short), short) as url:
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0)
         with pytest.raises(openai.APIError) as e: client.completions.create(model="tiny", prompt="x", max_tokens=90, n=16)
         assert e.value.code == "timeout"

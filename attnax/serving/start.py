@@ -7,7 +7,6 @@ __all__ = ['served_decoder', 'open_served']
 
 # %% ../../nbs/95a_serving.start.ipynb #imports
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -578,9 +578,10 @@ def run_serve(
 ) -> int:                        # 0
     """Serve until SIGTERM or Ctrl-C.
 
-    Raises: as `attnax.serving.start.open_served` and `attnax.serving.server.run_server` do."""
+    Raises: as `attnax.serving.start.open_served` and `attnax.serving.connections.run_server`."""
+    from attnax.serving.connections import is_loopback, run_server
     from attnax.serving.requests import Limits
-    from attnax.serving.server import is_loopback, make_app, run_server
+    from attnax.serving.server import make_app
     from attnax.serving.start import open_served
     asked, key = Limits(**limits), _api_key(api_key_file)
     if not 0 <= port < 2**16: raise ValueError(f"--port must lie between 0 and 65535, got {port}")
@@ -593,7 +594,7 @@ def run_serve(
                              pages=pages)
     app = make_app([served], limits=asked, api_key=key, names=() if own else None)
     def ready(url): _say(f"attnax serves {served.name} at {url}/v1 (Ctrl-C ends it)")
-    run_server(app, host=host, port=port, on_ready=ready)
+    run_server(app, asked, host=host, port=port, on_ready=ready)
     return 0
 
 # %% ../nbs/97_cli.ipynb #bench

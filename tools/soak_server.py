@@ -200,7 +200,7 @@ async def soak(server: Server, seconds: float, seed: int, people: int) -> list[s
         print(f"part {part + 1}: {dict(clients.seen)}\n  quiet: {states[-1]}", flush=True)
     wrong = clients.wrong[:20]
     for name, first in states[1].items():
-        last, slack = states[-1][name], {"MB": max(20, 0.03 * first), "threads": 2, "files": 2}.get(name, 0)
+        last, slack = states[-1][name], {"MB": max(20, 0.03 * first), "threads": 6, "files": 2}.get(name, 0)
         if last > first + slack: wrong.append(f"{name} grew from {first} to {last}")
     for name, x in states[-1].items():
         if re.search("answers_in_server|pages_used|running|waiting", name) and x: wrong.append(f"{name} is {x} at the end")

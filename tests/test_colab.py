@@ -97,7 +97,7 @@ def test_every_import_is_installed():
     """Nothing that a page imports is forgotten: it is Python's, a requirement of attnax, or named in the cell."""
     base = {"jax", "jaxlib", "flax", "optax", "jaxtyping", "numpy", "attnax", "IPython", "ml_dtypes", "tools"}
     base |= {"orbax"}  # a requirement of flax
-    extras = {e: {re.sub("-", "_", n) for n in colab.requirements(e)} for e in ("demo", "pretrained")}
+    extras = {e: {re.sub("-", "_", n) for n in colab.requirements(e)} for e in ("demo", "pretrained", "serve")}
     for nb in notebooks():
         cells = [c for c in page(nb.name)["cells"] if c["cell_type"] == "code" and c["id"] != colab.ID]
         source = colab.cell_source(page(nb.name)) or ""

@@ -79,12 +79,12 @@ def asked_for(file: Path) -> set[str]:
 def extras(cells: list[dict], names: set[str]) -> list[str]:
     """The extras of attnax that a page needs."""
     tops, found = {n.split(".")[0] for n in names}, set()
-    for extra in ("pretrained", "demo"):
+    for extra in ("pretrained", "demo", "serve"):
         if any(extra in asked_for(f) for f in used_modules(names, cells)): found.add(extra)
     if any(n.startswith("attnax.pretrained") for n in names): found.add("pretrained")
     if any(n.startswith(("attnax.training", "attnax.bench")) for n in names): found.add("demo")
     for package in tops:
-        homes = [e for e in ("demo", "pretrained") if package in requirements(e)]
+        homes = [e for e in ("demo", "pretrained", "serve") if package in requirements(e)]
         if homes and not found & set(homes): found.add(homes[0])
     return sorted(found)
 
@@ -92,7 +92,7 @@ def extras(cells: list[dict], names: set[str]) -> list[str]:
 def others(names: set[str]) -> list[str]:
     """Packages that a page imports and no extra for users has, as the developers' extra pins them."""
     tops, dev = {DISTRIBUTIONS.get(n.split(".")[0], n.split(".")[0]) for n in names}, requirements("dev")
-    wanted = tops & dev.keys() - requirements("demo").keys() - requirements("pretrained").keys()
+    wanted = tops & dev.keys() - requirements("demo").keys() - requirements("pretrained").keys() - requirements("serve").keys()
     if wanted & {"nbdev", "execnb"}: wanted |= set(WITH_NBDEV)
     return [dev[name] for name in dev if name in wanted]
 

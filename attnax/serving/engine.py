@@ -13,6 +13,7 @@ import threading
 from bisect import insort
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -214,6 +215,7 @@ class _Thread:
         if self._closed: raise RuntimeError("the engine is closed")
         done: Future = Future()
         self._calls.put((do, done))
+        if self._closed: self._refuse_rest()   # it ended just now
         return done
 
     def _answer(self) -> bool:
@@ -221,6 +223,7 @@ class _Thread:
         while not self._calls.empty() or not self.engine.has_work:
             if (call := self._calls.get()) is None: return False
             do, done = call
+            if not done.set_running_or_notify_cancel(): continue   # whoever asked has left
             try: done.set_result(do())
             except (ValueError, TypeError, NotImplementedError) as e: done.set_exception(e)
         return True
@@ -235,7 +238,21 @@ class _Thread:
                 self._send(Event(work.request, finish_reason="cancelled"))
         finally:
             self._closed = True
-            for send in self._sends.values(): send(None)
+            for send in list(self._sends.values()): send(None)
+            self._refuse_rest()
+
+    def _refuse_rest(self) -> None:
+        """Tell those whose calls nobody will do any more."""
+        with suppress(queue.Empty):
+            while True:
+                call = self._calls.get_nowait()
+                if call and call[1].set_running_or_notify_cancel():
+                    call[1].set_exception(RuntimeError("the engine is closed"))
+
+    @property
+    def closed(self) -> bool: # Whether its thread has ended, or will not take more
+        """Whether no step comes any more."""
+        return self._closed
 
     def _send(self, event: Event) -> None:
         if send := self._sends.get(event.request.id): send(event)

@@ -8,7 +8,6 @@ __all__ = ['TiledMemory', 'PagedKVCache', 'init_paged_kv_cache', 'allocate_block
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #imports
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -282,46 +281,6 @@ def free_blocks(
     lengths = cache.seq_lengths.at[sequence_idx].set(0)
     return replace(cache, block_table=jnp.asarray(table), seq_lengths=lengths), jnp.asarray(freed)
 
-# %% ../../nbs/27_kernels.paged_cache.ipynb #write-tokens
-class _Places(NamedTuple):
-    """Where the new tokens of some rows go."""
-    table: Int[Array, "r max_blocks"] # Blocks of each row
-    start: Int[Array, " r"]           # Position of its first new token
-    counts: Int[Array, " r"]          # How many of its new tokens are real
-
-    def blocks(self, entry: Int[Array, "r m"]) -> Int[Array, "r m"]:
-        """Blocks at entries of the table; -1 where there is none."""
-        return jnp.take_along_axis(self.table, entry, axis=1, mode="fill", fill_value=-1)
-
-def _write_tokens(at: _Places, pools: dict, new: dict) -> tuple[dict, Array]:
-    """Write token after token; which of them are lost."""
-    size, n = pools["key_pool"].shape[2], new["key_pool"].shape[1]
-    index = jnp.arange(n, dtype=jnp.int32)[None]
-    place, real = at.start[:, None] + index, index < at.counts[:, None]
-    block = at.blocks(place // size)
-    lost = real & (block < 0)
-    block = jnp.where(real & ~lost, block, pools["key_pool"].shape[0])
-    return {name: pool.at[block, :, place % size].set(new[name].astype(pool.dtype), mode="drop")
-            for name, pool in pools.items()}, lost
-
-# %% ../../nbs/27_kernels.paged_cache.ipynb #write-blocks
-def _write_blocks(at: _Places, pools: dict, new: dict) -> tuple[dict, Array]:
-    """Write block after block; which of them are lost."""
-    (r, n), size = new["key_pool"].shape[:2], pools["key_pool"].shape[2]
-    most = 1 + -(-(n - 1) // size)          # blocks that `n` tokens can touch
-    first = at.start // size
-    index = (first * size - at.start)[:, None] + jnp.arange(most * size, dtype=jnp.int32)
-    real = ((index >= 0) & (index < at.counts[:, None])).reshape(r, most, size)
-    block = at.blocks(first[:, None] + jnp.arange(most, dtype=jnp.int32))
-    lost = real.any(-1) & (block < 0)
-    def write(pool, new):
-        to = jnp.where(real.any(-1) & ~lost, block, pool.shape[0])
-        tokens = jnp.take_along_axis(new, jnp.clip(index, 0, n - 1)[..., None, None], axis=1)
-        tokens = tokens.reshape(r, most, size, *new.shape[2:]).swapaxes(2, 3).astype(pool.dtype)
-        old = pool[jnp.maximum(block, 0)]
-        return pool.at[to].set(jnp.where(real[:, :, None, :, None], tokens, old), mode="drop")
-    return {name: write(pool, new[name]) for name, pool in pools.items()}, lost
-
 # %% ../../nbs/27_kernels.paged_cache.ipynb #write-pages
 @jax.jit
 def _write_pages(
@@ -332,11 +291,18 @@ def _write_pages(
     counts: Int[Array, " r"]            # How many of the `n` tokens are real, from the front
 ) -> PagedKVCache:                      # With the lengths grown by `counts`
     """Write new tokens behind each sequence; a token without a block goes nowhere."""
-    at = _Places(cache.block_table[rows], cache.seq_lengths[rows], counts)
-    write = _write_tokens if keys_new.shape[1] < cache.block_size else _write_blocks
-    pools, lost = write(at, cache.pools, cache.store(keys_new, values_new))
-    checkify.debug_check(~lost.any(),
-                         "a token would go to an unallocated block: call `allocate_blocks` first")
+    new = jnp.arange(keys_new.shape[1], dtype=jnp.int32)[None]
+    place = cache.seq_lengths[rows][:, None] + new
+    entry, slot = place // cache.block_size, place % cache.block_size
+    real = new < counts[:, None]
+    block = jnp.take_along_axis(cache.block_table[rows], entry, axis=1, mode="fill", fill_value=-1)
+    checkify.debug_check(
+        jnp.all((block >= 0) | ~real),
+        "a token would go to an unallocated block: call `allocate_blocks` first")
+    block = jnp.where(real & (block >= 0), block, cache.num_blocks)
+    stored = cache.store(keys_new, values_new)
+    pools = {name: pool.at[block, :, slot].set(stored[name].astype(pool.dtype), mode="drop")
+             for name, pool in cache.pools.items()}
     return replace(cache, **pools, seq_lengths=cache.seq_lengths.at[rows].add(counts))
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #check-append

@@ -36,7 +36,8 @@ setup(
     package_data={"attnax": ["py.typed", "data/*"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("demo", "pretrained", "train", "serve", "docs", "dev")},
+    extras_require={name: cfg[f"{name}_requirements"].split()
+                    for name in ("demo", "pretrained", "train", "serve", "docs", "dev")},
     entry_points={
         "console_scripts": ["attnax=attnax.cli:main"],
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"],

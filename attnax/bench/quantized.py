@@ -7,14 +7,13 @@ __all__ = ['QUANTIZED_BENCH_KINDS', 'QuantizedSetting', 'measure_quantized', 'qu
 
 # %% ../../nbs/92a_bench.quantized.ipynb #imports
 from collections.abc import Callable, Sequence
-from math import nan
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..layers.quantized import QuantizedArray, quantized_kinds, quantized_matmul
+from ..layers.quantized import QuantizedArray, quantized_matmul
 from .measure import (
     Column, Row, check_sizes, check_words, compile_program, finish, machine, markdown_table,
     number, print_rows, ratio_of, same_as, time_programs)

@@ -7,11 +7,10 @@ __all__ = ['token_losses', 'masked_mean', 'chunked_losses', 'LossParts', 'lm_los
 
 # %% ../../nbs/62_training.losses.ipynb #imports
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 

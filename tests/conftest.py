@@ -1,4 +1,5 @@
 """Options, the compiler and the closing report of the suite."""
+import gc
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,13 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(items):
     """The notebooks are waited for last: they run beside all other tests."""
     items.sort(key=lambda item: item.path.name == "test_notebooks.py")
+
+
+def pytest_collection_finish():
+    """What was imported is not searched for garbage again, and what is traced is in circles only seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,5 @@
 """Options, the compiler and the closing report of the suite."""
+import gc
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ jax.config.update("jax_num_cpu_devices", 8)  # before anything is computed: a me
 users_flags = os.environ.get("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = f"{users_flags} --xla_backend_optimization_level=0"
 if jax.__version_info__ < (0, 11): os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+# A program is compiled in one part: cutting it into several, for cores that are busy anyway, costs a tenth of the time
+os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
@@ -27,6 +30,13 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(items):
     """The notebooks are waited for last: they run beside all other tests."""
     items.sort(key=lambda item: item.path.name == "test_notebooks.py")
+
+
+def pytest_collection_finish():
+    """What was imported is not searched for garbage again, and what is traced is in circles only seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,7 @@
 """Everything public works under the modes of JAX that careful people switch on: no implicit rank or dtype promotion, 64-bit
 numbers, and a stop at the first NaN. The first three are settled while tracing, so nothing is compiled for them.
 """
+from contextlib import contextmanager
 from functools import partial
 
 import jax
@@ -106,8 +107,15 @@ CALLS = {
     "vision": lambda: layer(
         lambda: ax.VisionTransformer(nnx.Rngs(0), ax.VisionTransformerConfig(
             image_size=8, patch_size=4, d_model=16, num_heads=4, num_layers=1, d_ff=32, num_classes=3)), images)}
-MODES = {"no promotion of ranks": partial(jax.numpy_rank_promotion, "raise"),
-         "no promotion of dtypes": partial(jax.numpy_dtype_promotion, "strict"), "64 bits": partial(jax.enable_x64, True)}
+
+
+@contextmanager
+def no_promotion():
+    """Neither of ranks nor of dtypes: each only forbids, and says which of the two it was."""
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"): yield
+
+
+MODES = {"no promotion": no_promotion, "64 bits": partial(jax.enable_x64, True)}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -119,9 +127,9 @@ def test_traces(name):
 def test_promotion_is_refused():
     """The modes do what they are for: a call that promotes is seen."""
     row = jax.ShapeDtypeStruct((8,), jnp.float32)
-    with jax.numpy_rank_promotion("raise"), pytest.raises(ValueError, match="rank promotion|Operands could not be broadcast"):
+    with no_promotion(), pytest.raises(ValueError, match="rank promotion|Operands could not be broadcast"):
         jax.eval_shape(lambda q, row: q * row, q, row)
-    with jax.numpy_dtype_promotion("strict"), pytest.raises(Exception, match="promotion"):
+    with no_promotion(), pytest.raises(Exception, match="promotion"):
         jax.eval_shape(lambda q, ids: q + ids[0, 0], q, ids)
 
 

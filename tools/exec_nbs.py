@@ -84,6 +84,7 @@ def serve() -> None:
     for name in EVERY_PAGE.split(): importlib.import_module(name)
     gc.collect()
     gc.freeze()  # what all share is not searched for garbage again
+    gc.set_threshold(50_000, 20, 20)  # tracing makes millions of small objects, few of them in circles
     for line in sys.stdin:
         job = json.loads(line)
         if pid := os.fork():

@@ -110,7 +110,7 @@ def live_runs(
     if plan is None: return np.ones((runs, runs), bool)
     sizes = size[0] // runs, size[1] // runs
     live, _ = block_status(plan, None, (), *sizes, size=size)
-    return np.asarray(live).any((0, 1))
+    return np.asarray(np.any(live, axis=(0, 1)))
 
 # %% ../../nbs/25a_kernels.layouts.ipynb #live-steps
 def live_steps(
@@ -169,8 +169,9 @@ def ring_blocks(
     """
     runs = layout_runs(layout, num_devices)
     layout_positions(layout, num_devices, length)
-    sizes = dict(batch=batch, num_heads=num_heads, seq_q=length, seq_kv=length)
-    plan = None if score_mod is None else plan_score_mod(score_mod, **sizes, moved=True)[0]
+    plan = None
+    if score_mod is not None: plan, _ = plan_score_mod(
+        score_mod, batch=batch, num_heads=num_heads, seq_q=length, seq_kv=length, moved=True)
     counts = _blocks_of_pairs(plan, length // runs.size, runs.size, block_size)
     device = np.arange(num_devices)
     owner = (device[:, None] - device) % num_devices

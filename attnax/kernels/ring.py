@@ -199,8 +199,8 @@ def _forward_visit(ring: _Ring, query, blocks, owner, given: _Given, done: tuple
         pair = _prepare(ring, check_qkv(q, k, v), owner, (i, j), given)
         lists = pair.block_mask.rows
         def compute(before):
-            keys = hide_padding(pair.seen, k, v)
-            part = blockwise_forward(pair.program, q, *keys, pair.shared, lists, acc)
+            k_seen, v_seen = hide_padding(pair.seen, k, v)
+            part = blockwise_forward(pair.program, q, k_seen, v_seen, pair.shared, lists, acc)
             return tuple(merge_attention([before, part]))
         after = _if_live(lists, compute, tuple(_run(x, i, runs) for x in done))
         return tuple(_put_run(x, y, i, runs) for x, y in zip(done, after))
@@ -248,9 +248,9 @@ def _backward_visit(ring: _Ring, rows: tuple, blocks, owner, given: _Given, want
         needs = [_is_float(x) for x in (*shared.parts, *shared.tables)]
         def compute(carry):
             dq, d_chosen, d_blocks = carry
+            k, v = hide_padding(pair.seen, *keys)
             dq_t, *d_keys, d_given = blockwise_backward(
-                pair.program, q, *hide_padding(pair.seen, *keys), shared, lists, lse, delta, d_out,
-                needs)
+                pair.program, q, k, v, shared, lists, lse, delta, d_out, needs)
             back = _pull_hoisted(ring, dims, owner, (i, j), given, wanted, d_given)
             added = lambda x, y, n: _put_run(x, _run(x, n, runs) + y, n, runs)
             return (added(dq, dq_t, i), [x + y for x, y in zip(d_chosen, back)],

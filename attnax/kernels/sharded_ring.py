@@ -169,7 +169,8 @@ class _RingCalls(_Placed):
         run = jax.shard_map(
             local, mesh=self.mesh, out_specs=(self.spec,) * 2,
             in_specs=(*(self.spec,) * 3, of_mask, P(), P(self.head_axis)))
-        return run(query, key, value, mask, rng, sinks)
+        out, lse = run(query, key, value, mask, rng, sinks)
+        return out, lse
 
 # %% ../../nbs/26a_kernels.sharded_ring.ipynb #kernel
 @declare_kernel("softmax")
@@ -203,7 +204,7 @@ class RingAttention(_RingCalls):
         words = dict(score_mod=self._mod(score_mod, dims), dropout_rate=dropout_rate, scale=scale,
                      deterministic=deterministic, broadcast_dropout=broadcast_dropout)
         if mask is not None: mask = self._in(self._in(mask, 2), 3)
-        arrays = (self._in(x, 2) for x in (query, key, value))
-        results = self._attend(words, *arrays, mask, dropout_rng, sinks)
+        q, k, v = (self._in(x, 2) for x in (query, key, value))
+        results = self._attend(words, q, k, v, mask, dropout_rng, sinks)
         out, lse = (self._out(x, dims.q) for x in results)
         return alone_or_pair(out, lse, return_lse)

@@ -21,6 +21,7 @@ from ..kernels.blockwise import memory_efficient_attention
 from ..kernels.ring import ring_attention
 from ..kernels.score_mods import causal_mod, compose_score_mods, shift_mod
 from ..kernels.sharded_ring import RingAttention
+from ..kernels.tiles import alone_or_pair
 from .cache import (
     KeysSeen, LayerCache, check_fits, check_new, check_sizes, grown, widen_mask, write_rows)
 from ..typing import BoundKernel, ScoreMod
@@ -41,10 +42,11 @@ def merge_over(
     return joined.astype(out.dtype), jnp.where(total > 0, top + jnp.log(safe), -jnp.inf)
 
 # %% ../../nbs/45_layers.sequence.ipynb #numbered
-def _numbered(score_mod: ScoreMod | None, ring: RingAttention, b: int, h: int) -> ScoreMod:
+def _numbered(score_mod: ScoreMod | None, ring: RingAttention, b: int,
+              h: int) -> ScoreMod | None:
     """Causality, and a mod that counts sequences and heads in the whole call. In `shard_map`."""
     mod = compose_score_mods(score_mod, causal_mod())
-    if ring.batch_axis is None and ring.head_axis is None: return mod
+    if mod is None or ring.batch_axis is None and ring.head_axis is None: return mod
     def first(axis, n): return 0 if axis is None else lax.axis_index(axis) * n
     at = first(ring.batch_axis, b), first(ring.head_axis, h)
     return lambda s, b_idx, h_idx, *where: mod(s, at[0] + b_idx, at[1] + h_idx, *where)
@@ -95,7 +97,8 @@ def read_sequence(
         "`dropout_rate`: a cache over many devices is read without; train without a cache")
     ring, many, length = cache.ring, cache.takes_many(query.shape[2]), query.shape[2]
     n, read = ring.num_devices, _read_many if many else _read_few
-    if many: query, mask = (x if x is None else _whole_pieces(x, 2, n) for x in (query, mask))
+    if many: query = _whole_pieces(query, 2, n)
+    if many and mask is not None: mask = _whole_pieces(mask, 2, n)
     rows = P(ring.batch_axis, ring.head_axis, ring.axis_name if many else None)
     of_mask = None if mask is None else P(*(
         None if size == 1 else axis for size, axis in zip(
@@ -105,7 +108,7 @@ def read_sequence(
         in_specs=(rows, ring.spec, ring.spec, cache.row_spec(q_start), of_mask))
     out, lse = run(query, cache.keys, cache.values, q_start, mask)
     out, lse = out[:, :, :length], lse[:, :, :length]
-    return (out, lse) if return_lse else out
+    return alone_or_pair(out, lse, return_lse)
 
 # %% ../../nbs/45_layers.sequence.ipynb #write
 def _write_few(ring: RingAttention, buffer, new, start) -> Array:

@@ -200,15 +200,13 @@ def _draw_bar(requests: Sequence[Request]) -> None:
     print(f"\r[{bar:30}] {done}/{n} requests, {tokens} tokens", end="\n" if done == n else "",
           file=sys.stderr, flush=True)
 
-# %% ../../nbs/86_serving.engine.ipynb #async-engine
-class _Thread:
-    """A thread that steps an engine, and does between steps what it is asked to."""
+# %% ../../nbs/86_serving.engine.ipynb #async-calls
+class _Calls:
+    """What a thread is asked to do."""
     def __init__(self, engine: Engine):
         self.engine, self._closed = engine, False
         self._calls: queue.SimpleQueue = queue.SimpleQueue()
         self._sends: dict[int, Callable] = {}
-        self._thread = threading.Thread(target=self._run, name="attnax engine", daemon=True)
-        self._thread.start()
 
     def _call(self, do: Callable) -> Future:
         """Have the thread do something."""
@@ -217,6 +215,27 @@ class _Thread:
         self._calls.put((do, done))
         if self._closed: self._refuse_rest()   # it ended just now
         return done
+
+    def _refuse_rest(self) -> None:
+        """Tell those whose calls nobody will do any more."""
+        with suppress(queue.Empty):
+            while True:
+                call = self._calls.get_nowait()
+                if call and call[1].set_running_or_notify_cancel():
+                    call[1].set_exception(RuntimeError("the engine is closed"))
+
+    @property
+    def closed(self) -> bool: # Whether its thread has ended, or will not take more
+        """Whether no step comes any more."""
+        return self._closed
+
+# %% ../../nbs/86_serving.engine.ipynb #async-engine
+class _Thread(_Calls):
+    """A thread that steps an engine, and does between steps what it is asked to."""
+    def __init__(self, engine: Engine):
+        super().__init__(engine)
+        self._thread = threading.Thread(target=self._run, name="attnax engine", daemon=True)
+        self._thread.start()
 
     def _answer(self) -> bool:
         """Do what was asked; wait for it where there is nothing else to do. False: no more."""
@@ -240,19 +259,6 @@ class _Thread:
             self._closed = True
             for send in list(self._sends.values()): send(None)
             self._refuse_rest()
-
-    def _refuse_rest(self) -> None:
-        """Tell those whose calls nobody will do any more."""
-        with suppress(queue.Empty):
-            while True:
-                call = self._calls.get_nowait()
-                if call and call[1].set_running_or_notify_cancel():
-                    call[1].set_exception(RuntimeError("the engine is closed"))
-
-    @property
-    def closed(self) -> bool: # Whether its thread has ended, or will not take more
-        """Whether no step comes any more."""
-        return self._closed
 
     def _send(self, event: Event) -> None:
         if send := self._sends.get(event.request.id): send(event)

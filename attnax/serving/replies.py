@@ -72,9 +72,9 @@ def _usage(prompt: int, completion: int) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": completion,
             "total_tokens": prompt + completion}
 
-# %% ../../nbs/86x_serving.replies.ipynb #answer
-class Answer:
-    """How an answer is written: of a chat or a completion, by one id."""
+# %% ../../nbs/86x_serving.replies.ipynb #whole-answer
+class _Whole:
+    """How an answer is written that is whole."""
     def __init__(
         self,
         model: str,               # Its name
@@ -109,6 +109,9 @@ class Answer:
                 "choices": [self._choice(i, pieces) for i, pieces in enumerate(choices)],
                 "usage": _usage(prompt, completion)}
 
+# %% ../../nbs/86x_serving.replies.ipynb #answer
+class Answer(_Whole):
+    """How an answer is written: of a chat or a completion, by one id."""
     def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         return {**self.head, "object": kind, "choices": choices,

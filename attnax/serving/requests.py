@@ -82,7 +82,8 @@ def parse_body(
         raise RequestError(f"the body is not JSON: {e.msg} at line {e.lineno}, column "
                            f"{e.colno}") from e
     except UnicodeDecodeError as e: raise RequestError("the body is not UTF-8") from e
-    except ValueError as e: raise RequestError("the body is not JSON: a number cannot be read") from e
+    except ValueError as e:
+        raise RequestError("the body is not JSON: a number cannot be read") from e
     except RecursionError as e: raise RequestError("the body is nested too deeply") from e
     if isinstance(found, dict): return found
     raise RequestError(f"the body must be a JSON object, got {_shown(found)}")
@@ -176,8 +177,8 @@ def _check_known(body: Mapping[str, Any], known: Collection[str]) -> None:
         if name in known or name in _ASIDE or value is None: continue
         if name in _NEUTRAL:
             if any(type(x) is type(value) and x == value for x in _NEUTRAL[name]): continue
-            raise RequestError(f"`{_shown(name)[1:-1]}` is not supported, got {_shown(value)}", name,
-                               code="unsupported_parameter")
+            raise RequestError(f"`{_shown(name)[1:-1]}` is not supported, got {_shown(value)}",
+                               name, code="unsupported_parameter")
         near = difflib.get_close_matches(name[:40], known, 1)
         hint = f"; did you mean `{near[0]}`?" if near else ""
         raise RequestError(f"`{_shown(name)[1:-1]}` is not a field that is known here{hint}",

@@ -108,13 +108,8 @@ class _Checks(_Made):
         return prompt[0].tolist()
 
 # %% ../../nbs/86_serving.engine.ipynb #engine
-class Engine(_Checks):
-    """Serves many requests with one model, step after step. One thread may use it.
-
-    Raises: `ValueError` for a size that makes no sense; `NotImplementedError` for a model that
-    cannot be served, by the name of what it has. Source: Yu et al. 2022, Orca (continuous
-    batching); Kwon et al. 2023, PagedAttention.
-    """
+class _Submits(_Checks):
+    """What takes requests in."""
     def submit(
         self,
         prompt_ids: Sequence[int] | np.ndarray,   # Ids of one text
@@ -145,6 +140,9 @@ class Engine(_Checks):
         insort(self._waiting, work, key=lambda w: w.rank)
         return request
 
+# %% ../../nbs/86_serving.engine.ipynb #engine-state
+class _State(_Submits):
+    """Cancellation, and how it goes."""
     def cancel(self, request: Request) -> None:
         """End a request now, and free its pages; one that has ended stays as it is."""
         if (work := self._works.get(request.id)) is None: return
@@ -167,6 +165,14 @@ class Engine(_Checks):
             self._compiled)
         return replace(s)
 
+# %% ../../nbs/86_serving.engine.ipynb #engine-whole
+class Engine(_State):
+    """Serves many requests with one model, step after step. One thread may use it.
+
+    Raises: `ValueError` for a size that makes no sense; `NotImplementedError` for a model that
+    cannot be served, by the name of what it has. Source: Yu et al. 2022, Orca (continuous
+    batching); Kwon et al. 2023, PagedAttention.
+    """
     def generate(
         self,
         prompts: Sequence[Sequence[int] | np.ndarray],          # Ids of each text
@@ -183,7 +189,7 @@ class Engine(_Checks):
         try:
             for prompt, one in zip(prompts, each, strict=True):
                 requests.append(self.submit(prompt, one, max_new_tokens=max_new_tokens, **how))
-        except BaseException:
+        except (ValueError, TypeError, NotImplementedError):
             for request in requests: self.cancel(request)
             raise
         while not all(r.done for r in requests):

@@ -333,7 +333,7 @@ class _Runs(_Plans):
         return list(zip(choosing, tokens, scores))
 
 # %% ../../nbs/85d_serving.steps.ipynb #take
-class _Takes(_Runs):
+class _Gives(_Runs):
     """What becomes of a step."""
     def _end(self, work: _Work, reason: str) -> None:
         """Free what a request holds."""
@@ -362,6 +362,9 @@ class _Takes(_Runs):
         r.text += piece
         return Event(r, token, score if r.want_log_probs else None, piece, reason)
 
+# %% ../../nbs/85d_serving.steps.ipynb #takes-step
+class _Takes(_Gives):
+    """A step."""
     def step(self) -> list[Event]: # What happened
         """Run the model once, for as many requests as fit. Raises: nothing of a request's own: one
         whose logits are not finite ends with the reason "error"."""

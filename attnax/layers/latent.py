@@ -168,13 +168,14 @@ class _LatentCalls(_Absorbs):
         """What the kernel makes of the inputs, on latents where that is cheaper."""
         if cache is None: return super()._attended(inputs, call, None)
         query, key, latent = inputs
-        if not absorbs(self.widths, query.shape[2]):
+        itself = getattr(cache, "joins", False)
+        if not itself and not absorbs(self.widths, query.shape[2]):
             out, used = super()._attended((query, key, latent), call, _Shown(cache, self.expand))
             return out, used.inner
         def joined(key, latent): return jnp.concatenate([latent, key], axis=-1), latent
         inputs = self.absorb(query), key, latent
-        out, used = super()._attended(inputs, call, _Shown(cache, joined))
-        return self.release(out), used.inner
+        out, used = super()._attended(inputs, call, cache if itself else _Shown(cache, joined))
+        return self.release(out), used if itself else used.inner
 
 # %% ../../nbs/42a_layers.latent.ipynb #latent-attention
 class LatentAttention(_LatentCalls):

@@ -24,7 +24,7 @@ from ..models.transformer import TransformerLM
 from attnax.serving.choosing import (
     Biases, Chooses, RowSettings, choose_rows, is_penalised, no_settings, row_settings,
     sampling_numbers)
-from .pages import PageGroups, RaggedRows, init_pools, run_ragged
+from .pages import RaggedRows, init_pools, run_ragged
 from .pool import BlockPool, Pages
 from .text import TextWriter
 
@@ -48,7 +48,7 @@ class Request:
     state: State = "waiting"                  # Where it is
     finish_reason: str | None = None          # "stop", "length", "cancelled"; "error": NaN logits
     preemptions: int = 0                      # How often its pages were taken
-    reused: int = 0                           # Tokens that it did not compute, since a page had them
+    reused: int = 0                           # Tokens that a page had already, when it began
 
     @property
     def rank(self) -> tuple[int, int]: # Less runs first
@@ -101,12 +101,10 @@ class Size(NamedTuple):
 def program_sizes(
     max_slots: int,  # Requests at a time
     wide: int        # Most rows for prompts
-) -> list[Size]:     # At most six, smallest first
+) -> list[Size]:     # At most four, smallest first
     """Which programs there are."""
     few = max(1, max_slots // 4)
-    singles = sorted({few, max_slots})
-    sizes = {*(Size(0, n) for n in singles), *(Size(1, n) for n in singles),
-             *(Size(wide, n) for n in singles)}
+    sizes = {Size(0, few), *(Size(n, max_slots) for n in (0, 1, wide))}
     return sorted(sizes)
 
 # %% ../../nbs/85d_serving.steps.ipynb #adapted
@@ -335,7 +333,7 @@ class _Runs(_Plans):
         return list(zip(choosing, tokens, scores))
 
 # %% ../../nbs/85d_serving.steps.ipynb #take
-class _Takes(_Runs):
+class _Gives(_Runs):
     """What becomes of a step."""
     def _end(self, work: _Work, reason: str) -> None:
         """Free what a request holds."""
@@ -364,6 +362,9 @@ class _Takes(_Runs):
         r.text += piece
         return Event(r, token, score if r.want_log_probs else None, piece, reason)
 
+# %% ../../nbs/85d_serving.steps.ipynb #takes-step
+class _Takes(_Gives):
+    """A step."""
     def step(self) -> list[Event]: # What happened
         """Run the model once, for as many requests as fit. Raises: nothing of a request's own: one
         whose logits are not finite ends with the reason "error"."""

@@ -87,7 +87,7 @@ def attend_ways(
     lengths, b = sizes.lengths, len(sizes.lengths)
     query = jnp.asarray(np.random.default_rng(1).standard_normal(
         (b, sizes.heads, 1, sizes.head_dim), np.float32))
-    attend, gather, dense = jax.jit(paged_attention), jax.jit(gather_kv), jax.jit(standard_attention)
+    attend, gather, dense = map(jax.jit, (paged_attention, gather_kv, standard_attention))
     near = jax.jit(partial(paged_attention, score_mod=sliding_window_mod(window)))
     def loop(gather, dense, hide):
         outs = []
@@ -149,7 +149,8 @@ def bench_pages(
     ways = attend_ways(PagesSizes(tuple(np.linspace(shortest, longest, rows).astype(int).tolist())),
                        window)
     runs = {name: (lambda way=way: way().block_until_ready()) for name, (way, _) in ways.items()}
-    made += _rows("attend", interleaved(runs, repeats), {n: useful for n, (_, useful) in ways.items()})
+    useful = {name: read for name, (_, read) in ways.items()}
+    made += _rows("attend", interleaved(runs, repeats), useful)
     x, copy = jnp.ones(mib * 2**18, jnp.float32), jax.jit(jnp.copy)
     copies = interleaved({"memory": lambda: copy(x).block_until_ready()}, repeats)
     made += _rows("copy", copies, {"memory": 2 * x.nbytes})

@@ -336,10 +336,8 @@ def paged_attention(
         dims, lambda mod: _open_plan(mod, batched, cache), score_mod=score_mod, scale=scale,
         dropout_rng=dropout_rng, dropout_rate=dropout_rate, deterministic=deterministic,
         broadcast_dropout=broadcast_dropout)
-    first = q_start
-    if first is not None: first = jnp.broadcast_to(jnp.asarray(first, jnp.int32), rows.shape)
-    sinks = check_sinks(sinks, dims)
+    first = None if q_start is None else jnp.broadcast_to(jnp.int32(q_start), rows.shape)
     out, lse = _attend_rows(_Call(*rules), cache, (rows, first, batched, own), mask)
-    out, lse = apply_sinks(out, lse, sinks)
+    out, lse = apply_sinks(out, lse, check_sinks(sinks, dims))
     out, lse = (x if query.ndim == 4 else x[0] for x in (out.astype(query.dtype), lse))
     return alone_or_pair(out, lse, return_lse)

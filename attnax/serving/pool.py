@@ -132,8 +132,26 @@ class _Names(CountedBlocks):
         return (f"BlockPool({self.num_blocks} blocks of {self.block_size} tokens: {self.num_used} "
                 f"used, {self.num_cached} cached, {self.num_free} free)")
 
+# %% ../../nbs/85_serving.pool.ipynb #evict
+class _Evicting(_Names):
+    """Blocks with names, which are given up when room is needed."""
+    def evict(self, n: int | None = None) -> list[int]:
+        """Empty up to `n` cached blocks, the least recently used first; all when None."""
+        gone = []
+        while self._cached and (n is None or len(gone) < n):
+            block, _ = self._cached.popitem(last=False)
+            del self._holders[self._names.pop(block)]
+            self._empty.append(block)
+            gone.append(block)
+        return gone
+
+    def _take(self, n: int) -> list[int]:
+        if n > (free := self.num_free + self.num_cached): raise PoolExhausted(n, free)
+        self.evict(max(0, n - self.num_free))
+        return super()._take(n)
+
 # %% ../../nbs/85_serving.pool.ipynb #block-pool
-class BlockPool(_Names):
+class BlockPool(_Evicting):
     """Blocks of a paged KV cache: who holds them, and which hold a prefix worth keeping.
 
     Not for several threads at once. Source: Kwon et al. 2023, PagedAttention.
@@ -146,7 +164,8 @@ class BlockPool(_Names):
         """
         if len(tokens) != self.block_size:
             raise ValueError(f"`tokens` must fill a block of {self.block_size}, got {len(tokens)}")
-        if not self.references(block): raise ValueError(f"block {block} is free, and cannot be kept")
+        if not self.references(block):
+            raise ValueError(f"block {block} is free, and cannot be kept")
         name = block_hash(parent, tokens, salt)
         if self._names.get(block, name) != name:
             raise ValueError(f"block {block} is kept with another content")
@@ -164,21 +183,6 @@ class BlockPool(_Names):
             self._counts[block] += 1
             self._cached.pop(block, None)
         return found
-
-    def evict(self, n: int | None = None) -> list[int]:
-        """Empty up to `n` cached blocks, the least recently used first; all when None."""
-        gone = []
-        while self._cached and (n is None or len(gone) < n):
-            block, _ = self._cached.popitem(last=False)
-            del self._holders[self._names.pop(block)]
-            self._empty.append(block)
-            gone.append(block)
-        return gone
-
-    def _take(self, n: int) -> list[int]:
-        if n > (free := self.num_free + self.num_cached): raise PoolExhausted(n, free)
-        self.evict(max(0, n - self.num_free))
-        return super()._take(n)
 
 # %% ../../nbs/85_serving.pool.ipynb #pages-base
 class _Held:

@@ -165,7 +165,8 @@ def _add_serve(commands) -> None:
     serve.add_argument("--name", help="what clients call it (default: the last part of MODEL)")
     serve.add_argument("--host", default="127.0.0.1",
                        help="address to listen at (default: %(default)s, this machine alone)")
-    serve.add_argument("--port", type=int, default=8000, help="0: a free one (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8000,
+                       help="0: a free one (default: %(default)s)")
     serve.add_argument("--api-key-file", metavar="FILE", help="a file with the key of clients")
     serve.add_argument("--quantize", metavar="KIND", help="as of `attnax chat`")
     _add_serve_sizes(serve)

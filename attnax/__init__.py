@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     from attnax import audio as audio, bench as bench, kernels as kernels, layers as layers
     from attnax import lora as lora, models as models, pretrained as pretrained
-    from attnax import testing as testing
+    from attnax import serving as serving, testing as testing
     from attnax import training as training, typing as typing, weights as weights
     from attnax import writing as writing
     from attnax.models.generate import generate
@@ -114,8 +114,8 @@ _all_ = [
     "save_weights"]
 
 # %% ../nbs/96_init.ipynb #lazy
-_PACKAGES = ("audio", "bench", "kernels", "layers", "lora", "models", "pretrained", "testing",
-             "training", "typing", "weights", "writing")
+_PACKAGES = ("audio", "bench", "kernels", "layers", "lora", "models", "pretrained", "serving",
+             "testing", "training", "typing", "weights", "writing")
 # Where the names of `attnax` live
 _HOMES = ("kernels", "layers", "models", "models.generate", "typing", "weights")
 

@@ -194,7 +194,8 @@ def _add_bench(commands) -> None:
     kinds = bench.add_subparsers(dest="what", metavar="WHAT")
     bench.needs = "what", "WHAT"
     for add in (_add_bench_attention, _add_bench_linear, _add_bench_moe, _add_bench_quantized,
-                _add_bench_decode, _add_bench_start, _add_bench_speculate):
+                _add_bench_decode, _add_bench_start, _add_bench_speculate, _add_bench_pages,
+                _add_bench_serve):
         add(kinds)
 
 # %% ../nbs/97_cli.ipynb #bench-sizes
@@ -323,6 +324,39 @@ def _add_bench_speculate(kinds) -> None:
         parser.add_argument(name, type=int, default=size, help=f"{words} (default: %(default)s)")
     # the names are checked by the benchmark, which is imported only when it runs
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="which requests (default: all)")
+
+# %% ../nbs/97_cli.ipynb #bench-pages-options
+def _add_bench_pages(kinds) -> None:
+    parser = _add(kinds, "pages", "measure keys and values in pages",
+                  "Appending beside a loop over tokens, attention of ragged rows beside a loop with "
+                  "gathers, and bytes per second beside a copy.", "bench pages --rows 8")
+    for name, size, words in (("--tokens", 512, "tokens of the prompt that is appended"),
+                              ("--rows", 16, "sequences that are attended to"),
+                              ("--shortest", 64, "tokens of the shortest"),
+                              ("--longest", 2048, "tokens of the longest"),
+                              ("--window", 256, "of the row with a sliding window"),
+                              ("--mib", 256, "size of the array that is copied"),
+                              ("--repeats", 7, "interleaved runs of each")):
+        parser.add_argument(name, type=int, default=size, help=f"{words} (default: %(default)s)")
+
+# %% ../nbs/97_cli.ipynb #bench-serve-options
+def _add_bench_serve(kinds) -> None:
+    parser = _add(kinds, "serve", "measure the engine that serves many requests",
+                  "Tokens per second beside one request after another and beside padded batches, "
+                  "then waits under arrivals by chance.", "bench serve --model small")
+    parser.add_argument("--model", default="smollm2",
+                        help="small, smollm2, or a folder or file of weights "
+                             "(default: %(default)s)")
+    for name, size, words in (("--requests", 32, "how many"),
+                              ("--slots", 16, "requests that run at a time"),
+                              ("--chunk", 128, "tokens of prompts in a step"),
+                              ("--repeats", 3, "interleaved runs of each")):
+        parser.add_argument(name, type=int, default=size, help=f"{words} (default: %(default)s)")
+    # the names are checked by the benchmark, which is imported only when it runs
+    parser.add_argument("--against", nargs="*", metavar="WAY", default=["alone", "batches"],
+                        help="of alone batches (default: both)")
+    parser.add_argument("--shares", type=float, nargs="*", metavar="X",
+                        help="arrivals as shares of the capacity (default: 0.3 0.6 0.9)")
 
 # %% ../nbs/97_cli.ipynb #info-options
 def _add_info(commands) -> None:
@@ -632,7 +666,8 @@ def run_serve(
 _BENCHES = {"attention": "attention.bench_attention", "linear": "attention.bench_linear",
             "moe": "moe.bench_moe", "quantized": "quantized.bench_quantized",
             "decode": "decode.bench_decode", "start": "decode.bench_start",
-            "speculate": "speculate.bench_speculate"} # Where each is, in `attnax.bench`
+            "speculate": "speculate.bench_speculate", "pages": "pages.bench_pages",
+            "serve": "serve.bench_serve"} # Where each is, in `attnax.bench`
 
 def _run_bench(what: str, options: dict) -> int:
     """Run a benchmark with the options that were given; 1 where tokens differ."""

@@ -11,7 +11,9 @@ from .accelerator import bench_accelerator
 from .attention import bench_attention, bench_linear
 from .decode import bench_decode
 from .moe import bench_moe
+from .pages import bench_pages
 from .quantized import bench_quantized
+from .serve import bench_serve
 from .speculate import bench_speculate
 
 # %% ../../nbs/94f_bench_init.ipynb #help

@@ -15,13 +15,17 @@ __all__ = ['memory_efficient_attention', 'explain_attention', 'flash_attention',
 # %% ../../nbs/94a_kernels_init.ipynb #kernels
 from .blockwise import memory_efficient_attention
 from .flash import explain_attention, flash_attention, pallas_flash_attention
+from .layouts import from_zigzag, padded_length, to_zigzag, zigzag_positions
 from .linear import linear_attention, linear_attention_step
 from .lite import lite_attention
 from .paged import paged_attention
-from attnax.kernels.paged_cache import (
-    PagedKVCache, allocate_blocks, append_kv, append_kv_batched, free_blocks, gather_kv,
-    init_paged_kv_cache)
+from .paged_cache import (
+    Int8PagedKVCache, PagedKVCache, allocate_blocks, append_kv, append_kv_batched, copy_blocks,
+    free_blocks, from_int8, gather_kv, init_int8_paged_kv_cache, init_paged_kv_cache, to_int8)
+from .paged_native import (
+    PagedChoice, explain_paged_attention, native_paged_attention)
 from .ring import ring_attention, ring_attention_reference
+from .sharded_ring import RingAttention
 from .sparsity import BlockMask, make_block_mask, show_block_mask
 from .standard import standard_attention
 from .tiles import merge_attention

@@ -41,6 +41,7 @@ from .quantized import (
 from attnax.layers.rope import (
     RopeScaling, RotaryEmbedding, apply_rope, rope_cos_sin_from_positions, rope_cos_sin_table,
     rope_inv_freq)
+from .sequence import SequenceLayerCache, sequence_caches
 from .specs import (
     AttentionSpec, AttentionType, BlockSpec, ExpertsSpec, FeedForwardSpec, FfActivation, LatentSpec,
     NormKind, NormSpec, spec_from_dict, spec_to_dict)

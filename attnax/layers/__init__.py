@@ -12,9 +12,10 @@ __all__ = ['MultiHeadAttention', 'DecoderBlock', 'EncoderBlock', 'KeysSeen', 'KV
            'init_linear_layer_cache', 'init_paged_layer_cache', 'init_rolling_layer_cache', 'RMSNorm', 'create_norm',
            'Alibi', 'AxialRope', 'Learned', 'MultiRope', 'Positions', 'RelativeBias', 'Rope', 'Sinusoidal',
            'QuantizedArray', 'QuantizedEmbed', 'QuantizedLinear', 'quantized_matmul', 'RopeScaling', 'RotaryEmbedding',
-           'apply_rope', 'rope_cos_sin_from_positions', 'rope_cos_sin_table', 'rope_inv_freq', 'AttentionSpec',
-           'AttentionType', 'BlockSpec', 'ExpertsSpec', 'FeedForwardSpec', 'FfActivation', 'LatentSpec', 'NormKind',
-           'NormSpec', 'spec_from_dict', 'spec_to_dict', 'stack_layers', 'unstack_layers']
+           'apply_rope', 'rope_cos_sin_from_positions', 'rope_cos_sin_table', 'rope_inv_freq', 'SequenceLayerCache',
+           'sequence_caches', 'AttentionSpec', 'AttentionType', 'BlockSpec', 'ExpertsSpec', 'FeedForwardSpec',
+           'FfActivation', 'LatentSpec', 'NormKind', 'NormSpec', 'spec_from_dict', 'spec_to_dict', 'stack_layers',
+           'unstack_layers']
 
 # %% ../../nbs/94b_layers_init.ipynb #exports
 from .attention import MultiHeadAttention
@@ -65,6 +66,6 @@ _all_ = [
     "create_norm", "Alibi", "AxialRope", "Learned", "MultiRope", "Positions", "RelativeBias",
     "Rope", "Sinusoidal", "QuantizedArray", "QuantizedEmbed", "QuantizedLinear", "quantized_matmul",
     "RopeScaling", "RotaryEmbedding", "apply_rope", "rope_cos_sin_from_positions",
-    "rope_cos_sin_table", "rope_inv_freq", "AttentionSpec", "AttentionType", "BlockSpec",
-    "ExpertsSpec", "FeedForwardSpec", "FfActivation", "LatentSpec", "NormKind", "NormSpec",
-    "spec_from_dict", "spec_to_dict", "stack_layers", "unstack_layers"]
+    "rope_cos_sin_table", "rope_inv_freq", "SequenceLayerCache", "sequence_caches", "AttentionSpec",
+    "AttentionType", "BlockSpec", "ExpertsSpec", "FeedForwardSpec", "FfActivation", "LatentSpec",
+    "NormKind", "NormSpec", "spec_from_dict", "spec_to_dict", "stack_layers", "unstack_layers"]

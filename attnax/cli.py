@@ -328,8 +328,8 @@ def _add_bench_speculate(kinds) -> None:
 # %% ../nbs/97_cli.ipynb #bench-pages-options
 def _add_bench_pages(kinds) -> None:
     parser = _add(kinds, "pages", "measure keys and values in pages",
-                  "Appending beside a loop over tokens, attention of ragged rows beside a loop with "
-                  "gathers, and bytes per second beside a copy.", "bench pages --rows 8")
+                  "Appending beside a loop over tokens, attention of ragged rows beside a loop "
+                  "with gathers, and bytes per second beside a copy.", "bench pages --rows 8")
     for name, size, words in (("--tokens", 512, "tokens of the prompt that is appended"),
                               ("--rows", 16, "sequences that are attended to"),
                               ("--shortest", 64, "tokens of the shortest"),

@@ -317,7 +317,7 @@ def load_pretrained(
 
 # %% ../../nbs/77_pretrained.load.ipynb #generation
 def _generation(place: Path, vocab_size: int) -> Sampling:
-    """How a model writes where nothing is asked. Raises: `ValueError` as `read_generation_config`."""
+    """How a model writes where nothing is asked. Raises: as `read_generation_config`."""
     if place.suffix != ".gguf": return read_generation_config(place, vocab_size)
     stops = gguf_stops(read_gguf(place).fields)
     return Sampling(stop_token={i for i in stops if 0 <= i < vocab_size})

@@ -103,6 +103,11 @@ class _InStack(LayerCache):
     pools: dict[str, Array]
     rows: RaggedRows
 
+    @property
+    def size(self) -> int: return self.pools["key_pool"].shape[-2] # Tokens of a page
+    @property
+    def joins(self) -> bool: return self.kind is LatentPages # Whether latents are read as keys
+
     def at_layer(self, index: Int[Array, ""]) -> Self:
         """One layer of a stack: the pools of all as one, its pages those of the layer; nothing is
         cut out."""
@@ -125,11 +130,6 @@ class RaggedPages(_InStack):
     pools: dict[str, Array]                                      # Arrays of a kind of pages
     rows: RaggedRows                                             # Where tokens belong
     kind: type[PagedKVCache] = field(metadata={"static": True})  # How keys are stored and read
-
-    @property
-    def size(self) -> int: return self.pools["key_pool"].shape[-2] # Tokens of a page
-    @property
-    def joins(self) -> bool: return self.kind is LatentPages # Whether latents are read as keys
 
     @property
     def length(self) -> Int[Array, "*layers 1"]: # The flat row begins at its first token

@@ -82,11 +82,9 @@ class Restored(NamedTuple):
     loss: float | None        # On held-out text, if it was measured
     data: dict[str, Any]      # As it was given to `save`: where the data were
 
-# %% ../../nbs/62c_training.checkpoints.ipynb #checkpoints
-class Checkpoints:
-    """Checkpoints of one run in a folder; a context manager, which waits for what is being written.
-
-    Raises: `ValueError` for numbers below 1; `ImportError` that names the extra."""
+# %% ../../nbs/62c_training.checkpoints.ipynb #kept
+class _Kept:
+    """A folder of checkpoints; a context manager, which waits for what is being written."""
     def __init__(
         self,
         folder: str | os.PathLike, # Made if it is not there
@@ -117,6 +115,17 @@ class Checkpoints:
         """Steps that there are checkpoints of."""
         return sorted(self._manager.all_steps())
 
+    def wait(self) -> None:
+        """Until everything is written."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait, and let go of the folder."""
+        self._manager.close()
+
+# %% ../../nbs/62c_training.checkpoints.ipynb #saves
+class _Saves(_Kept):
+    """What writes."""
     def save(
         self,
         step: int,                     # Updates that were made
@@ -139,6 +148,11 @@ class Checkpoints:
             args=args.Composite(arrays=args.StandardSave(_saved(_leaves(model, parts))),
                                 about=args.JsonSave(about)))
 
+# %% ../../nbs/62c_training.checkpoints.ipynb #checkpoints
+class Checkpoints(_Saves):
+    """Checkpoints of one run in a folder; a context manager, which waits for what is being written.
+
+    Raises: `ValueError` for numbers below 1; `ImportError` that names the extra."""
     def restore(
         self,
         model: nnx.Module,             # Filled in place; where its arrays lie, these will
@@ -156,7 +170,8 @@ class Checkpoints:
         if not steps or step not in (None, *steps):
             found = ", ".join(map(str, steps)) or "none"
             wanted = "a checkpoint" if step is None else f"step {step}"
-            raise FileNotFoundError(f"{self._manager.directory} must hold {wanted}, and has {found}")
+            raise FileNotFoundError(
+                f"{self._manager.directory} must hold {wanted}, and has {found}")
         step = steps[-1] if step is None else step
         leaves = _leaves(model, {"model": model, "optimizer": optimizer, **more})
         wanted = {name: _part_of(leaf.value, leaf.stacked) for _, leaf in leaves
@@ -167,14 +182,6 @@ class Checkpoints:
             arrays=args.StandardRestore(wanted), about=args.JsonRestore()))
         for variable, leaf in leaves: _put(variable, leaf, read["arrays"])
         return Restored(**read["about"])
-
-    def wait(self) -> None:
-        """Until everything is written."""
-        self._manager.wait_until_finished()
-
-    def close(self) -> None:
-        """Wait, and let go of the folder."""
-        self._manager.close()
 
 # %% ../../nbs/62c_training.checkpoints.ipynb #check-same
 def _check_same(wanted: Mapping[str, Any], there: Any, step: int) -> None:
@@ -187,5 +194,5 @@ def _check_same(wanted: Mapping[str, Any], there: Any, step: int) -> None:
         if not names: continue
         first, more = min(names), f", and {len(names) - 1} more" if len(names) > 1 else ""
         shapes = f": {saved[first]} for {asked[first]}" if fault.startswith("has") else ""
-        raise ValueError(f"the checkpoint of step {step} {fault} {first}{shapes}{more}: it is one of "
-                         "another model, or of another optimizer")
+        raise ValueError(f"the checkpoint of step {step} {fault} {first}{shapes}{more}: it is one "
+                         "of another model, or of another optimizer")

@@ -86,7 +86,7 @@ def lm_loss(
     chunk: int = 128,                         # Positions whose logits are held at a time
     label_smoothing: float = 0.0,             # Share of the target that all tokens get alike
     z_loss: float = 0.0,                      # Weight of the squared log-sum-exp
-    expert_loss: float = 0.01,                # Weight of the load-balance loss, if there are experts
+    expert_loss: float = 0.01,                # Weight of the load-balance loss of experts
     deterministic: bool | None = None         # True: no dropout; None: as train() or eval() said
 ) -> tuple[Float[Array, ""], LossParts]:      # The number to lower, and what it is made of
     """How surprised a language model is by each next token.
@@ -102,7 +102,8 @@ def lm_loss(
     hidden, aux = model.decoder(
         ids, padding_mask=padding_mask, position_ids=position_ids, score_mod=score_mod,
         return_aux=True, deterministic=deterministic)
-    def to_logits(h): return language_head(h, model.decoder.token_embed, model.lm_head, model.config)
+    def to_logits(h):
+        return language_head(h, model.decoder.token_embed, model.lm_head, model.config)
     losses = chunked_losses(to_logits, hidden, targets, chunk=chunk,
                             label_smoothing=label_smoothing, z_loss=z_loss)
     mean, count = masked_mean(losses, mask)

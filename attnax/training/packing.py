@@ -44,7 +44,7 @@ def _best_fit(sizes: Sequence[int], length: int) -> list[list[int]]:
 
 # %% ../../nbs/62a_training.packing.ipynb #packed
 class Packed(NamedTuple):
-    """Documents in rows, as `packed_loss` takes them; plain arrays, any rows of which are a batch."""
+    """Documents in rows, as `packed_loss` takes them; some of the rows are a batch."""
     windows: Int[np.ndarray, "b n"]       # Tokens; `pad_token_id` behind the last document
     document_ids: Int[np.ndarray, "b n"]  # Which document of its row, from 0 on; -1: padding
     position_ids: Int[np.ndarray, "b n"]  # Places in the document, from 0 on
@@ -80,7 +80,8 @@ def pack_documents(
     pieces = _pieces(documents, length)
     if not pieces: raise ValueError("`documents` must hold one of at least 2 tokens, got none")
     rows = _best_fit([len(p) for p in pieces], length)
-    windows, ids, places = (np.full((len(rows), length), x, np.int32) for x in (pad_token_id, -1, 0))
+    windows, ids, places = (np.full((len(rows), length), x, np.int32)
+                            for x in (pad_token_id, -1, 0))
     for r, row in enumerate(rows):
         end = 0
         for i, p in enumerate(pieces[k] for k in row):

@@ -86,7 +86,7 @@ def _names(path: tuple) -> tuple:
 def parameter_kinds(
     model: nnx.Module   # Any model
 ) -> dict[tuple, str]:  # "matrix", "embedding" or "vector", by the path of each parameter
-    """Tell parameters apart by what they are for; experts are matrices, biases and norms vectors."""
+    """Tell parameters apart; experts are matrices, biases and norms vectors."""
     stacks, out = stacks_of(model), {}
     leaves, _ = jax.tree_util.tree_flatten_with_path(nnx.state(model, nnx.Param))
     for path, x in leaves:
@@ -154,7 +154,7 @@ def make_train_step(
     """One compiled update of a model and its optimizer, both in place.
 
     A batch is any tree of arrays whose first axes are rows. Make the step once: another function is
-    another program. Raises: `ValueError` for parts below 1; the step, for rows that do not divide."""
+    another program. Raises: `ValueError` for parts below 1; the step, for other rows."""
     if accumulate < 1: raise ValueError(f"`accumulate` must be at least 1, got {accumulate}")
     @nnx.jit
     def train_step(model, optimizer, batch):
@@ -200,7 +200,9 @@ class Average(nnx.Module):
     ):
         if not 0 <= decay < 1: raise ValueError(f"`decay` must satisfy 0 <= decay < 1, got {decay}")
         self.decay = decay
-        def wide(x): return AverageParam(x.astype(jnp.promote_types(x.dtype, jnp.float32), copy=True))
+        def wide(x):
+            dtype = jnp.promote_types(x.dtype, jnp.float32)
+            return AverageParam(x.astype(dtype, copy=True))
         self.values = nnx.List(wide(x) for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
     def update(

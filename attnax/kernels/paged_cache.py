@@ -78,11 +78,18 @@ class _Stored(_PoolSizes):
         """All arrays that hold what blocks hold."""
         return {name: getattr(self, name) for name in self.pool_names}
 
-    def store(self, keys: Array, values: Array) -> dict[str, Array]:
+    def store(
+        self,
+        keys: Array,  # New keys, any number of axes before heads and width
+        values: Array # New values
+    ) -> dict[str, Array]:
         """What is written of new keys and values, for each of the pools."""
         return {"key_pool": keys, "value_pool": values}
 
-    def load(self, stored: dict[str, Array]) -> tuple[Array, Array]:
+    def load(
+        self,
+        stored: dict[str, Array] # Of each pool what was written, as `store` gave it
+    ) -> tuple[Array, Array]:
         """Keys and values of what was written."""
         return stored["key_pool"], stored["value_pool"]
 
@@ -449,7 +456,10 @@ def to_int8(
     codes = jnp.clip(jnp.round(cut / jnp.where(exact == 0, 1, exact)), -127, 127)
     return codes.astype(jnp.int8).reshape(x.shape), step
 
-def from_int8(codes: Int[Array, "*n d"], step: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
+def from_int8(
+    codes: Int[Array, "*n d"],  # From `to_int8`
+    step: Float[Array, "*n p"]  # Their factors
+) -> Float[Array, "*n d"]:      # The vectors
     """Undo `to_int8`, in float32."""
     cut = codes.astype(jnp.float32).reshape(*step.shape, -1)
     return (cut * step.astype(jnp.float32)[..., None]).reshape(codes.shape)
@@ -468,12 +478,19 @@ class Int8PagedKVCache(PagedKVCache):
         key, value = (jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in super().tokens(n))
         return key, value
 
-    def store(self, keys: Array, values: Array) -> dict[str, Array]:
+    def store(
+        self,
+        keys: Array,  # New keys, any number of axes before heads and width
+        values: Array # New values
+    ) -> dict[str, Array]:
         """What is written of new keys and values, for each of the pools."""
         (key, key_steps), (value, value_steps) = to_int8(keys), to_int8(values)
         return dict(zip(self.pool_names, (key, value, key_steps, value_steps)))
 
-    def load(self, stored: dict[str, Array]) -> tuple[Array, Array]:
+    def load(
+        self,
+        stored: dict[str, Array] # Of each pool what was written, as `store` gave it
+    ) -> tuple[Array, Array]:
         """Keys and values of what was written, in float32."""
         key, value, key_steps, value_steps = (stored[name] for name in self.pool_names)
         return from_int8(key, key_steps), from_int8(value, value_steps)

@@ -131,11 +131,17 @@ class _CutRows(LayerCache):
     ring: RingAttention
     keys: Float[Array, "b g room d"]
 
-    def takes_many(self, n: int) -> bool:
+    def takes_many(
+        self,
+        n: int # New tokens
+    ) -> bool:
         """Whether so many new tokens are cut along the sequence, and not shown to all devices."""
         return n >= max(self.keys.shape[2] // self.ring.num_devices, self.ring.num_devices)
 
-    def row_spec(self, x: Int[Array, "*b"]) -> P:
+    def row_spec(
+        self,
+        x: Int[Array, "*b"] # The number, or numbers
+    ) -> P:
         """How a number for all rows lies, or one for each."""
         return P(self.ring.batch_axis) if jnp.ndim(x) else P()
 

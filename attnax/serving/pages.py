@@ -102,6 +102,7 @@ class _InStack(LayerCache):
     """How a stack of layers hands out the pages of one."""
     pools: dict[str, Array]
     rows: RaggedRows
+    kind: type[PagedKVCache]
 
     @property
     def size(self) -> int: return self.pools["key_pool"].shape[-2] # Tokens of a page

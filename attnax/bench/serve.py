@@ -239,6 +239,9 @@ def _line(r: ServeRow, n: int) -> str:
     same = "" if r.same < 0 else f"  {r.same} of {n}"
     return f"{r.name:10} {r.rate:9,.1f} {r.ratio:6.2f} {r.cache_mib:10,.1f}{same}"
 
+_WAITS_HEAD = (f"\n{'share':>5} {'requests/s':>10} {'running':>8} {'first: ms':>9} {'95 %':>9} "
+               f"{'next: ms':>9} {'95 %':>9}")
+
 def _waits_line(w: Waits) -> str:
     """A row of the second."""
     times = " ".join(f"{1e3 * t:9,.0f}" for t in (*w.first, *w.between))
@@ -290,14 +293,13 @@ def bench_serve(
     lm = decode_model(model)
     asked = heavy_tail(requests, lm.config.vocab_size)
     engine = _warm_engine(lm, asked, slots, chunk)
-    print(f"{machine()}\n{model}: {requests} requests, {sum(len(a.prompt) for a in asked)} tokens of "
-          f"prompts, {sum(a.tokens for a in asked)} new tokens, greedy; {slots} slots; medians of "
-          f"{repeats} interleaved runs", flush=True)
+    prompts, new = (sum(n) for n in zip(*((len(a.prompt), a.tokens) for a in asked)))
+    print(f"{machine()}\n{model}: {requests} requests, {prompts} tokens of prompts, {new} new "
+          f"tokens, greedy; {slots} slots; medians of {repeats} interleaved runs", flush=True)
     batch = batches[0] if set(against) <= {"alone"} else _best_batch(lm, asked, batches)
     rows = measure_serving(lm, engine, asked, against=against, batch=batch, repeats=repeats)
     _print_serving(rows, requests, batch, host_ms(engine, asked))
-    if shares: print(f"\n{'share':>5} {'requests/s':>10} {'running':>8} {'first: ms':>9} {'95 %':>9} "
-                     f"{'next: ms':>9} {'95 %':>9}")
+    if shares: print(_WAITS_HEAD)
     for share in shares:
         print(_waits_line(measure_waits(engine, asked, rows[0].rate, share)), flush=True)
     return int(any(0 <= r.same < requests for r in rows))

@@ -117,7 +117,8 @@ def run(model, count, longest, most, **how):
     stats = engine.stats
     assert stats.programs == programs <= 8 and stats.pages_used == 0
     assert cancelled == count // 10 == sum(r.state == "cancelled" for r in requests)
-    assert stats.preemptions and stats.reused_tokens
+    assert stats.reused_tokens
+    if None in engine.groups.sees: assert stats.preemptions # windows alone give pages back in time
     ties = check(model, engine, requests, longest, most)
     print(f"{count} requests, {ties} with a tie; {stats}")
     return ties

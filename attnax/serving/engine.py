@@ -66,18 +66,16 @@ class _Made(_Takes):
         each = -(-self.max_len // block_size)
         blocks = max(each, each * max_slots // 4) if num_blocks is None else num_blocks
         _check_positive(num_blocks=blocks)
-        self.block_size, self.max_slots, self.tokenizer, self.seed = (
-            block_size, max_slots, tokenizer, seed)
+        self.block_size, self.max_slots = block_size, max_slots
+        self.tokenizer, self.seed = tokenizer, seed
         self.groups, self.vocab_size = page_groups(model), model.config.vocab_size
         self.num_blocks = (blocks,) * len(self.groups.sees)
         self.chunk = min(prefill_chunk, 32)
         self.wide = -(-prefill_chunk // self.chunk)
         self.sizes = program_sizes(max_slots, self.wide)
         self.pools = [BlockPool(n, block_size) for n in self.num_blocks]
-        self._waiting: list[_Work] = []
-        self._running: list[_Work] = []
         self._works: dict[int, _Work] = {}
-        self._stats, self._next = Stats(), 0
+        self._waiting, self._running, self._stats, self._next = [], [], Stats(), 0
         self.generation = getattr(model, "generation", None)
         self._make(model, adapters, cache_dtype)
 
@@ -108,13 +106,8 @@ class _Checks(_Made):
         return prompt[0].tolist()
 
 # %% ../../nbs/86_serving.engine.ipynb #engine
-class Engine(_Checks):
-    """Serves many requests with one model, step after step. One thread may use it.
-
-    Raises: `ValueError` for a size that makes no sense; `NotImplementedError` for a model that
-    cannot be served, by the name of what it has. Source: Yu et al. 2022, Orca (continuous
-    batching); Kwon et al. 2023, PagedAttention.
-    """
+class _Submits(_Checks):
+    """What takes requests in."""
     def submit(
         self,
         prompt_ids: Sequence[int] | np.ndarray,   # Ids of one text
@@ -145,6 +138,9 @@ class Engine(_Checks):
         insort(self._waiting, work, key=lambda w: w.rank)
         return request
 
+# %% ../../nbs/86_serving.engine.ipynb #engine-state
+class _State(_Submits):
+    """Cancellation, and how it goes."""
     def cancel(self, request: Request) -> None:
         """End a request now, and free its pages; one that has ended stays as it is."""
         if (work := self._works.get(request.id)) is None: return
@@ -167,6 +163,14 @@ class Engine(_Checks):
             self._compiled)
         return replace(s)
 
+# %% ../../nbs/86_serving.engine.ipynb #engine-whole
+class Engine(_State):
+    """Serves many requests with one model, step after step. One thread may use it.
+
+    Raises: `ValueError` for a size that makes no sense; `NotImplementedError` for a model that
+    cannot be served, by the name of what it has. Source: Yu et al. 2022, Orca (continuous
+    batching); Kwon et al. 2023, PagedAttention.
+    """
     def generate(
         self,
         prompts: Sequence[Sequence[int] | np.ndarray],          # Ids of each text
@@ -183,7 +187,7 @@ class Engine(_Checks):
         try:
             for prompt, one in zip(prompts, each, strict=True):
                 requests.append(self.submit(prompt, one, max_new_tokens=max_new_tokens, **how))
-        except BaseException:
+        except (ValueError, TypeError, NotImplementedError):
             for request in requests: self.cancel(request)
             raise
         while not all(r.done for r in requests):

@@ -9,7 +9,7 @@ __all__ = ['Pools', 'RaggedRows', 'LatentPages', 'ragged_attention', 'RaggedPage
 # %% ../../nbs/85a_serving.pages.ipynb #imports
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -97,10 +97,29 @@ def ragged_attention(
     out, lse = (jnp.concatenate(x, axis=2) for x in zip(*parts))
     return (out, lse) if return_lse else out
 
+# %% ../../nbs/85a_serving.pages.ipynb #ragged-in-stack
+class _InStack(LayerCache):
+    """How a stack of layers hands out the pages of one."""
+    pools: dict[str, Array]
+    rows: RaggedRows
+
+    def at_layer(self, index: Int[Array, ""]) -> Self:
+        """One layer of a stack: the pools of all as one, its pages those of the layer; nothing is
+        cut out."""
+        blocks, table = self.pools["key_pool"].shape[1], jnp.asarray(self.rows.table)
+        rows = replace(self.rows, table=jnp.where(table < 0, table, table + index * blocks))
+        pools = {name: x.reshape(-1, *x.shape[2:]) for name, x in self.pools.items()}
+        return replace(self, pools=pools, rows=rows)
+
+    def put_layer(self, index: Int[Array, ""], part: Self) -> Self:
+        """After a layer has written into its pages."""
+        return replace(self, pools={name: part.pools[name].reshape(x.shape)
+                                    for name, x in self.pools.items()})
+
 # %% ../../nbs/85a_serving.pages.ipynb #ragged-pages
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class RaggedPages(LayerCache):
+class RaggedPages(_InStack):
     """Keys and values of one layer in pages, for a step of many sequences; or of a stack of layers,
     with an axis of layers in front of the pools."""
     pools: dict[str, Array]                                      # Arrays of a kind of pages
@@ -133,19 +152,6 @@ class RaggedPages(LayerCache):
                  for name, pool in self.pools.items()}
         after = replace(self, pools=pools)
         return after, KeysSeen(None, None, None, kernel=BoundKernel(ragged_attention, pages=after))
-
-    def at_layer(self, index: Int[Array, ""]) -> "RaggedPages":
-        """One layer of a stack: the pools of all as one, its pages those of the layer; nothing is
-        cut out."""
-        blocks, table = self.pools["key_pool"].shape[1], jnp.asarray(self.rows.table)
-        rows = replace(self.rows, table=jnp.where(table < 0, table, table + index * blocks))
-        pools = {name: x.reshape(-1, *x.shape[2:]) for name, x in self.pools.items()}
-        return replace(self, pools=pools, rows=rows)
-
-    def put_layer(self, index: Int[Array, ""], part: "RaggedPages") -> "RaggedPages":
-        """After a layer has written into its pages."""
-        return replace(self, pools={name: part.pools[name].reshape(x.shape)
-                                    for name, x in self.pools.items()})
 
 # %% ../../nbs/85a_serving.pages.ipynb #page-groups
 class PageGroups(NamedTuple):

@@ -256,6 +256,9 @@ class _Holds(_Programs):
         for pages in work.pages: pages.extend(work.text[work.computed:work.computed + n])
         return True
 
+# %% ../../nbs/85d_serving.steps.ipynb #admits
+class _Admits(_Holds):
+    """Which requests begin."""
     def _admit(self, work: _Work) -> bool:
         """Begin a waiting request with what pages have of it. False: it does not fit yet."""
         text = work.text
@@ -277,7 +280,7 @@ class _Holds(_Programs):
             if sees is not None: pages.release_before(max(0, work.computed - sees + 1))
 
 # %% ../../nbs/85d_serving.steps.ipynb #plan
-class _Plans(_Holds):
+class _Plans(_Admits):
     """What goes into a step."""
     def _plan_one(self, work: _Work, wide: list[_Row], single: list[_Row]) -> None:
         """Rows of one running request."""
@@ -333,7 +336,7 @@ class _Runs(_Plans):
         return list(zip(choosing, tokens, scores))
 
 # %% ../../nbs/85d_serving.steps.ipynb #take
-class _Takes(_Runs):
+class _Gives(_Runs):
     """What becomes of a step."""
     def _end(self, work: _Work, reason: str) -> None:
         """Free what a request holds."""
@@ -362,6 +365,9 @@ class _Takes(_Runs):
         r.text += piece
         return Event(r, token, score if r.want_log_probs else None, piece, reason)
 
+# %% ../../nbs/85d_serving.steps.ipynb #takes-step
+class _Takes(_Gives):
+    """A step."""
     def step(self) -> list[Event]: # What happened
         """Run the model once, for as many requests as fit. Raises: nothing of a request's own: one
         whose logits are not finite ends with the reason "error"."""

@@ -644,11 +644,13 @@ def run_serve(
     """Serve until SIGTERM or Ctrl-C.
 
     Raises: as `attnax.serving.start.open_served` and `attnax.serving.connections.run_server`."""
+    from dataclasses import replace
+
     from attnax.serving.connections import is_loopback, run_server
     from attnax.serving.requests import Limits
     from attnax.serving.server import make_app
     from attnax.serving.start import open_served
-    asked, key = Limits(**limits), _api_key(api_key_file)
+    asked, key = replace(Limits(), **limits), _api_key(api_key_file)
     if not 0 <= port < 2**16: raise ValueError(f"--port must lie between 0 and 65535, got {port}")
     own = is_loopback(host)
     if not own and key is None:

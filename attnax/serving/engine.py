@@ -67,16 +67,17 @@ class _Made(_Takes):
         each = -(-self.max_len // block_size)
         blocks = max(each, each * max_slots // 4) if num_blocks is None else num_blocks
         _check_positive(num_blocks=blocks)
-        self.block_size, self.max_slots, self.seed = block_size, max_slots, seed
-        self.tokenizer, self.generation = tokenizer, getattr(model, "generation", None)
+        self.block_size, self.max_slots = block_size, max_slots
+        self.seed, self.tokenizer = seed, tokenizer
+        self.generation: Sampling | None = getattr(model, "generation", None)
         self.groups, self.vocab_size = page_groups(model), model.config.vocab_size
         self.num_blocks = (blocks,) * len(self.groups.sees)
         self.chunk = min(prefill_chunk, 32)
         self.wide = -(-prefill_chunk // self.chunk)
         self.sizes = program_sizes(max_slots, self.wide)
         self.pools = [BlockPool(n, block_size) for n in self.num_blocks]
-        self._works: dict[int, _Work] = {}
-        self._waiting, self._running, self._stats, self._next = [], [], Stats(), 0
+        self._works, self._waiting, self._running = {}, [], []
+        self._stats, self._next = Stats(), 0
         self._make(model, adapters, cache_dtype)
 
 # %% ../../nbs/86_serving.engine.ipynb #check-request
@@ -181,8 +182,8 @@ class Engine(_State):
         **how: Any                                              # As for `submit`
     ) -> list[Request]:                                         # Finished, in order
         """Serve some prompts to the end. Raises: as `submit` does, before anything runs."""
-        several = sampling is not None and not isinstance(sampling, Sampling)
-        each = list(sampling) if several else [sampling] * len(prompts)
+        if sampling is None or isinstance(sampling, Sampling): each = [sampling] * len(prompts)
+        else: each = list(sampling)
         requests: list[Request] = []
         try:
             for prompt, one in zip(prompts, each, strict=True):

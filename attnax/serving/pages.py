@@ -9,7 +9,7 @@ __all__ = ['Pools', 'RaggedRows', 'LatentPages', 'ragged_attention', 'RaggedPage
 # %% ../../nbs/85a_serving.pages.ipynb #imports
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int
 from ..kernels.paged import paged_attention
 from ..kernels.paged_cache import (
     Int8PagedKVCache, PagedKVCache, init_int8_paged_kv_cache, init_paged_kv_cache)
+from ..layers.blocks import EncoderBlock
 from ..layers.cache import BorrowedLayerCache, KeysSeen, LayerCache, StackedCaches
 from ..layers.moe import MixtureOfExperts
 from ..layers.specs import AttentionSpec
@@ -55,7 +56,7 @@ class RaggedRows:
 
     @property
     def real(self) -> Array: # Which flat tokens are real
-        return self.place < jnp.asarray(self.counts)[self.owner]
+        return jnp.asarray(self.counts)[self.owner] > self.place
 
 # %% ../../nbs/85a_serving.pages.ipynb #page-kinds
 @jax.tree_util.register_dataclass
@@ -90,8 +91,8 @@ def ragged_attention(
                        (each[r.wide:], query[0, :, n:, None])):
         if not len(rows): continue
         out, lse = paged_attention(
-            flat.swapaxes(0, 1), cache=pages.cache(), sequence_idx=rows, score_mod=score_mod,
-            q_start=jnp.asarray(r.starts)[rows], return_lse=True, **how)
+            flat.swapaxes(0, 1), cache=pages.cache(), sequence_idx=jnp.asarray(rows),
+            score_mod=score_mod, q_start=jnp.asarray(r.starts)[rows], return_lse=True, **how)
         parts.append((out.swapaxes(0, 1).reshape(1, h, -1, out.shape[-1]),
                       lse.swapaxes(0, 1).reshape(1, h, -1)))
     out, lse = (jnp.concatenate(x, axis=2) for x in zip(*parts))
@@ -214,11 +215,13 @@ def _caches(model: TransformerLM, pools: Pools, rows: Sequence[RaggedRows]) -> A
     groups, caches = page_groups(model), []
     for (layer, turns), pool in zip(_stored(model), pools):
         lead = () if turns is None else (turns,)
-        if pool is None: caches.append(BorrowedLayerCache(jnp.zeros((*lead, 1), jnp.int32)))
+        group = groups.of_layer[layer]
+        if group is None or pool is None:
+            caches.append(BorrowedLayerCache(jnp.zeros((*lead, 1), jnp.int32)))
         else:
             spec = model.config.block_spec(layer).attention
             kind = _kind(spec, pool["key_pool"].dtype)
-            caches.append(RaggedPages(pool, rows[groups.of_layer[layer]], kind))
+            caches.append(RaggedPages(pool, rows[group], kind))
     layers = model.decoder.layers
     if not isinstance(layers, StackedBlocks): return tuple(caches)
     return StackedCaches(tuple(caches[:layers.turn]), tuple(caches[layers.turn:]))
@@ -249,17 +252,20 @@ def run_ragged(
     return logits[0], _pools(caches)
 
 # %% ../../nbs/85a_serving.pages.ipynb #has-experts
+def _blocks(model: TransformerLM) -> Sequence[EncoderBlock]:
+    """Blocks as they are stored."""
+    return cast("Sequence[EncoderBlock]", stored_blocks(model.decoder.layers))
+
 def has_experts(model: TransformerLM) -> bool:
     """Whether any layer has experts, who are told which tokens are real."""
-    blocks = stored_blocks(model.decoder.layers)
-    return any(isinstance(block.ffn, MixtureOfExperts) for block in blocks)
+    return any(isinstance(block.ffn, MixtureOfExperts) for block in _blocks(model))
 
 # %% ../../nbs/85a_serving.pages.ipynb #check-served
 def _refused(model: nnx.Module) -> str | None:
     """What keeps a model from being served; None: nothing."""
     if not isinstance(model, TransformerLM):
         return f"`model` must be a TransformerLM, a decoder alone, got {type(model).__name__}"
-    for i, block in enumerate(stored_blocks(model.decoder.layers)):
+    for i, block in enumerate(_blocks(model)):
         layer = f"in layer {i}"
         attention, ffn = block.self_attn, block.ffn
         if attention.kernel_kind != "softmax":

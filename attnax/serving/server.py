@@ -373,7 +373,7 @@ def _handlers(starlette: Any) -> dict[Any, Callable]:
         if isinstance(error, starlette.exceptions.HTTPException):
             said = {404: f"there is no {request.url.path[:60]!r}; {', '.join(sorted(PATHS))}",
                     405: f"{request.url.path[:60]!r} does not take {request.method[:10]!r}"}
-            error = RequestError(said.get(error.status_code, error.detail),
+            error = RequestError(said.get(error.status_code) or error.detail,
                                  status=error.status_code)
         error = _as_error(error)
         return starlette.responses.Response(as_json(error.body), error.status,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models.generate import _room
-from ..models.sampling import Sampling
+from ..models.sampling import Sampling, _token_set
 from ..models.sentence import SentenceEncoder
 from ..pretrained.embedder import open_embedder
 from ..pretrained.files import read_json
@@ -26,7 +26,7 @@ from ..writing import Writer, _turn_end, open_writer
 def _settings(writer: Writer) -> Sampling:
     """How tokens are chosen where a client says nothing."""
     own = getattr(writer.model, "generation", None) or Sampling()
-    ends = writer.stops | own.stop_token
+    ends = writer.stops | _token_set("stop_token", own.stop_token)
     if writer.template is not None: ends |= _turn_end(writer, writer.template)
     return replace(own, stop_token=ends, temperature=own.temperature or 1.0)
 

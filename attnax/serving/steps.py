@@ -19,12 +19,12 @@ from flax import nnx
 from jaxtyping import Array
 
 from ..lora import Adapter, AdapterWeight, _Adapted, adapter_names, put_adapters
-from ..models.sampling import Sampling
+from ..models.sampling import Sampling, _token_set
 from ..models.transformer import TransformerLM
 from attnax.serving.choosing import (
     Biases, Chooses, RowSettings, choose_rows, is_penalised, no_settings, row_settings,
     sampling_numbers)
-from .pages import RaggedRows, init_pools, run_ragged
+from .pages import PageGroups, RaggedRows, init_pools, run_ragged
 from .pool import BlockPool, Pages
 from .text import TextWriter
 
@@ -143,14 +143,31 @@ def _step(tree, size: Size, chunk: int, names: Sequence[str]) -> Callable:
         model = jax.tree.unflatten(tree, leaves)
         start, count, chosen = (places[:, i] for i in range(3))
         rows = [RaggedRows(table, start, count, size.wide, chunk) for table in tables]
-        adapters = _Adapters(model, names) if names else None
+        adapters = _Adapters(model, names)
         def weigh(tokens): adapters.weigh(chosen[rows[0].owner][tokens])
-        logits, pools = run_ragged(model, flat, pools, rows, keep, weigh if adapters else None)
+        logits, pools = run_ragged(model, flat, pools, rows, keep, weigh if names else None)
         return *choose_rows(logits, settings), pools
     return step
 
+# %% ../../nbs/85d_serving.steps.ipynb #shared
+class _Shared:
+    """What the parts of an engine read; the engine fills it when it is made."""
+    num_blocks: tuple[int, ...] # Pages of each group of layers
+    block_size: int             # Tokens of a page
+    max_slots: int              # Requests that run at a time
+    max_len: int                # Tokens of the longest text
+    vocab_size: int             # Tokens that the model knows
+    chunk: int                  # Tokens of a wide row
+    wide: int                   # Most wide rows of a step
+    sizes: list[Size]           # Of the programs, smallest first
+    groups: PageGroups          # Which layers share a table
+    _works: dict[int, "_Work"]  # Requests that have not ended, by id
+    _waiting: list["_Work"]     # Those without a slot, in order of rank
+    _running: list["_Work"]     # Those in slots
+    _stats: Stats               # Counts since the engine was made
+
 # %% ../../nbs/85d_serving.steps.ipynb #programs
-class _Programs:
+class _Programs(_Shared):
     """The model as arrays, its pages, and the programs of a step."""
     def _make(self, model: TransformerLM, adapters, cache_dtype) -> None:
         """Take a copy of the modules, which shares their arrays."""
@@ -163,7 +180,8 @@ class _Programs:
         self._compiled: dict[Size, Any] = {}
         self._none: dict[int, RowSettings] = {}
 
-    def _arguments(self, size: Size) -> tuple[np.ndarray, ...]:
+    def _arguments(self, size: Size) -> tuple[
+            np.ndarray, tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
         """Flat tokens, tables, places of the rows, and which tokens are kept: all empty."""
         rows, m = size.wide + size.single, -(-self.max_len // self.block_size)
         flat = np.zeros(size.wide * self.chunk + size.single, np.int32)
@@ -200,7 +218,7 @@ class _Work:
         s = request.sampling
         self.request, self.biases, self.writer = request, biases, writer
         self.numbers, self.key = sampling_numbers(s), _key_data(request.seed)
-        self.penalised, self.stops = is_penalised(s), s.stop_token
+        self.penalised, self.stops = is_penalised(s), _token_set("stop_token", s.stop_token)
         self.pages = [Pages(pool, request.adapter) for pool in pools]
         self.computed = 0  # Tokens whose keys are in pages
         self.planned = 0   # Tokens of this step

@@ -64,8 +64,8 @@ def as_ids(
 
 # %% ../../nbs/50_models.transformer.ipynb #padding-shape
 def as_key_mask(
-    padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None # True at real tokens
-) -> Bool[Array, "b 1 1 s"] | None:                                  # In the shape of kernels
+    padding_mask: Bool[Array | np.ndarray, "b s"] | Bool[Array, "b 1 1 s"] | None # True: real token
+) -> Bool[Array, "b 1 1 s"] | None: # In the shape of kernels
     """Accept a padding mask with or without the axes of heads and queries; without them, also the
     0 and 1 of a tokenizer.
 
@@ -201,7 +201,7 @@ class _Calls(_Looks):
         padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None, # True: real token
         # the mask may cover the prompt only
         deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
-        position_ids: Int[Array, "*b s"] | None = None,  # Positions; after the cache when None
+        position_ids: Int[Array | np.ndarray, "*b s"] | None = None, # None: after the cache
         token_type_ids: Int[Array, "b s"] | None = None, # Kinds of tokens; all 0 when None
         layer_kv_caches: Caches | None = None,           # One per layer; makes it causal
         num_new_tokens: Int[Array, " b"] | None = None,  # With per_row() caches: real ones by row
@@ -333,6 +333,8 @@ class TransformerLM(nnx.Module):
     """A decoder with a language-model head; sub-modules `decoder`, and `lm_head` where not tied.
 
     Source: Radford et al. 2019, GPT-2; Press and Wolf 2017 (tied embeddings)."""
+    generation: Any = None # The `Sampling` of the folder that it was loaded from, or yours
+
     @explain_words
     def __init__(
         self,
@@ -354,7 +356,7 @@ class TransformerLM(nnx.Module):
         *,
         padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None, # True: real token
         deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
-        position_ids: Int[Array, "*b s"] | None = None,  # Positions; after the cache when None
+        position_ids: Int[Array | np.ndarray, "*b s"] | None = None, # None: after the cache
         layer_kv_caches: Caches | None = None,           # One cache per layer
         num_new_tokens: Int[Array, " b"] | None = None,  # With per_row() caches: real ones by row
         score_mod: ScoreMod | None = None,               # Mod of this call, after a layer's own

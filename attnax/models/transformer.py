@@ -201,7 +201,8 @@ class _Calls(_Looks):
         padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None, # True: real token
         # the mask may cover the prompt only
         deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
-        position_ids: Int[Array | np.ndarray, "*b s"] | None = None, # None: after the cache
+        position_ids: Int[Array | np.ndarray, "*b s"] | None = None, # Positions
+        # those after the cache when None
         token_type_ids: Int[Array, "b s"] | None = None, # Kinds of tokens; all 0 when None
         layer_kv_caches: Caches | None = None,           # One per layer; makes it causal
         num_new_tokens: Int[Array, " b"] | None = None,  # With per_row() caches: real ones by row
@@ -341,8 +342,7 @@ class TransformerLM(nnx.Module):
         rngs: nnx.Rngs,            # Keys for parameters and dropout
         config: TransformerConfig, # Every choice; `tie_embeddings` decides about the head
         *,
-        attention_fn: AttentionFn | Sequence[AttentionFn | None] | None = None, # Kernel of yours
-        # in all layers, or one for each
+        attention_fn: AttentionFn | Sequence[AttentionFn | None] | None = None, # Yours, or by layer
         block: Callable | None = None # Class of yours for `EncoderBlock`, or what makes a block
     ):
         self.config = config
@@ -356,7 +356,7 @@ class TransformerLM(nnx.Module):
         *,
         padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None, # True: real token
         deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
-        position_ids: Int[Array | np.ndarray, "*b s"] | None = None, # None: after the cache
+        position_ids: Int[Array, "*b s"] | None = None,  # Positions; after the cache when None
         layer_kv_caches: Caches | None = None,           # One cache per layer
         num_new_tokens: Int[Array, " b"] | None = None,  # With per_row() caches: real ones by row
         score_mod: ScoreMod | None = None,               # Mod of this call, after a layer's own

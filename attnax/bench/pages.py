@@ -47,7 +47,7 @@ def filled_pages(
     cache = init(num_blocks=sum(counts), block_size=size, num_kv_heads=sizes.kv_heads,
                  head_dim=sizes.head_dim, batch_size=len(counts), max_blocks_per_seq=max(counts))
     table, ids = np.full(cache.block_table.shape, -1, np.int32), rng.permutation(sum(counts))
-    for row, n in zip(table, counts): row[:n], ids = ids[:n], ids[n:]
+    for i, n in enumerate(counts): table[i, :n], ids = ids[:n], ids[n:]
     shape = len(counts), longest, sizes.kv_heads, sizes.head_dim
     keys, values = (jnp.asarray(rng.standard_normal(shape, np.float32)) for _ in range(2))
     cache = replace(cache, block_table=jnp.asarray(table))

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
 
 from .decode import decode_model
 from .measure import check_sizes, check_words, interleaved, machine
@@ -189,7 +188,7 @@ class Waits(NamedTuple):
     between: tuple[float, float] # Time between tokens of a request: the same
     running: float          # Requests that run in a step, on average
 
-def _middle_and_tail(times: ArrayLike) -> tuple[float, float]:
+def _middle_and_tail(times: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """Median and 95th percentile."""
     middle, tail = np.percentile(np.asarray(times), [50, 95])
     return float(middle), float(tail)
@@ -291,6 +290,8 @@ def bench_serve(
     check_words("against", against, WAYS)
     if not all(s > 0 for s in shares): raise ValueError(f"`shares` must be positive, got {shares}")
     lm = decode_model(model)
+    if not isinstance(lm, TransformerLM): raise NotImplementedError(
+        f"`model` must be a TransformerLM, a decoder alone, got {type(lm).__name__}")
     asked = heavy_tail(requests, lm.config.vocab_size)
     engine = _warm_engine(lm, asked, slots, chunk)
     prompts, new = (sum(n) for n in zip(*((len(a.prompt), a.tokens) for a in asked)))

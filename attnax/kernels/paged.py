@@ -100,9 +100,8 @@ def _mask_tile(
     return lax.dynamic_slice_in_dim(mask, start, width, axis=-1)
 
 # %% ../../nbs/28_kernels.paged.ipynb #can-skip
-def _can_skip(plan: ScoreModPlan | None) -> bool:
+def _can_skip(plan: ScoreModPlan) -> bool:
     """Whether a plan hides scores, by positions and not by what it looks up for them."""
-    if plan is None: return False
     hides = any(plan.masks(step) is not None for step in plan.tile_steps)
     return hides and not any({"q", "k"} & plan.values[i].depends for i in plan.hoisted)
 
@@ -142,8 +141,8 @@ def _attend_row(
     query, length = query[None], cache.seq_lengths[row]
     if first is None: first = length - q if own is None else length
     tiles, begin = -(-cache.max_len // tile), 0
-    if q and _can_skip(call.rules.plan):
-        begin = _first_tile(call.rules.plan, call.captures, row, first, q, tiles, tile)
+    if q and (plan := call.rules.plan) is not None and _can_skip(plan):
+        begin = _first_tile(plan, call.captures, row, first, q, tiles, tile)
 
     def visit_tile(i, state):
         key, value, position, valid = _read_tile(cache, row, i)

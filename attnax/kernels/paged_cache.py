@@ -8,6 +8,7 @@ __all__ = ['TiledMemory', 'PagedKVCache', 'init_paged_kv_cache', 'allocate_block
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #imports
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -425,10 +426,10 @@ def append_kv_batched(
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #copy-blocks
 def copy_blocks(
-    cache: PagedKVCache,            # The pool
-    sources: Int[Array, " n"],      # Blocks to read; -1: no copy
-    targets: Int[Array, " n"]       # Blocks to write, each once; -1: no copy
-) -> PagedKVCache:                  # With the same keys and values in the targets
+    cache: PagedKVCache,                    # The pool
+    sources: Int[Array | np.ndarray, " n"], # Blocks to read; -1: no copy
+    targets: Int[Array | np.ndarray, " n"]  # Blocks to write, each once; -1: no copy
+) -> PagedKVCache:                          # With the same keys and values in the targets
     """Copy blocks within a pool, all at once. Compile it with the cache donated.
 
     Raises: `ValueError` if sources and targets are not as many, or not in the pool, where known.
@@ -499,7 +500,7 @@ class Int8PagedKVCache(PagedKVCache):
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #init-int8-pages
 def init_int8_paged_kv_cache(
-    **sizes: int              # As for `init_paged_kv_cache`, without `dtype`
+    **sizes: Any              # As for `init_paged_kv_cache`, without `dtype`
 ) -> Int8PagedKVCache:        # No block allocated, all lengths 0
     """Make an empty pool of 8 bits. Raises: `ValueError` for a size below 1."""
     plain = jax.eval_shape(lambda: init_paged_kv_cache(**sizes))

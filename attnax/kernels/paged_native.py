@@ -33,9 +33,9 @@ def _by_head(query, cache: PagedKVCache, table, lengths, scale) -> _ByHead:
     (b, h, _, d), g, n = query.shape, cache.num_kv_heads, table.shape[1]
     wide = jnp.pad(jnp.maximum(table, 0), ((0, 0), (0, (1 << (n - 1).bit_length()) - n)))
     heads = jnp.arange(g, dtype=jnp.int32)[None, :, None]
-    pools = (pool.reshape(1, -1, *pool.shape[2:]) for pool in (cache.key_pool, cache.value_pool))
+    keys, values = (x.reshape(1, -1, *x.shape[2:]) for x in (cache.key_pool, cache.value_pool))
     scaled = (query.astype(jnp.float32) * scale).astype(query.dtype).reshape(b * g, h // g, d)
-    return _ByHead(scaled, *pools, jnp.repeat(lengths, g),
+    return _ByHead(scaled, keys, values, jnp.repeat(lengths, g),
                    (wide[:, None] * g + heads).reshape(b * g, -1))
 
 # %% ../../nbs/28a_kernels.paged_native.ipynb #theirs

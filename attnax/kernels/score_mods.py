@@ -322,8 +322,8 @@ def _document_table(document_ids) -> Int[Array, "b s"]:
 
 # %% ../../nbs/10_kernels.score_mods.ipynb #document-mask-mod
 def document_mask_mod(
-    document_ids: Int[Array, "b s"]  # Document of each position; `(s,)` or one row serves all
-) -> ScoreMod:                       # Hides keys of other documents
+    document_ids: Int[Array | np.ndarray, "b s"] # Of each position; `(s,)` or one row serves all
+) -> ScoreMod:                                   # Hides keys of other documents
     """A query sees only its own document. Compose with `causal_mod` for packed language modelling.
 
     With a cache, `document_ids` covers the cached positions too.

@@ -210,6 +210,8 @@ class EncoderDecoder(_HasConfigs):
 
     Raises: `ValueError` if the widths of the two stacks differ. Source: Vaswani et al. 2017.
     """
+    generation: Any = None # The `Sampling` of the folder that it was loaded from, or yours
+
     @explain_words
     def __init__(
         self,

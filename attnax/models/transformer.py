@@ -64,8 +64,8 @@ def as_ids(
 
 # %% ../../nbs/50_models.transformer.ipynb #padding-shape
 def as_key_mask(
-    padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None # True at real tokens
-) -> Bool[Array, "b 1 1 s"] | None:                                  # In the shape of kernels
+    padding_mask: Bool[Array | np.ndarray, "b s"] | Bool[Array, "b 1 1 s"] | None # True: real token
+) -> Bool[Array, "b 1 1 s"] | None: # In the shape of kernels
     """Accept a padding mask with or without the axes of heads and queries; without them, also the
     0 and 1 of a tokenizer.
 
@@ -201,7 +201,8 @@ class _Calls(_Looks):
         padding_mask: Bool[Array, "b s"] | Bool[Array, "b 1 1 s"] | None = None, # True: real token
         # the mask may cover the prompt only
         deterministic: bool | None = None,               # True: no dropout; None: train() or eval()
-        position_ids: Int[Array, "*b s"] | None = None,  # Positions; after the cache when None
+        position_ids: Int[Array | np.ndarray, "*b s"] | None = None, # Positions
+        # those after the cache when None
         token_type_ids: Int[Array, "b s"] | None = None, # Kinds of tokens; all 0 when None
         layer_kv_caches: Caches | None = None,           # One per layer; makes it causal
         num_new_tokens: Int[Array, " b"] | None = None,  # With per_row() caches: real ones by row
@@ -333,14 +334,15 @@ class TransformerLM(nnx.Module):
     """A decoder with a language-model head; sub-modules `decoder`, and `lm_head` where not tied.
 
     Source: Radford et al. 2019, GPT-2; Press and Wolf 2017 (tied embeddings)."""
+    generation: Any = None # The `Sampling` of the folder that it was loaded from, or yours
+
     @explain_words
     def __init__(
         self,
         rngs: nnx.Rngs,            # Keys for parameters and dropout
         config: TransformerConfig, # Every choice; `tie_embeddings` decides about the head
         *,
-        attention_fn: AttentionFn | Sequence[AttentionFn | None] | None = None, # Kernel of yours
-        # in all layers, or one for each
+        attention_fn: AttentionFn | Sequence[AttentionFn | None] | None = None, # Yours, or by layer
         block: Callable | None = None # Class of yours for `EncoderBlock`, or what makes a block
     ):
         self.config = config

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..models.transformer import TransformerLM, as_ids, language_head
+from ..models.transformer import TransformerLM, as_ids, as_key_mask, language_head
 from ..typing import ScoreMod
 
 # %% ../../nbs/62_training.losses.ipynb #token-losses
@@ -34,8 +35,8 @@ def token_losses(
 
 # %% ../../nbs/62_training.losses.ipynb #masked-mean
 def masked_mean(
-    x: Float[Array, "..."],              # A number per token
-    mask: Bool[Array, "..."] | None      # True where it counts; None: everywhere
+    x: Float[Array, "..."],                      # A number per token
+    mask: Bool[Array | np.ndarray, "..."] | None # True where it counts; None: everywhere
 ) -> tuple[Float[Array, ""], Float[Array, ""]]: # The mean, 0 where nothing counts; how many count
     """Mean over the tokens that count; what does not count may be anything, NaN too."""
     if mask is None: return x.mean(), jnp.asarray(x.size, x.dtype)
@@ -77,11 +78,11 @@ class LossParts(NamedTuple):
 # %% ../../nbs/62_training.losses.ipynb #lm-loss
 def lm_loss(
     model: TransformerLM,                     # The model
-    windows: Int[Array, "b n"],               # Tokens, one more than the positions that are read
+    windows: Int[Array | np.ndarray, "b n"],  # Tokens, one more than the positions that are read
     *,
-    mask: Bool[Array, "b k"] | None = None,   # True at targets that count, `k = n - 1`; None: all
-    padding_mask: Bool[Array, "b k"] | None = None, # True at real tokens that are read; None: all
-    position_ids: Int[Array, "*b k"] | None = None, # As the model takes them
+    mask: Bool[Array | np.ndarray, "b k"] | None = None, # True: it counts, `k = n - 1`; None: all
+    padding_mask: Bool[Array | np.ndarray, "b k"] | None = None, # True: a real token; None: all
+    position_ids: Int[Array | np.ndarray, "*b k"] | None = None, # As the model takes them
     score_mod: ScoreMod | None = None,        # As the model takes it: documents that are packed
     chunk: int = 128,                         # Positions whose logits are held at a time
     label_smoothing: float = 0.0,             # Share of the target that all tokens get alike
@@ -100,7 +101,7 @@ def lm_loss(
         raise ValueError(f"`mask` must have the shape of the targets, {targets.shape}, got "
                          f"{jnp.shape(mask)}")
     hidden, aux = model.decoder(
-        ids, padding_mask=padding_mask, position_ids=position_ids, score_mod=score_mod,
+        ids, padding_mask=as_key_mask(padding_mask), position_ids=position_ids, score_mod=score_mod,
         return_aux=True, deterministic=deterministic)
     def to_logits(h):
         return language_head(h, model.decoder.token_embed, model.lm_head, model.config)

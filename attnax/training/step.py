@@ -109,8 +109,9 @@ def make_optimizer(
     def decays(params):
         return jax.tree_util.tree_map_with_path(
             lambda path, x: kinds[_names(path)] in recipe.decayed, params)
-    steps = [optax.adamw(make_schedule(recipe), b1=recipe.b1, b2=recipe.b2,
-                         weight_decay=recipe.weight_decay, mask=decays)]
+    steps: list[optax.GradientTransformation] = [
+        optax.adamw(make_schedule(recipe), b1=recipe.b1, b2=recipe.b2,
+                    weight_decay=recipe.weight_decay, mask=decays)]
     if recipe.clip_norm is not None: steps.insert(0, optax.clip_by_global_norm(recipe.clip_norm))
     safe = optax.apply_if_finite(optax.chain(*steps), recipe.max_skipped)
     return nnx.Optimizer(model, safe, wrt=nnx.Param)

@@ -252,20 +252,20 @@ def run_ragged(
     return logits[0], _pools(caches)
 
 # %% ../../nbs/85a_serving.pages.ipynb #has-experts
-def _blocks(model: TransformerLM) -> Sequence[EncoderBlock]:
+def _served_blocks(model: TransformerLM) -> Sequence[EncoderBlock]:
     """Blocks as they are stored."""
     return cast("Sequence[EncoderBlock]", stored_blocks(model.decoder.layers))
 
 def has_experts(model: TransformerLM) -> bool:
     """Whether any layer has experts, who are told which tokens are real."""
-    return any(isinstance(block.ffn, MixtureOfExperts) for block in _blocks(model))
+    return any(isinstance(block.ffn, MixtureOfExperts) for block in _served_blocks(model))
 
 # %% ../../nbs/85a_serving.pages.ipynb #check-served
 def _refused(model: nnx.Module) -> str | None:
     """What keeps a model from being served; None: nothing."""
     if not isinstance(model, TransformerLM):
         return f"`model` must be a TransformerLM, a decoder alone, got {type(model).__name__}"
-    for i, block in enumerate(_blocks(model)):
+    for i, block in enumerate(_served_blocks(model)):
         layer = f"in layer {i}"
         attention, ffn = block.self_attn, block.ffn
         if attention.kernel_kind != "softmax":

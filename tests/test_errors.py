@@ -32,7 +32,8 @@ def pages():
 def test_every_kernel_is_here():
     """A kernel that is added to the library is added to these lists."""
     kernels = {f for f in map(partial(getattr, ax), ax.__all__) if inspect.isfunction(f) and kernel_attr(f, "kernel_kind")}
-    assert kernels == {*SOFTMAX, ax.linear_attention, ax.lite_attention, ax.paged_attention}
+    assert kernels == {*SOFTMAX, ax.linear_attention, ax.lite_attention, ax.paged_attention,
+                       ax.native_paged_attention}
 
 
 # ---- Lists
@@ -53,6 +54,8 @@ def test_list_for_an_array_elsewhere():
     with pytest.raises(ValueError, match="`key` must be an array, got list"):
         ax.linear_attention_step(x[:, :, :1], [[[[1.0]]]], x[:, :, :1], state)
     with pytest.raises(ValueError, match="`query` must be an array, got list"): pages()(x.tolist())
+    cache = pages().keywords["cache"]
+    with pytest.raises(ValueError, match="`query` must be an array, got list"): ax.native_paged_attention(x.tolist(), cache)
     for kernel in (*SOFTMAX, ax.explain_attention):
         with pytest.raises(ValueError, match="`sinks` must be an array, got list"): kernel(x, x, x, sinks=[1.0, 2.0])
     with pytest.raises(ValueError, match="`cos` must be an array, got list"): ax.apply_rope(x, [[1.0]], x)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from .paged import _check_sequences, paged_attention
 from .paged_cache import PagedKVCache, TiledMemory
 from .tiles import default_scale
-from ..typing import declare_kernel
+from ..typing import check_arrays, declare_kernel
 
 # %% ../../nbs/28a_kernels.paged_native.ipynb #by-head
 class _ByHead(NamedTuple):
@@ -174,6 +174,7 @@ def native_paged_attention(
 
     `explain_paged_attention` says which, and why. Raises: `ValueError` as `paged_attention` does.
     """
+    check_arrays(query=query)
     step = _Step(query, cache, finite_pages, options)
     able = [name for name in _RULES if not _broken(name, step)]
     if not able or not isinstance(cache, PagedKVCache):

@@ -18,7 +18,7 @@ from attnax.layers.config import TransformerConfig
 from attnax.layers.specs import LatentSpec
 from attnax.models.generate import generate
 from attnax.models.quantize import quantize
-from attnax.models.sampling import Sampling
+from attnax.models.sampling import Context, Sampling, filter_logits, make_chooser, process_logits
 from attnax.models.transformer import TransformerLM
 from attnax.serving.engine import Engine
 
@@ -89,6 +89,21 @@ def alone(model, request, longest, most):
                     max_new_tokens=most, return_log_probs=True)
 
 
+def margin(model, request, at):
+    """How far the chosen token was ahead of the next, in what it was chosen from: logits, or logits with Gumbel noise."""
+    text = np.array([[*request.prompt, *request.tokens[:at]]])
+    drawn = request.sampling.temperature > 0
+    key = jax.random.key(request.seed)
+    chooser = make_chooser(request.sampling, model.config.vocab_size, key[None] if drawn else None, 1)
+    context = Context(text, np.ones_like(text, bool), np.int32(at), np.int32(len(request.prompt)))
+    left = process_logits(model(text, deterministic=True)[:, -1], chooser, context)
+    if drawn:
+        left = filter_logits(left - left.max(), temperature=request.sampling.temperature, top_p=request.sampling.top_p)
+        left += jax.random.gumbel(jax.random.fold_in(key, at), left.shape[1:], left.dtype)
+    second, first = np.sort(np.asarray(left)[0])[-2:]
+    return first - second
+
+
 def check(model, engine, requests, longest, most):
     """How many requests were compared; where two tokens tie within rounding, the rest of that text is not."""
     ties = 0
@@ -98,9 +113,7 @@ def check(model, engine, requests, longest, most):
         if r.state == "finished": assert n == r.max_new_tokens and r.finish_reason == "length"
         if r.tokens != tokens[:n]:
             at = next(i for i in range(n) if r.tokens[i] != tokens[i])
-            text = np.array([[*r.prompt, *r.tokens[:at]]])
-            two = np.sort(np.asarray(model(text, deterministic=True))[0, -1])[-2:]
-            assert not r.sampling.temperature and two[1] - two[0] < 1e-4, (r.id, at, r.tokens, tokens)
+            assert margin(model, r, at) < 1e-4, (r.id, at, r.tokens, tokens)
             ties += 1
         elif r.want_log_probs: np.testing.assert_allclose(r.log_probs, scores[:n], atol=2e-3)
     return ties

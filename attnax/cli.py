@@ -198,6 +198,12 @@ def _add_bench(commands) -> None:
                 _add_bench_serve):
         add(kinds)
 
+# %% ../nbs/97_cli.ipynb #bench-integers
+def _add_integers(parser: argparse.ArgumentParser, *options: tuple[str, int, str]) -> None:
+    """Whole numbers: name, default, and what it is in words."""
+    for name, size, words in options:
+        parser.add_argument(name, type=int, default=size, help=f"{words} (default: %(default)s)")
+
 # %% ../nbs/97_cli.ipynb #bench-sizes
 def _add_sizes(parser: argparse.ArgumentParser, lengths: str, heads: str, head_dim: str) -> None:
     """Options that benchmarks of kernels share. What is not given is left to the benchmark."""
@@ -251,11 +257,10 @@ def _add_bench_moe(kinds) -> None:
     parser = _add(kinds, "moe", "measure a mixture of experts",
                   "A table of times beside a dense einsum and ragged products.",
                   "bench moe --experts 8")
-    for name, size, words in (("--tokens", 2048, "tokens"), ("--d-model", 256, "width of a token"),
-                              ("--d-ff", 1024, "width inside an expert"),
-                              ("--top-k", 2, "experts per token"),
-                              ("--repeats", 5, "interleaved runs of each, at least")):
-        parser.add_argument(name, type=int, default=size, help=f"{words} (default: %(default)s)")
+    _add_integers(parser, ("--tokens", 2048, "tokens"), ("--d-model", 256, "width of a token"),
+                          ("--d-ff", 1024, "width inside an expert"),
+                          ("--top-k", 2, "experts per token"),
+                          ("--repeats", 5, "interleaved runs of each, at least"))
     parser.add_argument("--experts", type=int, nargs="+", metavar="E", default=[8, 32],
                         help="numbers of experts (default: 8 32)")
 
@@ -269,10 +274,9 @@ def _add_bench_quantized(kinds) -> None:
     # the names are checked by the benchmark, which is imported only when it runs
     parser.add_argument("--kinds", nargs="+", metavar="KIND", default=["int8", "q4", "float8"],
                         help="of int8 q4 float8 (default: all)")
-    for name, size, words in (("--narrow", 576, "width of a row"),
-                              ("--wide", 1536, "width in between"),
-                              ("--repeats", 5, "interleaved runs of each, at least")):
-        parser.add_argument(name, type=int, default=size, help=f"{words} (default: %(default)s)")
+    _add_integers(parser, ("--narrow", 576, "width of a row"),
+                          ("--wide", 1536, "width in between"),
+                          ("--repeats", 5, "interleaved runs of each, at least"))
 
 # %% ../nbs/97_cli.ipynb #bench-generation-options
 def _add_generation(parser: argparse.ArgumentParser, tokens: int) -> None:
@@ -319,9 +323,8 @@ def _add_bench_speculate(kinds) -> None:
     parser.add_argument("--model", default="smollm2",
                         help="smollm2, or a GGUF file of a chat model that is asked alike "
                              "(default: %(default)s)")
-    for name, size, words in (("--tokens", 96, "new tokens"), ("--guesses", 8, "at a time"),
-                              ("--repeats", 5, "interleaved runs of each")):
-        parser.add_argument(name, type=int, default=size, help=f"{words} (default: %(default)s)")
+    _add_integers(parser, ("--tokens", 96, "new tokens"), ("--guesses", 8, "at a time"),
+                          ("--repeats", 5, "interleaved runs of each"))
     # the names are checked by the benchmark, which is imported only when it runs
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="which requests (default: all)")
 
@@ -330,14 +333,13 @@ def _add_bench_pages(kinds) -> None:
     parser = _add(kinds, "pages", "measure keys and values in pages",
                   "Appending beside a loop over tokens, attention of ragged rows beside a loop "
                   "with gathers, and bytes per second beside a copy.", "bench pages --rows 8")
-    for name, size, words in (("--tokens", 512, "tokens of the prompt that is appended"),
-                              ("--rows", 16, "sequences that are attended to"),
-                              ("--shortest", 64, "tokens of the shortest"),
-                              ("--longest", 2048, "tokens of the longest"),
-                              ("--window", 256, "of the row with a sliding window"),
-                              ("--mib", 256, "size of the array that is copied"),
-                              ("--repeats", 7, "interleaved runs of each")):
-        parser.add_argument(name, type=int, default=size, help=f"{words} (default: %(default)s)")
+    _add_integers(parser, ("--tokens", 512, "tokens of the prompt that is appended"),
+                          ("--rows", 16, "sequences that are attended to"),
+                          ("--shortest", 64, "tokens of the shortest"),
+                          ("--longest", 2048, "tokens of the longest"),
+                          ("--window", 256, "of the row with a sliding window"),
+                          ("--mib", 256, "size of the array that is copied"),
+                          ("--repeats", 7, "interleaved runs of each"))
 
 # %% ../nbs/97_cli.ipynb #bench-serve-options
 def _add_bench_serve(kinds) -> None:
@@ -347,11 +349,10 @@ def _add_bench_serve(kinds) -> None:
     parser.add_argument("--model", default="smollm2",
                         help="small, smollm2, or a folder or file of weights "
                              "(default: %(default)s)")
-    for name, size, words in (("--requests", 32, "how many"),
-                              ("--slots", 16, "requests that run at a time"),
-                              ("--chunk", 128, "tokens of prompts in a step"),
-                              ("--repeats", 3, "interleaved runs of each")):
-        parser.add_argument(name, type=int, default=size, help=f"{words} (default: %(default)s)")
+    _add_integers(parser, ("--requests", 32, "how many"),
+                          ("--slots", 16, "requests that run at a time"),
+                          ("--chunk", 128, "tokens of prompts in a step"),
+                          ("--repeats", 3, "interleaved runs of each"))
     # the names are checked by the benchmark, which is imported only when it runs
     parser.add_argument("--against", nargs="*", metavar="WAY", default=["alone", "batches"],
                         help="of alone batches (default: both)")

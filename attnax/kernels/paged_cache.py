@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TiledMemory', 'PagedKVCache', 'init_paged_kv_cache', 'allocate_blocks', 'free_blocks', 'append_kv', 'gather_kv',
-           'append_kv_batched', 'copy_blocks', 'to_int8', 'from_int8', 'Int8PagedKVCache', 'init_int8_paged_kv_cache']
+           'append_kv_batched', 'copy_blocks', 'int8_pieces', 'to_int8', 'from_int8', 'Int8PagedKVCache',
+           'init_int8_paged_kv_cache']
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #imports
 from dataclasses import dataclass, replace
@@ -446,12 +447,17 @@ def copy_blocks(
                              for name, pool in cache.pools.items()})
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #to-int8
+def int8_pieces(
+    width: int # Of a vector
+) -> int:      # Pieces that have a factor each
+    """Of 32 numbers, where they are so many or a multiple."""
+    return max(1, width // 32) if width % 32 == 0 else 1
+
 def to_int8(
     x: Float[Array, "*n d"]   # Vectors, such as keys
 ) -> tuple[Int[Array, "*n d"], Float[Array, "*n p"]]: # Codes, and factors in bfloat16
     """Round to 8 bits, with a factor for every 32 numbers, or for all if 32 does not divide `d`."""
-    pieces = max(1, x.shape[-1] // 32) if x.shape[-1] % 32 == 0 else 1
-    cut = x.astype(jnp.float32).reshape(*x.shape[:-1], pieces, -1)
+    cut = x.astype(jnp.float32).reshape(*x.shape[:-1], int8_pieces(x.shape[-1]), -1)
     step = (jnp.max(abs(cut), axis=-1) / 127).astype(jnp.bfloat16)
     exact = step.astype(jnp.float32)[..., None]
     codes = jnp.clip(jnp.round(cut / jnp.where(exact == 0, 1, exact)), -127, 127)

@@ -22,8 +22,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..kernels.linear import LinearState, init_linear_state
 from ..kernels.paged import paged_attention
-from ..kernels.paged_cache import (
-    PagedKVCache, TiledMemory, append_kv_batched, init_paged_kv_cache)
+from attnax.kernels.paged_cache import (
+    PagedKVCache, TiledMemory, append_kv_batched, from_int8, init_paged_kv_cache, int8_pieces,
+    to_int8)
 from .cache import (
     BorrowedLayerCache, KeysSeen, KVLayerCache, LayerCache, StackedCaches, check_fits, check_new,
     check_rows, check_sizes, grown, init_kv_layer_cache, positions_from, rewound,
@@ -159,27 +160,6 @@ def init_rolling_layer_cache(
                                 value_dim=value_dim)
     return RollingLayerCache(whole.keys, whole.values, whole.length, window)
 
-# %% ../../nbs/41a_layers.memory.ipynb #rounded
-def _pieces(width: int) -> int: # Pieces of a vector that have a factor each
-    """Of 32 numbers, where they are so many or a multiple."""
-    return max(1, width // 32) if width % 32 == 0 else 1
-
-# %% ../../nbs/41a_layers.memory.ipynb #rounded-codes
-def _rounded(x: Float[Array, "*n d"]) -> tuple[Int[Array, "*n d"], Float[Array, "*n p"]]:
-    """Vectors in 8 bits, and a factor for each of their pieces; what is rounded is what the rounded
-    factor leaves."""
-    cut = x.astype(jnp.float32).reshape(*x.shape[:-1], _pieces(x.shape[-1]), -1)
-    step = (jnp.max(abs(cut), axis=-1) / 127).astype(jnp.bfloat16)
-    exact = step.astype(jnp.float32)[..., None]
-    codes = jnp.clip(jnp.round(cut / jnp.where(exact == 0, 1, exact)), -127, 127)
-    return codes.astype(jnp.int8).reshape(x.shape), step
-
-# %% ../../nbs/41a_layers.memory.ipynb #widened
-def _widened(codes: Int[Array, "*n d"], step: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
-    """Undo `_rounded`, in float32."""
-    cut = codes.astype(jnp.float32).reshape(*step.shape, -1)
-    return (cut * step.astype(jnp.float32)[..., None]).reshape(codes.shape)
-
 # %% ../../nbs/41a_layers.memory.ipynb #int8-tiles
 class _Int8Tiles(TiledMemory):
     """How a kernel reads keys and values of 8 bits: a tile at a time, which is widened."""
@@ -206,7 +186,7 @@ class _Int8Tiles(TiledMemory):
         def cut(x):
             at, size = (row, 0, step * self.tile, 0), (1, x.shape[1], self.tile, x.shape[3])
             return lax.dynamic_slice(x, at, size)[0]
-        key, value = (_widened(cut(x.keys), cut(x.values)) for x in (self.keys, self.values))
+        key, value = (from_int8(cut(x.keys), cut(x.values)) for x in (self.keys, self.values))
         return key, value, jnp.ones(self.tile, bool)
 
 # %% ../../nbs/41a_layers.memory.ipynb #int8-verbs
@@ -246,7 +226,7 @@ class Int8LayerCache(_Int8Rows):
         past = self.length
         grown(past, keys_new.shape[2], num_new)
         self.check_room(keys_new.shape[2] if num_new is None else num_new)
-        keys, values = (update_kv_layer_cache(old, *_rounded(x), num_new=num_new)
+        keys, values = (update_kv_layer_cache(old, *to_int8(x), num_new=num_new)
                         for old, x in ((self.keys, keys_new), (self.values, values_new)))
         new = replace(self, keys=keys, values=values)
         mask = widen_mask(mask, self.max_len)
@@ -278,7 +258,7 @@ def init_int8_layer_cache(
     room = -(-max_len // tiles) * tiles     # whole tiles
     def part(width):
         codes = jnp.zeros((batch_size, num_kv_heads, room, width), jnp.int8)
-        steps = jnp.zeros((batch_size, num_kv_heads, room, _pieces(width)), jnp.bfloat16)
+        steps = jnp.zeros((batch_size, num_kv_heads, room, int8_pieces(width)), jnp.bfloat16)
         return KVLayerCache(codes, steps, jnp.zeros((), jnp.int32))
     return Int8LayerCache(part(head_dim), part(value_dim), max_len)
 

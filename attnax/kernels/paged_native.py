@@ -31,7 +31,9 @@ class _ByHead(NamedTuple):
 def _by_head(query, cache: PagedKVCache, table, lengths, scale) -> _ByHead:
     """The same call with a sequence per head; pools are looked at in another way, not copied."""
     (b, h, _, d), g, n = query.shape, cache.num_kv_heads, table.shape[1]
-    wide = jnp.pad(jnp.maximum(table, 0), ((0, 0), (0, (1 << (n - 1).bit_length()) - n)))
+    # what is read behind the end, and counts nothing, is the row's own first page
+    own = jnp.where(table < 0, jnp.maximum(table[:, :1], 0), table)
+    wide = jnp.pad(own, ((0, 0), (0, (1 << (n - 1).bit_length()) - n)), mode="edge")
     heads = jnp.arange(g, dtype=jnp.int32)[None, :, None]
     keys, values = (x.reshape(1, -1, *x.shape[2:]) for x in (cache.key_pool, cache.value_pool))
     scaled = (query.astype(jnp.float32) * scale).astype(query.dtype).reshape(b * g, h // g, d)

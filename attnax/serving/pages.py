@@ -9,18 +9,21 @@ __all__ = ['Pools', 'RaggedRows', 'LatentPages', 'ragged_attention', 'RaggedPage
 # %% ../../nbs/85a_serving.pages.ipynb #imports
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple, Self, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from ..kernels.paged import paged_attention
 from ..kernels.paged_cache import (
     Int8PagedKVCache, PagedKVCache, init_int8_paged_kv_cache, init_paged_kv_cache)
+from ..kernels.paged_native import native_paged_attention
 from ..layers.blocks import EncoderBlock
 from ..layers.cache import BorrowedLayerCache, KeysSeen, LayerCache, StackedCaches
 from ..layers.moe import MixtureOfExperts
@@ -85,18 +88,19 @@ def ragged_attention(
     **how: Any                           # Scale and dropout, as `paged_attention` takes them
 ) -> Any:                                # `(1, h, t, e)`, or a pair with `(1, h, t)`
     """Causal attention of every flat token to the pages of its sequence."""
-    r, (h, d) = pages.rows, query.shape[1::2]
+    r, cache, (h, d) = pages.rows, pages.cache(), query.shape[1::2]
     n, each, parts = r.wide * r.chunk, np.arange(r.starts.shape[0], dtype=np.int32), []
-    for rows, flat in ((each[:r.wide], query[0, :, :n].reshape(h, r.wide, r.chunk, d)),
-                       (each[r.wide:], query[0, :, n:, None])):
+    if return_lse: how["return_lse"] = True
+    by_token = partial(native_paged_attention, finite_pages=True)
+    for attend, rows, flat in (
+            (paged_attention, each[:r.wide], query[0, :, :n].reshape(h, r.wide, r.chunk, d)),
+            (by_token, each[r.wide:], query[0, :, n:, None])):
         if not len(rows): continue
-        out, lse = paged_attention(
-            flat.swapaxes(0, 1), cache=pages.cache(), sequence_idx=jnp.asarray(rows),
-            score_mod=score_mod, q_start=jnp.asarray(r.starts)[rows], return_lse=True, **how)
-        parts.append((out.swapaxes(0, 1).reshape(1, h, -1, out.shape[-1]),
-                      lse.swapaxes(0, 1).reshape(1, h, -1)))
-    out, lse = (jnp.concatenate(x, axis=2) for x in zip(*parts))
-    return (out, lse) if return_lse else out
+        found = attend(flat.swapaxes(0, 1), cache, jnp.asarray(rows), score_mod=score_mod,
+                       q_start=jnp.asarray(r.starts)[rows], **how)
+        parts.append(jax.tree.map(
+            lambda x: x.swapaxes(0, 1).reshape(1, h, -1, *x.shape[3:]), found))
+    return jax.tree.map(lambda *x: jnp.concatenate(x, axis=2), *parts)
 
 # %% ../../nbs/85a_serving.pages.ipynb #ragged-in-stack
 class _InStack(LayerCache):
@@ -123,6 +127,11 @@ class _InStack(LayerCache):
         return replace(self, pools={name: part.pools[name].reshape(x.shape)
                                     for name, x in self.pools.items()})
 
+# %% ../../nbs/85a_serving.pages.ipynb #emptied
+def _emptied(pools: dict[str, Array], pages: Int[Array, " t"]) -> dict[str, Array]:
+    """Pools with zeros in these pages; those that there are not are passed over."""
+    return {name: pool.at[pages].set(0, mode="drop") for name, pool in pools.items()}
+
 # %% ../../nbs/85a_serving.pages.ipynb #ragged-pages
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
@@ -148,10 +157,14 @@ class RaggedPages(_InStack):
         rows, blocks = self.rows, self.pools["key_pool"].shape[0]
         block = jnp.asarray(rows.table)[rows.owner, rows.positions // self.size]
         block = jnp.where(rows.real & (block >= 0), block, blocks)
-        slot = rows.positions % self.size
+        slot, emptied = rows.positions % self.size, self.pools
+        if len(self.pools) == 2 and self.pools["key_pool"].dtype.itemsize == 2:
+            at = jnp.where(slot == 0, block, blocks)
+            emptied = lax.platform_dependent(emptied, at, cuda=_emptied, tpu=_emptied,
+                                             default=lambda pools, at: pools)
         new = self.cache().store(*(x[0].swapaxes(0, 1) for x in (keys_new, values_new)))
         pools = {name: pool.at[block, :, slot].set(new[name].astype(pool.dtype), mode="drop")
-                 for name, pool in self.pools.items()}
+                 for name, pool in emptied.items()}
         after = replace(self, pools=pools)
         return after, KeysSeen(None, None, None, kernel=BoundKernel(ragged_attention, pages=after))
 

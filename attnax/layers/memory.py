@@ -23,8 +23,8 @@ from jaxtyping import Array, Bool, Float, Int
 from ..kernels.linear import LinearState, init_linear_state
 from ..kernels.paged import paged_attention
 from attnax.kernels.paged_cache import (
-    PagedKVCache, TiledMemory, append_kv_batched, from_int8, init_paged_kv_cache, int8_pieces,
-    to_int8)
+    PagedKVCache, TiledMemory, append_kv_batched, copy_blocks, from_int8, init_paged_kv_cache,
+    int8_pieces, to_int8)
 from .cache import (
     BorrowedLayerCache, KeysSeen, KVLayerCache, LayerCache, StackedCaches, check_fits, check_new,
     check_rows, check_sizes, grown, init_kv_layer_cache, positions_from, rewound,
@@ -282,11 +282,8 @@ class _PagedRows(LayerCache):
         if n != pages.block_table.shape[0]:
             raise ValueError("`rows` that repeat or are traced are copied into the pages of "
                              f"{pages.block_table.shape[0]} rows, and must be as many, got {n}")
-        own, source = pages.block_table, jnp.maximum(pages.block_table[rows], 0)
-        to = jnp.where(own < 0, pages.num_blocks, own)
-        keys, values = (pool.at[to].set(pool[source], mode="drop")
-                        for pool in (pages.key_pool, pages.value_pool))
-        return PagedLayerCache(replace(pages, key_pool=keys, value_pool=values,
+        tables = (pages.block_table[rows].reshape(-1), pages.block_table.reshape(-1))
+        return PagedLayerCache(replace(copy_blocks(pages, *tables),
                                        seq_lengths=pages.seq_lengths[rows]))
 
 # %% ../../nbs/41a_layers.memory.ipynb #pages

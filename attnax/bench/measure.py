@@ -200,6 +200,8 @@ class Row(NamedTuple):
     tflops: float = nan  # Useful work per second, by the median, in TFLOP/s; NaN where not counted
     of_peak: float = nan # That, as a share of the chip's peak; NaN where the peak is unknown
     error: float = nan   # Largest difference from the right results; NaN where it is not measured
+    peak_mib: float = nan   # Most memory that a process of its own had; NaN where it has none
+    device_mib: float = nan # Most memory on the accelerator, likewise
 
 # %% ../../nbs/89_bench.measure.ipynb #time-programs
 def time_programs(

@@ -8,6 +8,8 @@ __all__ = ['take_rows', 'check_rngs', 'TokenEmbedding', 'positions_for', 'sinuso
 
 # %% ../../nbs/31_layers.embeddings.ipynb #imports
 import functools
+import math
+from collections.abc import Callable
 
 import flax.nnx as nnx
 import jax
@@ -50,6 +52,17 @@ def check_rngs(
         raise ValueError("`rngs` comes first and must be an nnx.Rngs, such as nnx.Rngs(0), "
                          f"got {type(rngs).__name__}")
 
+# %% ../../nbs/31_layers.embeddings.ipynb #by-rows
+def _by_rows(
+    product: Callable,          # From rows to rows
+    x: Float[Array, "... m"]    # Vectors
+) -> Float[Array, "... n"]:     # Of each, what the product makes of it
+    """Apply a product of rows to vectors of any axes."""
+    spread = jax.device_count() > 1 or any(jax.typeof(x).sharding.spec)
+    if x.ndim < 3 or spread: return product(x)
+    y = product(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]))
+    return y.reshape(*x.shape[:-1], y.shape[-1])
+
 # %% ../../nbs/31_layers.embeddings.ipynb #tied-head
 class _TiedHead(nnx.Module):
     """Rows and scores from the table of an embedding."""
@@ -72,7 +85,8 @@ class _TiedHead(nnx.Module):
         x, table = x.astype(dtype), table.astype(dtype)
         rows = x.size // table.shape[1]
         product = functools.partial(jnp.matmul, preferred_element_type=out_dtype)
-        if not isinstance(rows, int) or not 1 < rows <= 32: return product(x, table.T)
+        if not isinstance(rows, int) or not 1 < rows <= 32:
+            return _by_rows(lambda x: product(x, table.T), x)
         # For a few rows, as in decoding a batch, the table goes first: XLA on a CPU then reads it
         # 1.5 times as fast. The barrier keeps XLA from swapping the factors back.
         scores = lax.optimization_barrier(product(table, x.reshape(rows, -1).T))

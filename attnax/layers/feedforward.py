@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from .embeddings import check_rngs
+from .embeddings import _by_rows, check_rngs
 from .norms import one_program
 from ..typing import explain_words
 
@@ -62,7 +62,10 @@ class Linear(nnx.Linear):
         """Multiply by the kernel, add the bias where there is one."""
         return _product(self, x) if out_sharding is None else super().__call__(x, out_sharding)
 
-_product = one_program(nnx.Linear.__call__)
+@one_program
+def _product(linear: nnx.Linear, x: Float[Array, "... n"]) -> Float[Array, "... m"]:
+    """Flax's product, of rows."""
+    return _by_rows(partial(nnx.Linear.__call__, linear), x)
 
 # %% ../../nbs/33_layers.feedforward.ipynb #activate
 def activate(

@@ -97,6 +97,27 @@ def parameter_kinds(
         out[names] = "embedding" if names[-1] == "embedding" else "vector" if small else "matrix"
     return out
 
+# %% ../../nbs/62b_training.step.ipynb #skipping
+def _skipping(
+    inner: optax.GradientTransformation, # What to do with a gradient
+    most: int                            # Updates in a row that may be skipped
+) -> optax.GradientTransformation:       # The same; nothing where its length is not finite
+    """Skip and count what is not finite."""
+    def none(): return jnp.zeros([], jnp.int32)
+    def init(params):
+        return optax.ApplyIfFiniteState(none(), jnp.array(True), none(), inner.init(params))
+    def update(grads, state, params=None):
+        wide = jax.tree.map(lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32)), grads)
+        finite = jnp.isfinite(optax.global_norm(wide))
+        def more(n): return jnp.where(finite, n, optax.safe_increment(n))
+        row = jnp.where(finite, 0, more(state.notfinite_count))
+        take = finite | (row > most)
+        updates, after = inner.update(grads, state.inner_state, params)
+        updates = jax.tree.map(lambda u: jnp.where(take, u, jnp.zeros_like(u)), updates)
+        after = jax.tree.map(lambda a, b: jnp.where(take, a, b), after, state.inner_state)
+        return updates, optax.ApplyIfFiniteState(row, finite, more(state.total_notfinite), after)
+    return optax.GradientTransformation(init, update)
+
 # %% ../../nbs/62b_training.step.ipynb #make-optimizer
 def make_optimizer(
     model: nnx.Module,  # What to train
@@ -113,7 +134,7 @@ def make_optimizer(
         optax.adamw(make_schedule(recipe), b1=recipe.b1, b2=recipe.b2,
                     weight_decay=recipe.weight_decay, mask=decays)]
     if recipe.clip_norm is not None: steps.insert(0, optax.clip_by_global_norm(recipe.clip_norm))
-    safe = optax.apply_if_finite(optax.chain(*steps), recipe.max_skipped)
+    safe = _skipping(optax.chain(*steps), recipe.max_skipped)
     return nnx.Optimizer(model, safe, wrt=nnx.Param)
 
 # %% ../../nbs/62b_training.step.ipynb #report

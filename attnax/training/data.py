@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
+from weakref import finalize
 
 import numpy as np
 
@@ -139,12 +140,30 @@ def _check(seed: int, process_index: int, process_count: int, **sizes: int) -> N
     if sizes["batch"] % process_count: raise ValueError(
         f"`batch` must be divided by {process_count} processes, got {sizes['batch']}")
 
+# %% ../../nbs/63b_training.data.ipynb #about
+def _about(source: _Tokens, plan: _Plan, repeat: bool) -> dict[str, Any]:
+    """What must be alike for a state to mean the same batches."""
+    return {"documents": source.documents.fingerprint, "vocabulary": source.tokenizer.vocab_size,
+            "end_token_id": source.end_token_id, "length": plan.length, "buffer": plan.buffer,
+            "seed": plan.seed, "shuffle": plan.shuffle, "packed": plan.packed, "repeat": repeat}
+
+# %% ../../nbs/63b_training.data.ipynb #stop
+def _stop(held: list[Any]) -> None:
+    """Close what is held and let go of it, while grain is still there."""
+    while held: held.pop().close()
+
 # %% ../../nbs/63b_training.data.ipynb #stream
 class _Stream:
     """An iterator with a state, whose waiting is counted."""
     def __init__(self, inside: Any, about: dict[str, Any]):
-        self._inside, self._about, self._start = inside, about, inside.get_state()
+        self._held, self._about, self._start = [inside], about, inside.get_state()
+        self._finish = finalize(self, _stop, self._held)   # at the end of the program at the latest
         self.waited = 0.0   # Seconds that were spent in `next`
+
+    @property
+    def _inside(self) -> Any:
+        if self._held: return self._held[0]
+        raise ValueError("these data are closed")
 
     def __iter__(self) -> Self: return self
     def __next__(self) -> Packed:
@@ -179,8 +198,8 @@ class _Stream:
         return self._inside.get_state()["epoch"]
 
     def close(self) -> None:
-        """Stop the threads."""
-        self._inside.close()
+        """Stop the threads; there are no batches after it."""
+        self._finish()
 
     def __enter__(self) -> Self: return self
     def __exit__(self, *_) -> None: self.close()
@@ -218,7 +237,5 @@ class TextData(_Stream):
         source = _Tokens(documents, tokenizer, end_token_id)
         ordered = _in_order(source, seed, shuffle, repeat, threads=4 if prefetch else 0)
         batches = _Batches(ordered, len(documents), plan)
-        about = {"documents": documents.fingerprint, "vocabulary": tokenizer.vocab_size,
-                 "end_token_id": end_token_id, **plan._asdict(), "repeat": repeat}
-        for name in ("mine", "batch", "pad_token_id"): about.pop(name)
+        about = _about(source, plan, repeat)
         super().__init__(grain.experimental.ThreadPrefetchDatasetIterator(batches, prefetch), about)

@@ -106,10 +106,12 @@ class FileTokenizer:
     """
     def __init__(
         self,
-        file: str | os.PathLike # A `tokenizer.json`
+        file: Any # A `tokenizer.json`, or a `tokenizers.Tokenizer`, which is copied
     ):
         tokenizers = optional_import("tokenizers", extra="pretrained")
-        try: self.inside = tokenizers.Tokenizer.from_buffer(Path(file).read_bytes())
+        if isinstance(file, tokenizers.Tokenizer): raw = file.to_str().encode()
+        else: raw = Path(file).read_bytes()
+        try: self.inside = tokenizers.Tokenizer.from_buffer(raw)
         except ValueError as e: raise ValueError(f"{file} is not a tokenizer: {e}") from e
         self.inside.no_truncation()
         self.inside.no_padding()

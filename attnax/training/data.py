@@ -231,11 +231,10 @@ class TextData(_Stream):
         _check(seed, process_index, process_count, length=length, batch=batch, buffer=buffer,
                prefetch=prefetch)
         grain = optional_import("grain", extra="train")
-        share = batch // process_count
-        mine = slice(process_index * share, (process_index + 1) * share)
+        mine = slice(*(i * batch // process_count for i in (process_index, process_index + 1)))
         plan = _Plan(length, batch, mine, buffer * batch, seed, shuffle, packed, pad_token_id)
         source = _Tokens(documents, tokenizer, end_token_id)
         ordered = _in_order(source, seed, shuffle, repeat, threads=4 if prefetch else 0)
         batches = _Batches(ordered, len(documents), plan)
-        about = _about(source, plan, repeat)
-        super().__init__(grain.experimental.ThreadPrefetchDatasetIterator(batches, prefetch), about)
+        ahead = grain.experimental.ThreadPrefetchDatasetIterator(batches, prefetch)
+        super().__init__(ahead, _about(source, plan, repeat))

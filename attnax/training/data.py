@@ -147,23 +147,36 @@ def _about(source: _Tokens, plan: _Plan, repeat: bool) -> dict[str, Any]:
             "end_token_id": source.end_token_id, "length": plan.length, "buffer": plan.buffer,
             "seed": plan.seed, "shuffle": plan.shuffle, "packed": plan.packed, "repeat": repeat}
 
-# %% ../../nbs/63b_training.data.ipynb #stop
-def _stop(held: list[Any]) -> None:
-    """Close what is held and let go of it, while grain is still there."""
+# %% ../../nbs/63b_training.data.ipynb #held
+def _let_go(held: list[Any]) -> None:
+    """Close what is held, while grain is still there."""
     while held: held.pop().close()
 
-# %% ../../nbs/63b_training.data.ipynb #stream
-class _Stream:
-    """An iterator with a state, whose waiting is counted."""
-    def __init__(self, inside: Any, about: dict[str, Any]):
-        self._held, self._about, self._start = [inside], about, inside.get_state()
-        self._finish = finalize(self, _stop, self._held)   # at the end of the program at the latest
-        self.waited = 0.0   # Seconds that were spent in `next`
+class _Held:
+    """An iterator whose threads end with it, or with the program."""
+    def __init__(self, inside: Any):
+        self._held = [inside]
+        self._finish = finalize(self, _let_go, self._held)
 
     @property
     def _inside(self) -> Any:
         if self._held: return self._held[0]
         raise ValueError("these data are closed")
+
+    def close(self) -> None:
+        """Stop the threads; there are no batches after it."""
+        self._finish()
+
+    def __enter__(self) -> Self: return self
+    def __exit__(self, *_) -> None: self.close()
+
+# %% ../../nbs/63b_training.data.ipynb #stream
+class _Stream(_Held):
+    """An iterator with a state, whose waiting is counted."""
+    def __init__(self, inside: Any, about: dict[str, Any]):
+        super().__init__(inside)
+        self._about, self._start = about, inside.get_state()
+        self.waited = 0.0   # Seconds that were spent in `next`
 
     def __iter__(self) -> Self: return self
     def __next__(self) -> Packed:
@@ -196,13 +209,6 @@ class _Stream:
     def epoch(self) -> float: # 1.5: all were read once, and half of them twice
         """How often the documents were read."""
         return self._inside.get_state()["epoch"]
-
-    def close(self) -> None:
-        """Stop the threads; there are no batches after it."""
-        self._finish()
-
-    def __enter__(self) -> Self: return self
-    def __exit__(self, *_) -> None: self.close()
 
 # %% ../../nbs/63b_training.data.ipynb #text-data
 class TextData(_Stream):

@@ -79,7 +79,8 @@ class _Buffered:
     def __init__(self, documents: Any, count: int, plan: _Plan):
         self._documents, self._count, self._plan = documents, count, plan
         self._start, self._number, self._row = 0, 0, 0   # all that has to be remembered
-        self._next, self._rows, self._fits = 0, None, True
+        self._next, self._fits = 0, True
+        self._rows: Packed | None = None
 
     def get_state(self) -> dict[str, Any]: # JSON
         """Where the next row is, and how many times the documents were read."""
@@ -92,8 +93,8 @@ class _Buffered:
         self._start, self._number, self._row = (state[x] for x in ("document", "round", "row"))
         self._next, self._rows, self._fits = self._start, None, False
 
-    def _read(self) -> bool: # False: there are no more
-        """Fill the buffer from where it begins. Raises: `ValueError` for nothing but empty ones."""
+    def _read(self) -> Packed | None: # None: there are no more
+        """The buffer, from where it begins. Raises: `ValueError` for nothing but empty ones."""
         if not self._fits: self._documents.set_state({"next_index": self._start})
         self._fits, taken, tokens, seen = False, [], 0, 0    # should reading fail, it starts again
         while tokens < self._plan.buffer * self._plan.length:
@@ -105,17 +106,17 @@ class _Buffered:
         if not taken and seen == self._count: raise ValueError(
             f"`documents` must hold one of at least 2 tokens, and none of {seen} has them")
         self._next, self._fits = self._start + seen, True
-        self._rows = _packed_rows(taken, self._plan, self._number) if taken else None
-        return bool(taken)
+        return _packed_rows(taken, self._plan, self._number) if taken else None
 
     def take(self, most: int) -> Packed | None: # None: there are no more
         """Up to so many rows."""
-        if self._rows is None and not self._read(): return None
+        self._rows = rows = self._read() if self._rows is None else self._rows
+        if rows is None: return None
         here = slice(self._row, self._row + most)
-        part, self._row = self._rows[here], min(here.stop, len(self._rows.windows))
-        if self._row == len(self._rows.windows):
+        self._row = min(here.stop, len(rows.windows))
+        if self._row == len(rows.windows):
             self._start, self._number, self._row, self._rows = self._next, self._number + 1, 0, None
-        return part
+        return rows[here]
 
 # %% ../../nbs/63b_training.data.ipynb #batch-stream
 class _Batches(_Buffered):

@@ -79,18 +79,18 @@ class _Buffered:
     def __init__(self, documents: Any, count: int, plan: _Plan):
         self._documents, self._count, self._plan = documents, count, plan
         self._start, self._number, self._row = 0, 0, 0   # all that has to be remembered
-        self._next, self._fits = 0, True
+        self._next, self._fits, self._epoch = 0, True, 0.0
         self._rows: Packed | None = None
 
     def get_state(self) -> dict[str, Any]: # JSON
         """Where the next row is, and how many times the documents were read."""
-        share = self._row / len(self._rows.windows) if self._rows else 0
-        epoch = (self._start + (self._next - self._start) * share) / self._count
-        return {"document": self._start, "round": self._number, "row": self._row, "epoch": epoch}
+        return {"document": self._start, "round": self._number, "row": self._row,
+                "epoch": self._epoch}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
-        self._start, self._number, self._row = (state[x] for x in ("document", "round", "row"))
+        self._start, self._number, self._row, self._epoch = (
+            state[name] for name in ("document", "round", "row", "epoch"))
         self._next, self._rows, self._fits = self._start, None, False
 
     def _read(self) -> Packed | None: # None: there are no more
@@ -114,7 +114,9 @@ class _Buffered:
         if rows is None: return None
         here = slice(self._row, self._row + most)
         self._row = min(here.stop, len(rows.windows))
-        if self._row == len(rows.windows):
+        share = self._row / len(rows.windows)
+        self._epoch = (self._start + (self._next - self._start) * share) / self._count
+        if share == 1:
             self._start, self._number, self._row, self._rows = self._next, self._number + 1, 0, None
         return rows[here]
 
@@ -122,10 +124,14 @@ class _Buffered:
 class _Batches(_Buffered):
     """This process's rows of each batch; what grain's thread runs."""
     def __next__(self) -> Packed:
-        parts, missing = [], self._plan.batch
-        while missing and (part := self.take(missing)) is not None:
-            parts.append(part)
-            missing -= len(part.windows)
+        parts, missing, before, read = [], self._plan.batch, self.get_state(), False
+        try:
+            while missing and (part := self.take(missing)) is not None:
+                parts.append(part)
+                missing -= len(part.windows)
+            read = True
+        finally:
+            if not read: self.set_state(before)    # the rows before one that cannot be read
         if not parts: raise StopIteration
         return _joined([*parts, _empty(self._plan, missing)])[self._plan.mine]
 
@@ -235,6 +241,8 @@ class TextData(_Stream):
         process_index: int = 0,    # Which rows of a batch: those of this process, ...
         process_count: int = 1     # ... of so many
     ):
+        if not isinstance(documents, Documents): raise ValueError(
+            f"`documents` must be what `open_documents` gives, got {type(documents).__name__}")
         _check(seed, process_index, process_count, length=length, batch=batch, buffer=buffer,
                prefetch=prefetch)
         grain = optional_import("grain", extra="train")

@@ -236,13 +236,14 @@ class TextData(_Stream):
         repeat: bool = True,       # False: one epoch, the last batch filled up with empty rows
         end_token_id: int | None = None, # What stands behind each document; None: nothing
         pad_token_id: int = 0,     # What stands behind the last document of a row
-        buffer: int = 16,          # Batches that are packed at a time, about
+        buffer: int | None = None, # Batches that are packed at a time; None: up to 16, of 512 rows
         prefetch: int = 2,         # Batches ahead; 0: no thread
         process_index: int = 0,    # Which rows of a batch: those of this process, ...
         process_count: int = 1     # ... of so many
     ):
         if not isinstance(documents, Documents): raise ValueError(
             f"`documents` must be what `open_documents` gives, got {type(documents).__name__}")
+        if buffer is None: buffer = min(max(512 // max(batch, 1), 1), 16)
         _check(seed, process_index, process_count, length=length, batch=batch, buffer=buffer,
                prefetch=prefetch)
         grain = optional_import("grain", extra="train")

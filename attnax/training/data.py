@@ -100,8 +100,9 @@ class _Buffered:
         while tokens < self._plan.buffer * self._plan.length:
             if (ids := next(self._documents, None)) is None: break
             seen += 1
-            if len(ids) > 1: taken.append(ids)
-            tokens += len(ids) if len(ids) > 1 else 0
+            if len(ids) > 1:
+                taken.append(ids)
+                tokens += len(ids)
             if seen == self._count and not taken: break
         if not taken and seen == self._count: raise ValueError(
             f"`documents` must hold one of at least 2 tokens, and none of {seen} has them")

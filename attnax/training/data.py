@@ -137,8 +137,11 @@ class _Batches(_Buffered):
         return _joined([*parts, _empty(self._plan, missing)])[self._plan.mine]
 
 # %% ../../nbs/63b_training.data.ipynb #check
-def _check(seed: int, process_index: int, process_count: int, **sizes: int) -> None:
+def _check(documents: Any, seed: int, process_index: int, process_count: int,
+           **sizes: int) -> None:
     """Raises: `ValueError` that names the argument."""
+    if not isinstance(documents, Documents): raise ValueError(
+        f"`documents` must be what `open_documents` gives, got {type(documents).__name__}")
     for name, size in sizes.items():
         least = {"length": 2, "prefetch": 0}.get(name, 1)
         if size < least: raise ValueError(f"`{name}` must be at least {least}, got {size}")
@@ -242,11 +245,9 @@ class TextData(_Stream):
         process_index: int = 0,    # Which rows of a batch: those of this process, ...
         process_count: int = 1     # ... of so many
     ):
-        if not isinstance(documents, Documents): raise ValueError(
-            f"`documents` must be what `open_documents` gives, got {type(documents).__name__}")
         if buffer is None: buffer = min(max(512 // max(batch, 1), 1), 16)
-        _check(seed, process_index, process_count, length=length, batch=batch, buffer=buffer,
-               prefetch=prefetch)
+        _check(documents, seed, process_index, process_count, length=length, batch=batch,
+               buffer=buffer, prefetch=prefetch)
         grain = optional_import("grain", extra="train")
         mine = slice(*(i * batch // process_count for i in (process_index, process_index + 1)))
         plan = _Plan(length, batch, mine, buffer * batch, seed, shuffle, packed, pad_token_id)

@@ -7,11 +7,12 @@ __all__ = ['token_losses', 'masked_mean', 'chunked_losses', 'LossParts', 'lm_los
 
 # %% ../../nbs/62_training.losses.ipynb #imports
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -61,10 +62,11 @@ def chunked_losses(
     s = hidden.shape[1]
     if s <= chunk: return losses(hidden, targets)
     whole = s // chunk * chunk
-    def cut(x): return x[:, :whole].reshape(x.shape[0], -1, chunk, *x.shape[2:]).swapaxes(0, 1)
+    def cut(x): # neighbours in different chunks: each has a part of every device's positions
+        return jnp.moveaxis(x[:, :whole].reshape(x.shape[0], chunk, -1, *x.shape[2:]), 2, 0)
     again = jax.checkpoint(losses)
     out = lax.map(lambda part: again(*part), (cut(hidden), cut(targets)))
-    out = out.swapaxes(0, 1).reshape(hidden.shape[0], whole)
+    out = jnp.moveaxis(out, 0, 2).reshape(hidden.shape[0], whole)
     if whole == s: return out
     return jnp.concatenate([out, again(hidden[:, whole:], targets[:, whole:])], axis=1)
 
@@ -76,6 +78,13 @@ class LossParts(NamedTuple):
     experts: Float[Array, ""]        # Load-balance loss of all layers; 0 without experts
 
 # %% ../../nbs/62_training.losses.ipynb #lm-loss
+def _read_once(part: Any) -> Any:
+    """A copy whose variables hold what reading them gives: a loop would read them in each turn."""
+    if part is None: return None
+    graph, state = nnx.split(part)
+    read = [(path, type(x)(x.get_value())) for path, x in nnx.to_flat_state(state)]
+    return nnx.merge(graph, nnx.from_flat_state(read))
+
 def lm_loss(
     model: TransformerLM,                     # The model
     windows: Int[Array | np.ndarray, "b n"],  # Tokens, one more than the positions that are read
@@ -103,8 +112,8 @@ def lm_loss(
     hidden, aux = model.decoder(
         ids, padding_mask=as_key_mask(padding_mask), position_ids=position_ids, score_mod=score_mod,
         return_aux=True, deterministic=deterministic)
-    def to_logits(h):
-        return language_head(h, model.decoder.token_embed, model.lm_head, model.config)
+    embed, head = _read_once(model.decoder.token_embed), _read_once(model.lm_head)
+    def to_logits(h): return language_head(h, embed, head, model.config)
     losses = chunked_losses(to_logits, hidden, targets, chunk=chunk,
                             label_smoothing=label_smoothing, z_loss=z_loss)
     mean, count = masked_mean(losses, mask)

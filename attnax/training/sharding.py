@@ -249,10 +249,9 @@ class _Lies:
 
     def read(self, axes: tuple, spec: PartitionSpec) -> PartitionSpec:
         """How a weight is read that is kept so."""
-        def left(axis, cut):
-            if axis == "experts": return cut
-            return _joined([name for name in _names(cut) if name not in self.moving])
-        return PartitionSpec(*(left(*pair) for pair in zip(axes, spec)))
+        if "experts" in axes: return spec   # who calls experts puts their matrices together
+        def left(cut): return _joined([name for name in _names(cut) if name not in self.moving])
+        return PartitionSpec(*map(left, spec))
 
     def stream(
         self,
@@ -265,9 +264,17 @@ class _Lies:
         return _lie(x, self.mesh, spec)
 
 # %% ../../nbs/62d_training.sharding.ipynb #own-experts
-def _own_experts(layer: MixtureOfExperts, rules: Rules, x, weights, experts, params, key):
+def _put_together(x: Array, spec: PartitionSpec, moving: frozenset[str]) -> Array:
+    """On one device: matrices of its experts, whole along axes that cut tokens."""
+    for axis, cut in enumerate(spec[1:], 1):
+        names = tuple(name for name in _names(cut) if name in moving)
+        if names: x = lax.all_gather(x, names, axis=axis, tiled=True)
+    return x
+
+def _own_experts(layer: MixtureOfExperts, how: Any, specs, x, weights, experts, params, key):
     """On one device: its part of the tokens, after all devices have worked on them."""
-    group, columns = rules.experts, rules.feed_forward
+    group, columns = how.rules.experts, how.rules.feed_forward
+    params = jax.tree.map(partial(_put_together, moving=how.moving), params, specs)
     if group is not None:
         x, weights, experts = (lax.all_gather(a, group, tiled=True) for a in (x, weights, experts))
         held = jax.tree.leaves(params)[0].shape[0]
@@ -308,13 +315,11 @@ class Placement(_Lies):
             "`dispatch` must be 'dropless' for experts on a mesh, since room is counted over all "
             f"tokens, got {layer.dispatch!r}")
         named, rows = layer.own_params(), self._rows
-        def spec(name, value):
-            axes = logical_axes((name,), value)
-            return jax.tree.map(lambda a: self.read(axes, self.rules.spec(*axes)), value)
-        kept = tuple(spec(*pair) for pair in named.items())
-        run = jax.shard_map(partial(_own_experts, layer, self.rules), mesh=self.mesh, out_specs=rows,
-                            in_specs=(rows, rows, rows, kept, PartitionSpec()))
-        if self.gathers: run = jax.checkpoint(run)   # else gathered matrices are kept
+        kept = tuple(_specs(self.mesh, self.rules, (name,), value, logical_axes((name,), value))
+                     for name, value in named.items())
+        run = jax.shard_map(partial(_own_experts, layer, self, kept), mesh=self.mesh,
+                            in_specs=(rows, rows, rows, kept, PartitionSpec()), out_specs=rows)
+        if self.gathers: run = jax.checkpoint(run)   # else matrices are kept that were put together
         return run(x, weights, experts, tuple(named.values()), key), jnp.zeros((), weights.dtype)
 
 # %% ../../nbs/62d_training.sharding.ipynb #tell

@@ -20,6 +20,12 @@ from ..models.transformer import TransformerLM, as_ids, as_key_mask, language_he
 from ..typing import ScoreMod
 
 # %% ../../nbs/62_training.losses.ipynb #token-losses
+def _of_target(z: Float[Array, "... v"], targets: Int[Array, "..."]) -> Float[Array, "..."]:
+    """The logit of each target. Over explicit axes JAX looks nothing up in a cut vocabulary."""
+    if not (spec := jax.typeof(z).sharding.spec) or spec[-1] is None:
+        return jnp.take_along_axis(z, targets[..., None], axis=-1)[..., 0]
+    return jnp.where(jnp.arange(z.shape[-1]) == targets[..., None], z, 0).sum(-1)
+
 def token_losses(
     logits: Float[Array, "... v"],  # As the model gives them
     targets: Int[Array, "..."],     # The tokens that came
@@ -30,7 +36,7 @@ def token_losses(
     """Cross-entropy of each token. Source: Szegedy et al. 2016; Chowdhery et al. 2022, PaLM."""
     z = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     lse = jax.nn.logsumexp(z, axis=-1)
-    target = jnp.take_along_axis(z, targets[..., None], axis=-1)[..., 0]
+    target = _of_target(z, targets)
     if label_smoothing: target = target + label_smoothing * (z.mean(-1) - target)
     return lse - target + (z_loss * lse**2 if z_loss else 0)
 

@@ -190,18 +190,22 @@ def _check_model(node: Any, mesh: Mesh, rules: Rules) -> None:
         _check_divides(mesh, f"{what}, key and value", "heads", groups, rules.heads)
 
 # %% ../../nbs/62d_training.sharding.ipynb #spec-of
-def _spec(mesh: Mesh, rules: Rules, what: str, axes: tuple, shape: tuple, whole: bool = False):
-    """How one array is cut. Raises: `ValueError` for a size that does not divide."""
-    cuts = [None if axis is None or whole and n == 1 else getattr(rules, axis)
-            for axis, n in zip(axes, shape)]
-    for axis, n, cut in zip(axes, shape, cuts): _check_divides(mesh, what, axis, n, cut)
-    while cuts and cuts[-1] is None: cuts.pop()
-    return PartitionSpec(*cuts)
+def _spec(mesh: Mesh, cuts: tuple, axes: tuple, shape: tuple, what: str | None) -> PartitionSpec:
+    """How one array is cut. Raises: `ValueError` for a size that does not divide; with no name for
+    it, it is kept whole along that axis."""
+    kept = []
+    for axis, n, cut in zip(axes, shape, cuts):
+        if what is not None: _check_divides(mesh, what, axis, n, cut)
+        kept.append(None if n % _shares(mesh, cut) else cut)
+    while kept and kept[-1] is None: kept.pop()
+    return PartitionSpec(*kept)
 
 def _specs(mesh: Mesh, rules: Rules, path: tuple, value: Any, axes: tuple) -> Any:
-    """How a variable is cut: a spec for each of its arrays."""
-    what, many = f"`{'.'.join(map(str, path))}`", isinstance(value, QuantizedArray)
-    return jax.tree.map(lambda x: _spec(mesh, rules, what, axes, x.shape, many), value)
+    """How a variable is cut: a spec for each of its arrays. Raises: as `shard`."""
+    what, cuts = f"`{'.'.join(map(str, path))}`", rules.spec(*axes)
+    main = value.codes if isinstance(value, QuantizedArray) else value
+    def one(x): return _spec(mesh, cuts, axes, x.shape, what if x is main else None)
+    return jax.tree.map(one, value)
 
 # %% ../../nbs/62d_training.sharding.ipynb #constrain
 def _lie(x: Array, mesh: Mesh, spec: PartitionSpec) -> Array:

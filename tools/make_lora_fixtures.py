@@ -4,15 +4,16 @@
     python tools/make_lora_fixtures.py                # adapters of PEFT on the models of nbs/fixtures/pretrained
     python tools/make_lora_fixtures.py --ours         # adapters of attnax, written by `save_lora`, read by PEFT
 
-Each folder is named after the model that it is for, with `dora_` in front where lengths are trained too, and holds what `PeftModel.save_pretrained` writes, and
+Each folder is named after the model that it is for, with `dora_` in front where lengths of columns are trained too, and holds
+what `PeftModel.save_pretrained` writes, and
 
 - expected.npz: what PEFT's model answered, in float32: `input_ids`, `hidden` (after the final norm), `logits` and `generated`
   (16 greedy tokens after `input_ids[:, :8]`); of an encoder `input_ids`, `attention_mask`, `token_type_ids`,
   `last_hidden_state`.
 
-With `--ours` the folders are `ours_NAME` and `ours_dora_NAME`: what `save_lora` wrote of an adapter whose numbers `ours` below draws, and in
-expected.npz what PEFT's model answered once it had read them. The script fails where attnax answers something else, or where
-PEFT misses a tensor or has one too many.
+With `--ours` the folders are `ours_NAME` and `ours_dora_NAME`: what `save_lora` wrote of an adapter whose numbers `ours` below
+draws, and in expected.npz what PEFT's model answered once it had read them. The script fails where attnax answers something
+else, or where PEFT misses a tensor or has one too many.
 The committed files come from torch 2.13, transformers 5.24 and PEFT 0.21.
 """
 import argparse

@@ -416,7 +416,8 @@ def _selected(model: nnx.Module, targets: str | Sequence[str]) -> list[_Place]:
 def _lengths(place: _Place) -> list[Array]:
     """Lengths of the columns of the base's matrix, of each layer of a place."""
     layer, table = place.layer, isinstance(place.layer, TokenEmbedding)
-    if not isinstance(layer, _Adapted): layer = (AdaptedEmbedding if table else AdaptedLinear)(layer)
+    if not isinstance(layer, _Adapted):
+        layer = (AdaptedEmbedding if table else AdaptedLinear)(layer)
     norms = column_norms(layer.written())
     return list(norms) if place.stacked else [norms]
 

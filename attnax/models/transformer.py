@@ -335,7 +335,6 @@ class TransformerLM(nnx.Module):
 
     Source: Radford et al. 2019, GPT-2; Press and Wolf 2017 (tied embeddings)."""
     generation: Any = None # The `Sampling` of the folder that it was loaded from, or yours
-
     @explain_words
     def __init__(
         self,

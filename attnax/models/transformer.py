@@ -335,6 +335,7 @@ class TransformerLM(nnx.Module):
 
     Source: Radford et al. 2019, GPT-2; Press and Wolf 2017 (tied embeddings)."""
     generation: Any = None # The `Sampling` of the folder that it was loaded from, or yours
+
     @explain_words
     def __init__(
         self,
@@ -344,9 +345,8 @@ class TransformerLM(nnx.Module):
         attention_fn: AttentionFn | Sequence[AttentionFn | None] | None = None, # Yours, or by layer
         block: Callable | None = None # Class of yours for `EncoderBlock`, or what makes a block
     ):
-        self.config = config
         self.decoder = TransformerDecoder(rngs, config, attention_fn=attention_fn, block=block)
-        self.lm_head = make_head(rngs, config)
+        self.config, self.lm_head = config, make_head(rngs, config)
 
     @explain_words
     def __call__(

@@ -4,15 +4,16 @@
     python tools/make_lora_fixtures.py                # adapters of PEFT on the models of nbs/fixtures/pretrained
     python tools/make_lora_fixtures.py --ours         # adapters of attnax, written by `save_lora`, read by PEFT
 
-Each folder is named after the model that it is for, and holds what `PeftModel.save_pretrained` writes, and
+Each folder is named after the model that it is for, with `dora_` in front where lengths of columns are trained too, and holds
+what `PeftModel.save_pretrained` writes, and
 
 - expected.npz: what PEFT's model answered, in float32: `input_ids`, `hidden` (after the final norm), `logits` and `generated`
   (16 greedy tokens after `input_ids[:, :8]`); of an encoder `input_ids`, `attention_mask`, `token_type_ids`,
   `last_hidden_state`.
 
-With `--ours` the folders are `ours_NAME`: what `save_lora` wrote of an adapter whose numbers `ours` below draws, and in
-expected.npz what PEFT's model answered once it had read them. The script fails where attnax answers something else, or where
-PEFT misses a tensor or has one too many.
+With `--ours` the folders are `ours_NAME` and `ours_dora_NAME`: what `save_lora` wrote of an adapter whose numbers `ours` below
+draws, and in expected.npz what PEFT's model answered once it had read them. The script fails where attnax answers something
+else, or where PEFT misses a tensor or has one too many.
 The committed files come from torch 2.13, transformers 5.24 and PEFT 0.21.
 """
 import argparse
@@ -46,20 +47,25 @@ CASES = {  # what a config can ask for, each once
     "mistral": dict(target_modules=["q_proj", "embed_tokens", "lm_head"]),
     "deepseek_v3": dict(target_modules=["kv_b_proj", "q_b_proj", "kv_a_proj_with_mqa", "o_proj"]),
     "bert": dict(target_modules=["query", "attention.output.dense", "intermediate.dense"]),
+    "dora_llama": dict(target_modules="all-linear", use_dora=True),
+    "dora_gpt2": dict(target_modules=["c_attn", "c_fc"], use_dora=True, fan_in_fan_out=True),  # joined, with biases
+    "dora_gemma3": dict(target_modules=["embed_tokens", "up_proj"], use_dora=True),            # a table with a factor
 }
 OURS = {  # our names, of which those that share a matrix of theirs have adapters of their own
     "llama": ["query_proj", "up_proj", "lm_head"], "gpt2": ["query_proj", "value_proj", "dense2"],
-    "phi3": ["query_proj", "gate_proj"], "gemma3": ["token_embed", "output_proj"], "bert": ["query_proj", "dense1"]}
+    "phi3": ["query_proj", "gate_proj"], "gemma3": ["token_embed", "output_proj"], "bert": ["query_proj", "dense1"],
+    "dora_gpt2": ["query_proj", "value_proj", "dense2"], "dora_gemma3": ["token_embed", "up_proj"]}
 
 
 def base(name: str):
+    name = name.removeprefix("dora_")
     cls = AutoModel if name == "bert" else AutoModelForCausalLM
     return cls.from_pretrained(models / name, attn_implementation="eager").eval()
 
 
 def inputs_of(name: str) -> dict[str, np.ndarray]:
     """The inputs that the model's own fixture has."""
-    with np.load(models / name / "expected.npz") as z:
+    with np.load(models / name.removeprefix("dora_") / "expected.npz") as z:
         return {k: z[k] for k in ("input_ids", "attention_mask", "token_type_ids") if k in z}
 
 
@@ -93,7 +99,8 @@ def theirs(name: str) -> str:
             warnings.simplefilter("ignore")
             model = get_peft_model(base(name), LoraConfig(**{"r": 4, "lora_alpha": 8} | CASES[name])).eval()
         for n, p in model.named_parameters():
-            if "lora_" in n: p.data = torch.randn_like(p) * (0.3 if "embedding" in n or "_B" in n else p.shape[-1] ** -0.5)
+            if "magnitude" in n: p.data *= 1 + 0.3 * torch.randn_like(p)
+            elif "lora_" in n: p.data = torch.randn_like(p) * (0.3 if "embedding" in n or "_B" in n else p.shape[-1] ** -0.5)
         said, margin = answers(name, model)
         if margin < MARGIN: continue
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -111,9 +118,11 @@ def ours(name: str, to: Path):
     from attnax.pretrained import load_pretrained
     from attnax.pretrained.lora import save_lora
     from flax import nnx
-    model, rng = load_pretrained(models / name), np.random.default_rng(0)
-    add_lora(model, rank=3, alpha=6, targets=OURS[name], rngs=nnx.Rngs(0))
-    for _, x in nnx.to_flat_state(nnx.state(model, nnx.LoRAParam)): x[...] = rng.standard_normal(x.shape, np.float32) / 4
+    model, rng = load_pretrained(models / name.removeprefix("dora_")), np.random.default_rng(0)
+    add_lora(model, rank=3, alpha=6, targets=OURS[name], use_dora=name.startswith("dora_"), rngs=nnx.Rngs(0))
+    for path, x in nnx.to_flat_state(nnx.state(model, nnx.LoRAParam)):
+        drawn = rng.standard_normal(x.shape, np.float32) / 4
+        x[...] = x[...] * (1 + drawn) if path[-1] == "magnitude" else drawn
     save_lora(model, to, overwrite=True)
     return model
 

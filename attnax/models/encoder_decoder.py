@@ -19,6 +19,7 @@ from ..layers.blocks import DecoderBlock
 from ..layers.cache import Caches, StackedParts, caches_length, positions_from
 from ..layers.config import TransformerConfig, check_config
 from ..layers.embeddings import check_rngs
+from ..layers.feedforward import dropout_scope
 from ..layers.stack import run_blocks, weights_by_layer
 from .transformer import (
     TransformerDecoder, TransformerEncoder, as_key_mask, language_head, make_head)
@@ -154,7 +155,8 @@ class _Writes(_Reads):
         out = self.decoder(input_ids, **kwargs)
         h, *more = out if isinstance(out, tuple) else (out,)
         h = h[:, -1:] if last_only else h
-        logits = language_head(h, self.decoder.token_embed, self.lm_head, self.config)
+        with dropout_scope(kwargs.get("deterministic")):
+            logits = language_head(h, self.decoder.token_embed, self.lm_head, self.config)
         return (logits, *more) if more else logits
 
     def __call__(

@@ -26,7 +26,7 @@ from ..layers.cache import (
     Caches, StackedCaches, caches_length, check_layer_cache, positions_from)
 from ..layers.config import BlocksConfig, TransformerConfig, check_config
 from ..layers.embeddings import TokenEmbedding, check_rngs
-from ..layers.feedforward import Linear, dropout_rngs
+from ..layers.feedforward import Linear, dropout_rngs, dropout_scope
 from ..layers.norms import RMSNorm, create_norm
 from ..layers.positions import Learned
 from ..layers.moe import MixtureOfExperts
@@ -345,9 +345,8 @@ class TransformerLM(nnx.Module):
         attention_fn: AttentionFn | Sequence[AttentionFn | None] | None = None, # Yours, or by layer
         block: Callable | None = None # Class of yours for `EncoderBlock`, or what makes a block
     ):
-        self.config = config
         self.decoder = TransformerDecoder(rngs, config, attention_fn=attention_fn, block=block)
-        self.lm_head = make_head(rngs, config)
+        self.config, self.lm_head = config, make_head(rngs, config)
 
     @explain_words
     def __call__(
@@ -371,7 +370,8 @@ class TransformerLM(nnx.Module):
             deterministic=deterministic, return_hidden_states=return_hidden_states)
         h, *more = out if isinstance(out, tuple) else (out,)
         if last_only: h = h[:, -1:]
-        logits = language_head(h, self.decoder.token_embed, self.lm_head, self.config)
+        with dropout_scope(deterministic):
+            logits = language_head(h, self.decoder.token_embed, self.lm_head, self.config)
         return (logits, *more) if more else logits
 
 # %% ../../nbs/50_models.transformer.ipynb #aux

@@ -25,7 +25,7 @@ from jax.typing import DTypeLike
 from ..layers.embeddings import TokenEmbedding
 from ..layers.feedforward import dropout_rngs
 from ..layers.stack import StackedBlocks
-from ..lora import Adapter, adapter_names, adapters_of, put_adapters
+from ..lora import Adapter, adapter_names, adapters_of, column_norms, put_adapters
 from ..models.sentence import SentenceEncoder
 from ..models.transformer import TransformerLM
 from .family import Family, Fields, with_settings
@@ -44,6 +44,7 @@ class LoRASettings:
     rank: int                                  # `r`
     alpha: float                               # `lora_alpha`
     use_rslora: bool = False                   # Whether scales are over the root of the rank
+    use_dora: bool = False                     # Whether lengths of columns are trained too
     dropout: float = 0.0                       # `lora_dropout`
     targets: str | tuple[str, ...] | None = None # Endings of names, or a regular expression
     excluded: str | tuple[str, ...] = ()       # The same, of what is left out
@@ -114,7 +115,7 @@ def _take_layers(fields: Fields) -> tuple[int, ...] | None:
 _PASSED = ("auto_mapping", "base_model_name_or_path", "revision", "peft_version", "inference_mode",
            "task_type", "megatron_core", "qalora_group_size", "fan_in_fan_out", "runtime_config")
 # What is refused where it is set, with the values that mean nothing
-_REFUSED = {"bias": ("none", None), "use_dora": (False, None), "lora_bias": (False, None),
+_REFUSED = {"bias": ("none", None), "lora_bias": (False, None),
             "modules_to_save": (None, []), "target_parameters": (None, []),
             "trainable_token_indices": (None, []), "layer_replication": (None, []),
             "use_qalora": (False, None), "use_bdlora": (None, False),
@@ -137,6 +138,7 @@ def read_lora_settings(
     settings = LoRASettings(
         rank=fields.take("r", int, 8), alpha=fields.take("lora_alpha", float, 8),
         use_rslora=fields.take("use_rslora", bool, False),
+        use_dora=fields.take("use_dora", bool, False),
         dropout=fields.take("lora_dropout", float, 0.0, zero=True, most=1),
         targets=_take_names(fields, "target_modules"),
         excluded=_take_names(fields, "exclude_modules") or (), layers=_take_layers(fields),
@@ -230,13 +232,14 @@ def _fetch(path: str | os.PathLike, options: Mapping[str, Any]) -> Path:
 
 # %% ../../nbs/79_pretrained.lora.ipynb #pairs
 _KEY = re.compile(r"(?:base_model\.model\.)?(.+?)\.(?:lora_(?:embedding_)?([AB])(?:\.weight)?"
-                  r"|(base_layer)\.weight)")
+                  r"|(base_layer)\.weight|lora_(magnitude)_vector(?:\.weight)?)")
 
 class Pair(NamedTuple):
     """The tensors of one module of theirs."""
     a: np.ndarray                    # (r, in)
     b: np.ndarray                    # (out, r)
     base: np.ndarray | None          # The base's own matrix, which PEFT writes beside embeddings
+    magnitude: np.ndarray | None     # (out,), of DoRA
 
 def _pairs(tensors: Mapping[str, np.ndarray]) -> dict[str, Pair]:
     """Tensors by module. Raises: `ValueError` for a name that says something else, and for half a
@@ -246,13 +249,15 @@ def _pairs(tensors: Mapping[str, np.ndarray]) -> dict[str, Pair]:
         parts = _KEY.fullmatch(name)
         if parts is None:
             raise ValueError(f"`{name}` is no matrix of LoRA: names end in lora_A.weight, "
-                             "lora_B.weight, lora_embedding_A or lora_embedding_B; `ignore` leaves "
-                             "tensors out")
-        found.setdefault(parts[1], {})[parts[2] or "base"] = x
+                             "lora_B.weight, lora_embedding_A, lora_embedding_B or "
+                             "lora_magnitude_vector; `ignore` leaves tensors out")
+        kind = parts[2] or parts[4] or "base"
+        found.setdefault(parts[1], {})[kind] = x
     for module, parts in found.items():
         lost = {"A", "B"} - parts.keys()
         if lost: raise ValueError(f"`{module}` has no lora_{min(lost)}")
-    return {module: Pair(p["A"], p["B"], p.get("base")) for module, p in found.items()}
+    return {module: Pair(p["A"], p["B"], p.get("base"), p.get("magnitude"))
+            for module, p in found.items()}
 
 # %% ../../nbs/79_pretrained.lora.ipynb #align
 def _aligned(theirs: Mapping[str, Counterpart], pairs: Mapping[str, Pair]) -> dict[str, str]:
@@ -293,9 +298,23 @@ def _check_targets(settings: LoRASettings, theirs: Mapping[str, Counterpart],
             raise ValueError(f"{_WEIGHTS} has matrices for `{said}`, which {_CONFIG} does not "
                              "target")
 
+# %% ../../nbs/79_pretrained.lora.ipynb #check-magnitude
+def _check_magnitude(name: str, pair: Pair, outputs: int, use_dora: bool) -> None:
+    """Raises: `ValueError` for lengths that are missing, left over or too many."""
+    if use_dora != (pair.magnitude is not None):
+        has = "has no" if use_dora else "has a"
+        raise ValueError(f"{_CONFIG} says use_dora={use_dora}, and {_WEIGHTS} {has} "
+                         f"lora_magnitude_vector for `{name}`")
+    if pair.magnitude is not None and pair.magnitude.shape != (outputs,):
+        raise ValueError(f"the lora_magnitude_vector of `{name}` must have shape {(outputs,)}, got "
+                         f"{pair.magnitude.shape}")
+
 # %% ../../nbs/79_pretrained.lora.ipynb #check-pair
-def _check_pair(name: str, pair: Pair, c: Counterpart, rank: int, model: nnx.Module) -> None:
+def _check_pair(name: str, pair: Pair, c: Counterpart, settings: LoRASettings,
+                model: nnx.Module) -> None:
     """Raises: `ValueError` for shapes that do not fit, or a base that is another one."""
+    _check_magnitude(name, pair, c.shape[1], settings.use_dora)
+    rank, _ = settings.at(name)
     (m, n), shapes = c.shape, (pair.a.shape, pair.b.shape)
     if shapes != ((rank, m), (n, rank)):
         raise ValueError(f"the matrices of `{name}` must have shapes {(rank, m)} and {(n, rank)} "
@@ -320,7 +339,9 @@ def _to_adapters(pair: Pair, c: Counterpart, settings: LoRASettings, alpha: floa
             keys = None if rngs is None else dropout_rngs(rngs, settings.dropout)
             drop = nnx.Dropout(settings.dropout, deterministic=True, rngs=keys)
         a, b = (jnp.asarray(np.ascontiguousarray(x.T), dtype) for x in (pair.a, pair.b[rows]))
-        yield path, Adapter(a, b, alpha=alpha, use_rslora=settings.use_rslora, dropout=drop)
+        lengths = None if pair.magnitude is None else jnp.asarray(pair.magnitude[rows], dtype)
+        yield path, Adapter(a, b, alpha=alpha, use_rslora=settings.use_rslora, dropout=drop,
+                            magnitude=lengths)
 
 # %% ../../nbs/79_pretrained.lora.ipynb #family-of
 def _family_of(model: nnx.Module, model_type: str | None) -> Family:
@@ -368,8 +389,8 @@ def load_lora(
     if not ignore: _check_targets(settings, theirs, names)
     given: dict[str, Adapter] = {}
     for said, home in names.items():
-        rank, alpha = settings.at(said)
-        _check_pair(said, pairs[said], theirs[home], rank, model)
+        _, alpha = settings.at(said)
+        _check_pair(said, pairs[said], theirs[home], settings, model)
         given |= _to_adapters(pairs[said], theirs[home], settings, alpha, dtype, rngs)
     put_adapters(model, name, given)
     return sorted(given)
@@ -392,6 +413,23 @@ def _one_pair(
         if not shared: at += x.rank
     if len(a) == first.rank: return a, b, first.alpha
     return a, b, first.scale * (math.sqrt(len(a)) if first.use_rslora else len(a))
+
+# %% ../../nbs/79_pretrained.lora.ipynb #magnitudes
+def _magnitudes(model: nnx.Module, c: Counterpart,
+                adapters: Mapping[str, Adapter]) -> np.ndarray | None:
+    """Lengths for all outputs of a module of theirs; None without DoRA. Raises: `ValueError` where
+    some adapters have lengths and some do not."""
+    kinds = {adapters[n].magnitude is not None for n in adapters}
+    if len(kinds) > 1: raise ValueError(
+        "adapters in one folder have one `use_dora`, and some of these have lengths of columns")
+    if kinds == {False}: return None
+    each = []
+    for path in c.paths:
+        own = adapters[path].magnitude if path in adapters else None
+        each.append(column_norms(find(model, path).kernel[...]) if own is None else own[...])
+    lengths = np.zeros(c.shape[1], each[0].dtype)
+    for rows, x in zip(c.rows, each): lengths[rows] = np.asarray(x)
+    return lengths
 
 # %% ../../nbs/79_pretrained.lora.ipynb #targets-of
 def _words(theirs: Mapping[str, Counterpart], chosen: set[str]) -> list[str]:
@@ -424,19 +462,22 @@ def _config_of(model: nnx.Module, theirs: Mapping[str, Counterpart],
     (alpha, _), = Counter(alphas.values()).most_common(1)
     tasks = {TransformerLM: "CAUSAL_LM", SentenceEncoder: "FEATURE_EXTRACTION"}
     stored_in_out = any(name.rsplit(".")[-1] in ("c_attn", "c_proj", "c_fc") for name in pairs)
+    dora = {"use_dora": True} if any(x.magnitude is not None for x in adapters.values()) else {}
     return {"peft_type": "LORA", "task_type": tasks.get(type(model)), "inference_mode": True,
             "base_model_name_or_path": base_model, "r": r, "lora_alpha": alpha, "bias": "none",
             "lora_dropout": max(drops, default=0.0), "use_rslora": rslora.pop(),
             "fan_in_fan_out": stored_in_out, "init_lora_weights": True,
             "target_modules": _words(theirs, set(pairs)),
             "rank_pattern": {n: x for n, x in sorted(ranks.items()) if x != r},
-            "alpha_pattern": {n: x for n, x in sorted(alphas.items()) if x != alpha}}
+            "alpha_pattern": {n: x for n, x in sorted(alphas.items()) if x != alpha}, **dora}
 
 # %% ../../nbs/79_pretrained.lora.ipynb #tensors-of-lora
 def _tensors(theirs: Mapping[str, Counterpart],
-             pairs: Mapping[str, tuple[np.ndarray, np.ndarray, float]]) -> dict[str, np.ndarray]:
-    """Pairs under the names of PEFT."""
-    out = {}
+             pairs: Mapping[str, tuple[np.ndarray, np.ndarray, float]],
+             lengths: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
+    """Pairs, and lengths where there are any, under the names of PEFT."""
+    out = {f"base_model.model.{name}.lora_magnitude_vector": x for name, x in lengths.items()
+           if x is not None}
     for name, (a, b, _) in pairs.items():
         at, kind = f"base_model.model.{name}", "lora_embedding_{}" if theirs[name].table else (
             "lora_{}.weight")
@@ -485,8 +526,9 @@ def save_lora(
     if lost: raise ValueError(f"the family has no linear layer or table for `{lost[0]}`")
     pairs = {n: _one_pair(c, adapters) for n, c in theirs.items()
              if any(path in adapters for path in c.paths)}
+    lengths = {n: _magnitudes(model, theirs[n], adapters) for n in pairs}
     config = _config_of(model, theirs, pairs, adapters, base_model)
-    _write(Path(path), config, _tensors(theirs, pairs), overwrite)
+    _write(Path(path), config, _tensors(theirs, pairs, lengths), overwrite)
 
 # %% ../../nbs/79_pretrained.lora.ipynb #help
 add_help("attnax.pretrained.lora") # What `help` says of its names

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.filterlib import Filter
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
@@ -32,11 +33,14 @@ def _where(stacks: Mapping[tuple, Any], path: tuple) -> int:
     """Where in a path the path of a stack begins; 0 where none does."""
     return next((at for at in range(len(path)) for s in stacks if path[at:at + len(s)] == s), 0)
 
-def _leaves(model: nnx.Module, parts: Mapping[str, Any]) -> list[tuple[Any, _Leaf]]:
-    """Variables of a model and of what goes with it, in order, with their names."""
+def _leaves(model: nnx.Module, parts: Mapping[str, Any],
+            wrt: Filter = ...) -> list[tuple[Any, _Leaf]]:
+    """Variables of a model, or those of `wrt` and what it draws from, and of what goes with it, in
+    order, with their names."""
     stacks, out = stacks_of(model), []
     for part, node in parts.items():
-        for path, variable in nnx.to_flat_state(nnx.state(node)):
+        of = nnx.Any(wrt, nnx.RngState) if node is model else ...
+        for path, variable in nnx.to_flat_state(nnx.state(node, of)):
             at = _where(stacks, path)
             names, stacked = names_in_list(stacks, path[at:])
             ahead = ".".join(map(str, (part, *path[:at])))
@@ -91,11 +95,13 @@ class _Kept:
         *,
         keep_last: int = 2,        # How many of the newest
         keep_best: int = 1,        # How many with the lowest loss, besides; 0: none
-        background: bool = True    # Whether to write beside the next steps
+        background: bool = True,   # Whether to write beside the next steps
+        wrt: Filter = ...          # What to keep of the model; `nnx.LoRAParam` for adapters alone
     ):
         if keep_last < 1 or keep_best < 0: raise ValueError(
             f"`keep_last` must be at least 1 and `keep_best` at least 0, got {keep_last} and "
             f"{keep_best}")
+        self._wrt = wrt
         self._ocp = ocp = optional_import("orbax.checkpoint", extra="train")
         rules = ocp.checkpoint_managers
         keep: list[Any] = [rules.LatestN(keep_last)]
@@ -145,7 +151,7 @@ class _Saves(_Kept):
         about = {"step": step, "loss": loss, "data": dict(data or {})}
         self._manager.save(
             step, metrics=None if loss is None else {"loss": float(loss)}, force=True,
-            args=args.Composite(arrays=args.StandardSave(_saved(_leaves(model, parts))),
+            args=args.Composite(arrays=args.StandardSave(_saved(_leaves(model, parts, self._wrt))),
                                 about=args.JsonSave(about)))
 
 # %% ../../nbs/62c_training.checkpoints.ipynb #checkpoints
@@ -173,7 +179,7 @@ class Checkpoints(_Saves):
             raise FileNotFoundError(
                 f"{self._manager.directory} must hold {wanted}, and has {found}")
         step = steps[-1] if step is None else step
-        leaves = _leaves(model, {"model": model, "optimizer": optimizer, **more})
+        leaves = _leaves(model, {"model": model, "optimizer": optimizer, **more}, self._wrt)
         wanted = {name: _part_of(leaf.value, leaf.stacked) for _, leaf in leaves
                   for name in leaf.names}
         _check_same(wanted, self._manager.item_metadata(step)["arrays"], step)

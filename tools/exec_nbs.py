@@ -80,7 +80,7 @@ EVERY_PAGE = ("flax.nnx optax matplotlib.pyplot fastcore.test nbdev.showdoc "
 
 def serve() -> None:
     """Run the notebooks that come in, one a line of JSON, each in a fork that begins after these imports; attnax is not
-    among them. Answers with the number of the process, and then its exit code."""
+    among them. Answers with the number of the process, and then its exit code and the seconds of CPU that it took."""
     for name in EVERY_PAGE.split(): importlib.import_module(name)
     gc.collect()
     gc.freeze()  # what all share is not searched for garbage again
@@ -89,7 +89,8 @@ def serve() -> None:
         job = json.loads(line)
         if pid := os.fork():
             print(pid, flush=True)
-            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+            _, status, used = os.wait4(pid, 0)
+            print(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, flush=True)
             continue
         os.setsid()
         said = os.open(job["said"], os.O_WRONLY | os.O_CREAT)

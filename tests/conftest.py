@@ -24,6 +24,10 @@ jax.config.update("jax_traceback_in_locations_limit", 0)
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
+from exec_nbs import reuse_contexts  # noqa: E402
+
+reuse_contexts()
+
 notes: list[str] = []  # what the tests want to have said at the end, skipped cells above all
 
 

@@ -76,16 +76,17 @@ def text_outputs(path: Path) -> list:
 
 
 def reuse_contexts(times: int = 10) -> None:
-    """Let the programs of a thread share what MLIR keeps of them, ten at a time, as later releases of JAX do themselves. In
-    0.10 each gets a context of its own, and making one takes a fifth of the time of a small program."""
+    """Let the programs of the main thread share what MLIR keeps of them, ten at a time, as later releases of JAX do. In 0.10
+    each gets a context of its own, and making one takes a fifth of the time of a small program."""
     from jax._src.interpreters import mlir
     if hasattr(mlir, "_thread_local_context"): return
-    make, mine = mlir.make_ir_context, threading.local()
+    make, made = mlir.make_ir_context, []
     def reused():
-        mine.left = getattr(mine, "left", 0) or times
-        if mine.left == times: mine.context = make()
-        mine.left -= 1
-        return mine.context
+        # XLA's own threads ask in the midst of a compilation, and may end with it
+        if threading.current_thread() is not threading.main_thread(): return make()
+        if len(made) % times == 0: made[:] = [make()]
+        else: made.append(made[0])
+        return made[0]
     mlir.make_ir_context = reused
 
 

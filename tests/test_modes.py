@@ -1,6 +1,8 @@
 """Everything public works under the modes of JAX that careful people switch on: no implicit rank or dtype promotion, 64-bit
 numbers, and a stop at the first NaN. The first three are settled while tracing, so nothing is compiled for them.
 """
+import importlib
+import pkgutil
 from contextlib import contextmanager
 from functools import partial
 
@@ -118,6 +120,14 @@ def no_promotion():
 MODES = {"no promotion": no_promotion, "64 bits": partial(jax.enable_x64, True)}
 
 
+@pytest.mark.internals
+def test_every_module_is_imported():
+    """Each by its own name, whatever the package itself imports lazily."""
+    names = [m.name for m in pkgutil.walk_packages(ax.__path__, "attnax.") if not m.name.endswith("__main__")]
+    assert len([importlib.import_module(name) for name in names]) > 120
+
+
+@pytest.mark.internals
 @pytest.mark.parametrize("name", CALLS)
 def test_traces(name):
     for mode in MODES.values():

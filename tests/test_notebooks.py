@@ -6,7 +6,7 @@ everything else must be equal, pictures only there. Under other versions of the 
 `recorded_with.txt` the text may differ too: then only *which* cells print something is compared.
 
     pytest tests/test_notebooks.py -k 20_        # one room
-    pytest -m internals                          # the rooms that rest on JAX's and Flax's insides, for another release of them
+    pytest -m internals                          # what rests on JAX's and Flax's insides, for another release of them
     pytest tests/test_notebooks.py --record      # write down how long each one takes: the longest start first
     python tests/test_notebooks.py               # after `tools/exec_nbs.py` on newer libraries: record their versions
 """
@@ -41,35 +41,33 @@ float_re = re.compile(r"[-+]?\d+\.\d*(?:e[-+]?\d+)?|[-+]?\d+e[-+]?\d+")
 
 # ---- Which rooms another release of JAX or Flax can break in ways of its own
 
-# What a room's own code may rest on that a release changes: the texts of jaxprs and of compiled programs, Pallas, lowering
-# for other platforms, memory analysis, meshes and shard_map, callbacks, and Flax's handling of state
-INTERNALS = re.compile(r"jaxpr|jax\.extend|import pallas|memory_analysis|temp_bytes|lowering_platforms|platform_dependent|"
-                       r"shard_map|custom_(?:vjp|jvp|batching)|eval_shape|nnx\.(?:split|merge|update|state|remat|jit)|from_flat_state|lax\.scan")
-# The first page and the command, which use them all; a model that learns, and one that generates
-USERS = ("00_", "50_", "51_", "97_")
-# Rooms that use the same insides by way of the others, and prove something else: the kit, which the kernels' rooms run;
-# the demo, which the command runs; what takes models apart as 50, 51 and 60 do; texts, figures, files of other people
-APART = re.compile(r"02_|5(?:1c|7)_|61_|6[345]_|6[89]_|7\d[a-e]?_|8\d_|9[0-6]")
+# What moves between releases, and the page whose laws rest on it most; the first page and the command use all of it, and
+# the rooms that do the same things once more (a kernel's layouts, a family's layers, benchmarks) use it by way of these
+INSIDES = {
+    "jaxprs and their primitives": "11a_ 12_ 14_",
+    "derivatives, batching and loops of one's own, under the whole contract of a kernel": "21_ 24_ 25_",
+    "Pallas, its interpreter, and lowering for other platforms": "22_ 23_ 28a_",
+    "meshes, shard_map and types that say what varies": "08_ 26a_ 34_ 45_ 62d_",
+    "state of modules split, merged, scanned and traced without numbers": "36_ 41_ 44_ 50_ 67_",
+    "loops that generate, and programs that must be compiled once": "51_ 86_",
+    "optimizers and checkpoints": "62b_ 62c_"}
 
 
 def rests_on_internals(nb: Path) -> bool:
-    """Whether a room's exported code names one of JAX's or Flax's moving parts, or its page uses them all."""
-    if nb.name.startswith(USERS): return True
-    if APART.match(nb.name): return False
-    ours = "\n".join(line for c in code(nb, exported=True) for line in c["source"].splitlines() if "from attnax" not in line)
-    return bool(INTERNALS.search(ours))
+    """Whether a page shows something that a release of JAX or Flax can change."""
+    return nb.name.startswith(tuple(" ".join(INSIDES.values()).split()))
 
 
 # ---- Running
 
-# Pages whose programs are compiled as users' are: the first guide, which attends, trains and generates; the formula; training;
-# tutorials, which compute for longer than they compile. The others are many small programs, of whose time LLVM's
-# optimizations, no part of JAX or attnax, would take the most
-OPTIMIZED = re.compile(r"00_|20_|64_|8[0-4]_")
+# Pages whose programs are compiled as users' are: the first guide, which attends, trains and generates; training; a real
+# Gemma and the tutorials, which compute for longer than they compile. The others are many small programs, of whose time
+# LLVM's optimizations, no part of JAX or attnax, would take the most
+OPTIMIZED = re.compile(r"00_|64_|76e_|8[0-4]_")
 
 
 def recorded() -> dict[str, float]:
-    """Seconds that each notebook took when they were written down."""
+    """Seconds of CPU that each notebook took when they were written down."""
     lines = seconds_file.read_text(encoding="utf-8").split("\n") if seconds_file.exists() else []
     return {name: float(t) for t, name in (line.split() for line in lines if line and line[0] != "#")}
 
@@ -106,14 +104,15 @@ class Pages:
             env=environment(Path(), compiled), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def execute(self, nb: Path) -> tuple[int, str, float, Path]:
-        out, said, start = self.folder / nb.name, self.folder / f"{nb.stem}.txt", time.monotonic()
+        """As `execute` answers, but in seconds of CPU, which are the same on a busy machine."""
+        out, said = self.folder / nb.name, self.folder / f"{nb.stem}.txt"
         job = dict(nb=str(nb), out=str(out), said=str(said), variables={"XLA_FLAGS": environment(nb, self.compiled)["XLA_FLAGS"]})
         self.process.stdin.write(json.dumps(job) + "\n")
         late = Timer(TIMEOUT, os.killpg, (int(self.process.stdout.readline()), signal.SIGKILL))
         late.start()
-        rc = int(self.process.stdout.readline())
+        rc, seconds = self.process.stdout.readline().split()
         late.cancel()
-        return rc, said.read_text(encoding="utf-8", errors="replace"), time.monotonic() - start, out
+        return int(rc), said.read_text(encoding="utf-8", errors="replace"), float(seconds), out
 
     def close(self):
         self.process.stdin.close()
@@ -143,9 +142,10 @@ def start_all(request, tmp_path_factory):
     for pages in both: pages.close()
     times = sorted(((job.result()[2], nb.name) for nb, job in jobs.items() if job.done() and not job.cancelled()), reverse=True)
     conftest.notes += [f"{seconds:5.0f} s  {name}" for seconds, name in times]
-    if times: conftest.notes.append(f"{sum(t for t, _ in times):5.0f} s  in all, two at a time")
+    if times: conftest.notes.append(f"{sum(t for t, _ in times):5.0f} s  of CPU in all")
     if request.config.getoption("--record"):
-        lines = ["# Seconds per notebook: pytest tests/test_notebooks.py --record", *(f"{t:.0f} {name}" for t, name in times)]
+        top = "# Seconds of CPU per notebook: pytest tests/test_notebooks.py --record"
+        lines = [top, *(f"{t:.0f} {name}" for t, name in times)]
         seconds_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

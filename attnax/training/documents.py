@@ -10,7 +10,7 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -86,8 +86,9 @@ def _cut(source: _Source, at: int, back: int) -> int:
     near = source.read(low, at + 1)
     line = near.rfind(b"\n", 0, -1) + 1
     if line: return low + line
-    while at > low and (near[at - low] & 0xC0 == 0x80 or near[at - low - 1:at - low + 1] == b"\r\n"):
-        at -= 1
+    def inside(i: int) -> bool: # in the middle of a character, or of a line end
+        return near[i] & 0xC0 == 0x80 or near[i - 1:i + 1] == b"\r\n"
+    while at > low and inside(at - low): at -= 1
     return at
 
 # %% ../../nbs/63a_training.documents.ipynb #sections

@@ -68,9 +68,15 @@ class ResidualBlock(_Norms):
     ffn: FeedForward | MixtureOfExperts
     dropout: nnx.Dropout
     drop_path: nnx.Dropout
+    placement: Any = None # Says how states lie on a mesh; None: nothing does
+
+    def _laid(self, x):
+        """States, laid over a mesh where the block was told of one."""
+        return x if self.placement is None else self.placement.stream(x)
 
     def _residual(self, x, number: int, sublayer: Callable, deterministic, source=None):
         """Add sub-layer `number` to the stream; it reads `source`, the stream itself when None."""
+        x = self._laid(x)
         y = sublayer(self._normed(x if source is None else source, number, "before"))
         y = self._normed(y, number, "output")
         if self.spec.norm_order == "both": y = getattr(self, f"post_ln{number}")(y)
@@ -79,7 +85,7 @@ class ResidualBlock(_Norms):
         if self.spec.residual_scale is not None: y = y * self.spec.residual_scale
         y = self.dropout(y, deterministic=deterministic)
         y = x + self.drop_path(y, deterministic=deterministic)
-        return self._normed(y, number, "after")
+        return self._laid(self._normed(y, number, "after"))
 
     def _feed(self, x, number: int, deterministic, padding_mask, source=None):
         """The feed-forward or the experts; new states, and what the experts say."""

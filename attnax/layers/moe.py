@@ -10,6 +10,7 @@ __all__ = ['dropless_jitted', 'MATRICES', 'route_top_k', 'GroupedRouting', 'rout
            'SharedExpert', 'MixtureOfExperts', 'expert_parallel', 'expert_specs']
 
 # %% ../../nbs/34_layers.moe.ipynb #imports
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, Literal, NamedTuple
@@ -649,16 +650,23 @@ class _Routed(_Tokens):
 # %% ../../nbs/34_layers.moe.ipynb #mixture-dispatched
 class _Dispatched(_Routed):
     """From choices to results."""
+    placement: Any = None # What calls the experts where they lie on a mesh; None: the layer itself
+
+    def own_params(self) -> dict[str, Array]:
+        """Matrices and biases of the experts by name, in the order that kernels take."""
+        names = [f"{n}_{kind}" for kind in ("proj", "bias") for n in MATRICES]
+        return {n: getattr(self, n)[...] for n in names if hasattr(self, n)}
+
     def dispatched(
         self,
         x: Float[Array, "t m"],           # Tokens
         weights: Float[Array, "t k"],     # Weight of each choice
         experts: Int[Array, "t k"],       # Expert of each choice; `num_experts` for none
-        dropout_rng: Array | None         # Key for dropout; `None`: no dropout
+        dropout_rng: Array | None,        # Key for dropout; `None`: no dropout
+        params: Sequence[Array] | None = None # In place of its own: a device's share of them
     ) -> tuple[Float[Array, "t m"], Float[Array, ""]]: # Results, and the share of dropped choices
         """Send tokens to experts, the way the layer was told to."""
-        names = [f"{n}_{kind}" for kind in ("proj", "bias") for n in MATRICES]
-        params = tuple(getattr(self, n)[...] for n in names if hasattr(self, n))
+        params = tuple(self.own_params().values() if params is None else params)
         settings: dict[str, Any] = dict(ff_activation=self.ff_activation, dtype=self.dtype,
                                         dropout_rate=self.dropout_rate, dropout_rng=dropout_rng)
         if self.dispatch == "dropless" or experts.size == 0:
@@ -694,7 +702,9 @@ class MixtureOfExperts(_Dispatched):
         tokens, valid = self.flat_tokens(x, padding_mask)
         tokens, weights, experts, aux = self.choices(tokens, valid, deterministic)
         key = self.noise(self.dropout_rate, deterministic)
-        y, aux["dropped_fraction"] = self.dispatched(tokens, weights, experts, key)
+        send = self.dispatched
+        if self.placement is not None: send = partial(self.placement.experts, self)
+        y, aux["dropped_fraction"] = send(tokens, weights, experts, key)
         if self.shared is not None: y = y + self.shared(tokens, deterministic=deterministic)
         return y.reshape(x.shape), aux
 

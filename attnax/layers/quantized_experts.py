@@ -136,10 +136,9 @@ class QuantizedExperts(MixtureOfExperts):
                      for name in (f"{n}_proj" for n in MATRICES) if name in own}
         for name, matrices in given.items(): setattr(self, name, QuantizedParam(matrices))
 
-    def dispatched(self, x, weights, experts, dropout_rng):
+    def dispatched(self, x, weights, experts, dropout_rng, params=None):
         """Send tokens to experts; no choice is dropped."""
-        names = [f"{n}_{part}" for part in ("proj", "bias") for n in MATRICES]
-        params = tuple(getattr(self, n)[...] for n in names if hasattr(self, n))
+        params = tuple(self.own_params().values() if params is None else params)
         y = quantized_experts(x, weights, experts, params, ff_activation=self.ff_activation,
                               dtype=self.dtype, dropout_rate=self.dropout_rate,
                               dropout_rng=dropout_rng, block_size=self.block_size)

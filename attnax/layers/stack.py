@@ -98,9 +98,10 @@ def _put_back(block: nnx.Module, written: dict[int, Any]) -> None:
     nnx.update(block, jax.tree.unflatten(tree, [written.get(n, x) for n, x in enumerate(leaves)]))
 
 # %% ../../nbs/44_layers.stack.ipynb #forgetting
-_POLICIES = {"everything": None, "dots": jax.checkpoint_policies.dots_saveable}
+_POLICIES = {"everything": None, "dots": jax.checkpoint_policies.dots_saveable,
+             "gathered": jax.checkpoint_policies.save_anything_except_these_names("gathered")}
 
-def _forgetting(run: Callable, remat: Remat, looped: bool) -> Callable:
+def _forgetting(run: Callable, remat: str, looped: bool) -> Callable:
     """The same function, of whose insides the backward pass recomputes what `remat` says."""
     if remat == "nothing": return run
     return jax.checkpoint(run, policy=_POLICIES[remat], prevent_cse=not looped)
@@ -141,19 +142,25 @@ def run_blocks(
 ) -> tuple[Any, Any, Sequence | StackedParts]: # States; caches as given; what each block says
     """Run every block of a stack on what the one before it made. With caches nothing is
     recomputed."""
-    if caches is not None: remat = "nothing"
-    if isinstance(layers, StackedBlocks): return _scan(layers, call, x, caches, own, remat, sources)
+    how: str = remat if caches is None else "nothing"
+    if caches is None and how == "nothing" and _gathers(layers): how = "gathered"
+    if isinstance(layers, StackedBlocks): return _scan(layers, call, x, caches, own, how, sources)
     after, auxes, handed = [], [], Handed(sources)
     for i, block in enumerate(layers):
         cache = None if caches is None else caches[i]
-        x, used, aux = _once(block, call, remat, x, handed.over(i, cache),
+        x, used, aux = _once(block, call, how, x, handed.over(i, cache),
                              None if own is None else own[i])
         after.append(handed.back(i, cache, used))
         auxes.append(aux)
     return x, None if caches is None else tuple(after), auxes
 
 # %% ../../nbs/44_layers.stack.ipynb #once
-def _once(block: nnx.Module, call: Callable, remat: Remat, *args):
+def _gathers(layers: Sequence[nnx.Module] | StackedBlocks) -> bool:
+    """Whether blocks put weights together that are cut over a mesh."""
+    placements = (getattr(block, "placement", None) for block in stored_blocks(layers))
+    return any(p is not None and p.gathers for p in placements)
+
+def _once(block: nnx.Module, call: Callable, remat: str, *args):
     """One block of a list."""
     if remat == "nothing": return call(block, *args)
     graph, state = nnx.split(block)
@@ -184,7 +191,7 @@ def _turn(runs: Sequence[Callable], sources) -> Callable:
     return body
 
 # %% ../../nbs/44_layers.stack.ipynb #scan-all
-def _scan(layers: StackedBlocks, call: Callable, x, caches, own, remat: Remat, sources):
+def _scan(layers: StackedBlocks, call: Callable, x, caches, own, remat: str, sources):
     """A loop over the turns, in each of which every kind has one layer; then the rest."""
     given, sources = caches, sources_in_turn(sources, layers.turn)
     lies = isinstance(caches, StackedCaches) and len(caches.kinds) == layers.turn

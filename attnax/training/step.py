@@ -203,15 +203,20 @@ class Average(nnx.Module):
         self.decay = decay
         def wide(x):
             dtype = jnp.promote_types(x.dtype, jnp.float32)
-            return AverageParam(x.astype(dtype, copy=True))
-        self.values = nnx.List(wide(x) for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+            return AverageParam(x[...].astype(dtype, copy=True))
+        # with the paths that the parameters have, as an optimizer's moments
+        self.values = nnx.data(jax.tree.map(
+            wide, nnx.state(model, nnx.Param), is_leaf=lambda x: isinstance(x, nnx.Variable)))
+
+    def _means(self) -> list[AverageParam]:
+        return jax.tree.leaves(self.values, is_leaf=lambda x: isinstance(x, nnx.Variable))
 
     def update(
         self,
         model: nnx.Module # After a step
     ) -> None:
         """Move the mean towards the model; call it in `nnx.jit`, behind the step."""
-        for mean, x in zip(self.values, jax.tree.leaves(nnx.state(model, nnx.Param)), strict=True):
+        for mean, x in zip(self._means(), jax.tree.leaves(nnx.state(model, nnx.Param)), strict=True):
             old = mean[...]
             mean[...] = old + (1 - self.decay) * (x.astype(old.dtype) - old)
 
@@ -221,5 +226,5 @@ class Average(nnx.Module):
     ) -> None:
         """Give a model the mean as its parameters, in its own dtypes."""
         leaves, tree = jax.tree.flatten(nnx.state(model, nnx.Param))
-        pairs = zip(self.values, leaves, strict=True)
+        pairs = zip(self._means(), leaves, strict=True)
         nnx.update(model, jax.tree.unflatten(tree, [m[...].astype(x.dtype) for m, x in pairs]))

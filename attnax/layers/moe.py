@@ -622,6 +622,8 @@ class _Tokens(_MadeMixture):
 # %% ../../nbs/34_layers.moe.ipynb #mixture-choices
 class _Routed(_Tokens):
     """From tokens to choices."""
+    placement: Any = None # Says how tokens and experts lie on a mesh; None: nothing does
+
     def route(
         self,
         x: Float[Array, "t m"],           # Tokens
@@ -634,7 +636,8 @@ class _Routed(_Tokens):
             x = x * jax.random.uniform(jitter_rng, x.shape, x.dtype, least, most)
         logits = jnp.matmul(x, self.router[...].astype(x.dtype), precision=lax.Precision.HIGHEST)
         if self.router_bias is not None: logits = logits + self.router_bias[...].astype(x.dtype)
-        return self.choose(logits)
+        if self.placement is None: return self.choose(logits)
+        return self.placement.by_rows(self.choose, logits)
 
     def choices(self, tokens, valid, deterministic):
         """The `tokens` that are `valid`, else zero; weights; experts, none for padding; statistics.
@@ -650,8 +653,6 @@ class _Routed(_Tokens):
 # %% ../../nbs/34_layers.moe.ipynb #mixture-dispatched
 class _Dispatched(_Routed):
     """From choices to results."""
-    placement: Any = None # What calls the experts where they lie on a mesh; None: the layer itself
-
     def own_params(self) -> dict[str, Array]:
         """Matrices and biases of the experts by name, in the order that kernels take."""
         names = [f"{n}_{kind}" for kind in ("proj", "bias") for n in MATRICES]

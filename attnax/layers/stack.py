@@ -98,8 +98,14 @@ def _put_back(block: nnx.Module, written: dict[int, Any]) -> None:
     nnx.update(block, jax.tree.unflatten(tree, [written.get(n, x) for n, x in enumerate(leaves)]))
 
 # %% ../../nbs/44_layers.stack.ipynb #forgetting
+_MOVES = ("sharding_constraint", "reshard", "convert_element_type", "transpose", "reshape")
+
+def _not_moved(primitive, *_, **params) -> bool:
+    """Whether a value is more than another one in another place, dtype or order."""
+    return primitive.name not in _MOVES
+
 _POLICIES = {"everything": None, "dots": jax.checkpoint_policies.dots_saveable,
-             "gathered": jax.checkpoint_policies.save_anything_except_these_names("gathered")}
+             "gathered": _not_moved}
 
 def _forgetting(run: Callable, remat: str, looped: bool) -> Callable:
     """The same function, of whose insides the backward pass recomputes what `remat` says."""

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Axes', 'PRESETS', 'LAYER_AXES', 'make_training_mesh', 'Rules', 'make_rules', 'logical_axes', 'Placement', 'shard',
-           'batch_sharding']
+           'batch_sharding', 'put_batch', 'create_sharded']
 
 # %% ../../nbs/62d_training.sharding.ipynb #imports
 import math
@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jax.ad_checkpoint import checkpoint_name
 from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
@@ -226,7 +225,7 @@ class _AtUse:
         def one(x, kept, read):
             more = [None] * (x.ndim - len(kept))   # a stack that is read as one
             x = _lie(x, self.mesh, PartitionSpec(*more, *kept))
-            return checkpoint_name(_lie(x, self.mesh, PartitionSpec(*more, *read)), "gathered")
+            return _lie(x, self.mesh, PartitionSpec(*more, *read))
         return tree.unflatten(one(*each) for each in zip(leaves, self.kept, self.read, strict=True))
 
 # %% ../../nbs/62d_training.sharding.ipynb #placement
@@ -274,6 +273,8 @@ def _own_experts(layer: MixtureOfExperts, rules: Rules, x, weights, experts, par
         held = jax.tree.leaves(params)[0].shape[0]
         here = experts - lax.axis_index(group) * held
         experts = jnp.where((here >= 0) & (here < held), here, held)
+    if columns is not None and hasattr(layer, "down_bias"):   # the last one: to be added once
+        params = *params[:-1], jnp.where(lax.axis_index(columns) == 0, params[-1], 0)
     y, _ = layer.dispatched(x, weights, experts, key, params)
     if columns is not None: y = lax.psum(y, columns)
     return y if group is None else lax.psum_scatter(y, group, tiled=True)
@@ -282,6 +283,18 @@ def _own_experts(layer: MixtureOfExperts, rules: Rules, x, weights, experts, par
 @dataclass(frozen=True)
 class Placement(_Lies):
     """How a model lies on a mesh: what its blocks and experts ask. Made by `shard`."""
+    @property
+    def _rows(self) -> PartitionSpec: # Of tokens in a row
+        return PartitionSpec(_names(self.rules.batch) + _names(self.rules.sequence))
+
+    def by_rows(
+        self,
+        call: Callable, # Does the same to each row
+        x: Array        # (t, ...)
+    ) -> Any:           # Arrays with as many rows
+        """Call a function on each device's rows, which XLA would gather for `top_k`."""
+        return jax.shard_map(call, mesh=self.mesh, in_specs=self._rows, out_specs=self._rows)(x)
+
     def experts(
         self,
         layer: MixtureOfExperts,    # Whose experts they are
@@ -290,21 +303,19 @@ class Placement(_Lies):
         experts: Array,             # Each choice (t, k)
         key: Array | None           # For dropout
     ) -> tuple[Array, Array]:       # As `layer.dispatched`
-        """`layer.dispatched` on a mesh."""
+        """`layer.dispatched` on a mesh. Raises: `NotImplementedError` for limited room."""
         if layer.dispatch != "dropless": raise NotImplementedError(
             "`dispatch` must be 'dropless' for experts on a mesh, since room is counted over all "
             f"tokens, got {layer.dispatch!r}")
+        named, rows = layer.own_params(), self._rows
         def spec(name, value):
             axes = logical_axes((name,), value)
             return jax.tree.map(lambda a: self.read(axes, self.rules.spec(*axes)), value)
-        params = layer.own_params()
-        kept = tuple(spec(name, value) for name, value in params.items())
-        rows = self.rules.batch, self.rules.sequence
-        rows = PartitionSpec(_names(rows[0]) + _names(rows[1]))
+        kept = tuple(spec(*pair) for pair in named.items())
         run = jax.shard_map(partial(_own_experts, layer, self.rules), mesh=self.mesh, out_specs=rows,
                             in_specs=(rows, rows, rows, kept, PartitionSpec()))
-        y = run(x, weights, experts, tuple(params.values()), key)
-        return y, jnp.zeros((), weights.dtype)
+        if self.gathers: run = jax.checkpoint(run)   # else gathered matrices are kept
+        return run(x, weights, experts, tuple(named.values()), key), jnp.zeros((), weights.dtype)
 
 # %% ../../nbs/62d_training.sharding.ipynb #tell
 def _ring(layer: MultiHeadAttention, mesh: Mesh, rules: Rules) -> None:
@@ -387,3 +398,37 @@ def batch_sharding(
     """Where the rows of a batch go; positions are cut by the model itself."""
     rules = make_rules(None, mesh) if rules is None else rules
     return NamedSharding(mesh, rules.spec("batch"))
+
+# %% ../../nbs/62d_training.sharding.ipynb #put-batch
+_Batch = TypeVar("_Batch")
+
+def put_batch(
+    batch: _Batch,              # Any tree of arrays whose first axes are rows; of this process
+    mesh: Mesh,                 # Devices
+    rules: Rules | None = None  # As `shard` takes them
+) -> _Batch:                    # The same over the devices of all processes
+    """Lay a batch over a mesh. With several processes each gives its own rows.
+
+    Raises: `ValueError` for rows that the devices do not divide."""
+    place = batch_sharding(mesh, rules)
+    cut = place.spec[0] if place.spec else None
+    def put(x):
+        rows = np.shape(x)[0] * jax.process_count()
+        _check_divides(mesh, "`batch`", "batch", rows, cut)
+        return jax.make_array_from_process_local_data(place, np.asarray(x))
+    return jax.tree.map(put, batch)
+
+# %% ../../nbs/62d_training.sharding.ipynb #create-sharded
+def create_sharded(
+    make: Callable[[], _Node],   # Makes a model, or a model and its optimizer in a tuple
+    mesh: Mesh,                  # Devices
+    rules: Rules | None = None,  # As `shard` takes them
+    *,
+    axes: Mapping[str, tuple[str | None, ...]] | None = None # As `shard` takes them
+) -> _Node:                      # What it makes, laid out
+    """Make a model over a mesh, no array of which any device holds whole. Raises: as `shard`."""
+    plan = shard(nnx.eval_shape(make), mesh, rules, axes=axes)
+    graph, abstract = nnx.split(plan)
+    places = [x.sharding for x in jax.tree.leaves(abstract)]
+    drawn = jax.jit(lambda: jax.tree.leaves(nnx.state(make())), out_shardings=places)()
+    return nnx.merge(graph, jax.tree.unflatten(jax.tree.structure(abstract), drawn))

@@ -185,8 +185,7 @@ class RunLog:
         said = [f"loss {self.losses[max(self.losses)]:.3f}"] if self.losses else []
         if self._sums[1]:
             pace = self._pace(*self._sums)
-            said += [f"{pace['tokens_per_second']:,.0f} tokens/s",
-                     f"{pace['waiting']:.0%} waiting for data"]
+            said += [f"{pace['tokens_per_second']:,.0f} tokens/s", f"waiting {pace['waiting']:.0%}"]
             if "mfu" in pace: said.append(f"MFU {pace['mfu']:.1%}")
         return ", ".join(said)
 

@@ -36,6 +36,7 @@ from .loop import (
     save_figure, train_steps)
 from .models import SIZES, Start, find_start, save_trained
 from .packing import Packed, packed_loss
+from .sharding import create_sharded, make_rules, make_training_mesh, put_batch, shard
 from .step import (
     Average, Recipe, make_optimizer, make_train_step, skipped_steps)
 from ..typing import optional_import
@@ -65,6 +66,8 @@ class TrainSettings:
     remat: Remat = "nothing"         # What is computed again in the backward pass
     scan_layers: bool = False        # Whether one loop runs all layers
     accumulate: int = 1              # Parts of a batch, one after the other
+    mesh: str | None = None          # Devices by words, "data=4,tensor=2"; None: the first alone
+    rules: str | None = None         # What is cut along them; None: what the words say
 
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, Precision)
@@ -132,7 +135,7 @@ def read_settings(
 
 # %% ../../nbs/95c_training.run.ipynb #agree
 _FREE = {"out", "text", "validation", "judged", "save_every", "keep_last", "remat", "scan_layers",
-         "accumulate"} # What another start of a run may change
+         "accumulate", "mesh", "rules"} # What another start of a run may change
 
 def _check_agrees(old: TrainSettings, new: TrainSettings) -> None:
     """Raises: `ValueError` for a setting that a run cannot change."""
@@ -200,17 +203,40 @@ class _Parts(NamedTuple):
     more: dict[str, nnx.Module]  # A running mean, if there is one
     data: TextData
     held_out: list[Packed]
+    put: Callable[[Packed], Packed] # Lays a batch over the mesh
 
+# %% ../../nbs/95c_training.run.ipynb #lay-out
+def _trained(settings: TrainSettings, start: Start) -> tuple[nnx.Module, ...]:
+    """The model, its optimizer and its mean."""
+    model = start.make()
+    model.train()
+    s, optimizer = settings, make_optimizer(model, settings.recipe)
+    return (model, optimizer) if s.average is None else (model, optimizer, Average(model, s.average))
+
+def _laid_out(settings: TrainSettings, start: Start) -> tuple[tuple[nnx.Module, ...], Callable]:
+    """The same over a mesh, if there is one, and what lays batches there.
+
+    Raises: as `make_training_mesh`, `make_rules` and `shard`."""
+    s = settings
+    if s.mesh is None:
+        if s.rules is None: return _trained(s, start), lambda batch: batch
+        raise ValueError(f"`rules` say what is cut along a mesh, and there is none, got {s.rules!r}")
+    mesh = make_training_mesh(s.mesh)
+    rules = make_rules(s.rules, mesh)
+    def make(): return _trained(s, start)
+    laid = shard(make(), mesh, rules) if start.loaded else create_sharded(make, mesh, rules)
+    return laid, partial(put_batch, mesh=mesh, rules=rules)
+
+# %% ../../nbs/95c_training.run.ipynb #make
 def _make(settings: TrainSettings) -> _Parts:
     """Everything that can be wrong is looked at here. Raises: as what it opens."""
     s, (text, held_out) = settings, _texts(settings)
     start = _start(s, (text, held_out))
-    with _data(s, start, held_out, repeat=False) as judged: batches = list(islice(judged, s.judged))
-    model = start.make()
-    model.train()
-    optimizer = make_optimizer(model, s.recipe)
-    more = {} if s.average is None else {"average": Average(model, s.average)}
-    return _Parts(start, model, optimizer, more, _data(s, start, text), batches)
+    (model, optimizer, *mean), put = _laid_out(s, start)
+    with _data(s, start, held_out, repeat=False) as judged:
+        batches = [put(batch) for batch in islice(judged, s.judged)]
+    more = {"average": mean[0]} if mean else {}
+    return _Parts(start, model, optimizer, more, _data(s, start, text), batches, put)
 
 # %% ../../nbs/95c_training.run.ipynb #make-step
 def _step(settings: TrainSettings, parts: _Parts) -> Callable:
@@ -277,9 +303,9 @@ def _train(settings: TrainSettings, parts: _Parts, done: int, log: RunLog,
     s, patience = settings, _Patience(settings.recipe.max_skipped)
     def due(n: int) -> bool: return n % s.save_every == 0
     bar.set_postfix_str("compiling the first step")
-    for record in train_steps(_step(s, parts), parts.model, parts.optimizer, parts.data, first=done,
-                              last=s.recipe.steps, pause=due,
-                              stop=lambda: stop.asked or patience.over):
+    for record in train_steps(_step(s, parts), parts.model, parts.optimizer,
+                              map(parts.put, parts.data), first=done, last=s.recipe.steps,
+                              pause=due, stop=lambda: stop.asked or patience.over):
         stop.armed, done = True, record.step
         log.add(record)
         patience.add(record)

@@ -12,14 +12,15 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from attnax.training.run import TrainSettings, run_training
+from attnax.training.step import Recipe
 from attnax.training.text import the_tempest
 
-pytest.importorskip("grain")
-pytest.importorskip("orbax.checkpoint")
 STEPS, KILLS = 24, 10 if os.environ.get("ATTNAX_RESUME") == "all" else 2
 # dropout, a running mean, parts of a batch, two texts: all that has a state
 OPTIONS = ["--model", "model.json", "--context", "48", "--batch", "8", "--save-every", "4", "--average", "0.9",
@@ -105,3 +106,18 @@ def test_interrupted_run_says_where_it_is(place, whole):
     wrote = subprocess.run([sys.executable, "-m", "attnax", "write", "--model", "stopped", "My ", "--tokens", "5"],
                            cwd=place, capture_output=True, text=True)
     assert wrote.returncode == 0 and wrote.stdout.startswith("My "), wrote
+
+
+@pytest.mark.skipif(os.environ.get("ATTNAX_RESUME") != "all" or len(jax.devices()) < 8,
+                    reason="ATTNAX_RESUME=all, and eight devices")
+def test_run_over_a_mesh_is_the_run(place):
+    """On eight devices, cut in one way and gone on with in another, the losses are those of one."""
+    def run(out, steps, mesh=None):
+        return run_training(TrainSettings(
+            text=(str(place / "texts"),), out=str(place / out), model=str(place / "plain.json"), context=48, batch=8,
+            save_every=4, average=0.9, recipe=Recipe(steps=steps, learning_rate=0.01, schedule="constant"), mesh=mesh))
+    (place / "plain.json").write_text(json.dumps(CONFIG | {"dropout_rate": 0.0}))
+    want = run("one", 8).losses
+    for steps, mesh in ((4, "fsdp=4,tensor=2"), (8, "data=8")): got = run("mesh", steps, mesh).losses
+    assert got.keys() == want.keys()
+    np.testing.assert_allclose(list(got.values()), list(want.values()), rtol=1e-5)

@@ -82,6 +82,13 @@ class TrainSettings:
             raise ValueError(f"`held_out_share` must lie between 0 and 1, got "
                              f"{self.held_out_share}")
 
+# %% ../../nbs/95c_training.run.ipynb #kept-path
+def _kept(name: str, x: Any) -> Any:
+    """What is written down of an option: places such that they are found from anywhere."""
+    if name in ("text", "validation"): return tuple(map(os.path.abspath, x))
+    place = name in ("model", "tokenizer") and x not in SIZES and os.path.exists(x)
+    return os.path.abspath(x) if place else x
+
 # %% ../../nbs/95c_training.run.ipynb #asked-settings
 _OF_RECIPE = {"steps": "steps", "learning_rate": "learning_rate", "schedule": "schedule",
               "warmup": "warmup_steps", "weight_decay": "weight_decay"} # Options, and their fields
@@ -94,7 +101,7 @@ def asked_settings(
 ) -> TrainSettings:           # All of them
     """Settings of a run of which some are given. Raises: `ValueError` for what makes no sense."""
     recipe = {_OF_RECIPE[name]: given.pop(name) for name in [*given] if name in _OF_RECIPE}
-    given = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items()}
+    given = {name: _kept(name, x) for name, x in given.items()}
     if not overwrite and (Path(out) / SETTINGS).is_file():
         old = read_settings(out)
         given["text"] = given.get("text") or old.text
@@ -322,8 +329,10 @@ def _tell(say: Callable[[str], None], settings: TrainSettings, parts: _Parts) ->
     """What is trained on what."""
     s = settings
     size = sum(x.size for x in jax.tree.leaves(nnx.state(parts.model, nnx.Param)))
-    say(f"{s.model}: {size:,} parameters, {parts.start.tokenizer.vocab_size:,} tokens; "
-        f"{s.recipe.steps:,} updates of {s.batch} x {s.context} tokens on {', '.join(s.text)}")
+    names = [os.path.basename(text) for text in s.text]
+    texts = ", ".join(names) if len(names) < 4 else f"{len(names)} texts"
+    say(f"{os.path.basename(s.model)}: {size:,} parameters, {parts.start.tokenizer.vocab_size:,} "
+        f"tokens; {s.recipe.steps:,} updates of {s.batch} x {s.context} tokens on {texts}")
 
 # %% ../../nbs/95c_training.run.ipynb #finish
 def _finish(settings: TrainSettings, parts: _Parts, log: RunLog) -> TransformerLM:

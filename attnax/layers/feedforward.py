@@ -12,6 +12,7 @@ from functools import partial
 import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -52,6 +53,12 @@ def resolve_activation(
     raise ValueError(f"`ff_activation` must be one of {names}, got {ff_activation!r}")
 
 # %% ../../nbs/33_layers.feedforward.ipynb #linear
+def _as_rows_lie(x: Array, kernel: nnx.Param) -> NamedSharding | None:
+    """Where products of rows lie whose columns are cut over explicit axes; elsewhere JAX knows."""
+    rows, mesh = jax.typeof(x).sharding.spec, jax.typeof(x).sharding.mesh
+    if AxisType.Explicit not in mesh.axis_types or not rows or rows[-1] is None: return None
+    return NamedSharding(mesh, PartitionSpec(*rows[:-1], jax.typeof(kernel[...]).sharding.spec[1]))
+
 class Linear(nnx.Linear):
     """Flax's Linear, one program outside of `jit`."""
     def __call__(
@@ -60,6 +67,7 @@ class Linear(nnx.Linear):
         out_sharding=None         # As Flax's has it
     ) -> Float[Array, "... m"]:   # Vectors of `out_features`
         """Multiply by the kernel, add the bias where there is one."""
+        if out_sharding is None: out_sharding = _as_rows_lie(x, self.kernel)
         return _product(self, x) if out_sharding is None else super().__call__(x, out_sharding)
 
 _product = one_program(nnx.Linear.__call__)

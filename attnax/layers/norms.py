@@ -87,7 +87,7 @@ class RMSNorm(nnx.Module):
         inv = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
         scale = self.scale[...]
         if self.scale_offset: scale = scale.astype(wide.dtype) + self.scale_offset
-        y = wide * inv * jnp.broadcast_to(scale, wide.shape)
+        y = wide * inv * scale.reshape((1,) * (wide.ndim - 1) + scale.shape)
         return y.astype(x.dtype if self.dtype is None else self.dtype)
 
 # %% ../../nbs/32_layers.norms.ipynb #create-norm

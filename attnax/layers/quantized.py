@@ -9,7 +9,7 @@ __all__ = ['quantized_kinds', 'QuantizedKind', 'check_quantized_kind', 'Quantize
 # %% ../../nbs/36_layers.quantized.ipynb #imports
 import functools
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -325,7 +325,9 @@ def quantized_matmul(
     x: Float[Array, "*b in"],           # Rows
     w: QuantizedArray,                  # One matrix
     *,
-    out_dtype: DTypeLike | None = None  # Of the result; that of `x` when None
+    out_dtype: DTypeLike | None = None, # Of the result; that of `x` when None
+    written_out: bool = False           # Whether the matrix is written out for one product, which
+                                        # XLA can cut over a mesh
 ) -> Float[Array, "*b out"]:            # `x @ w.dequantize().T`, summed in float32 or wider
     """Rows times a matrix that stays quantised. Derivatives are those of `x`: the matrix is held
     fixed, and only codes are kept for the backward pass.
@@ -338,7 +340,7 @@ def quantized_matmul(
     if x.ndim < 1 or x.shape[-1] != w.shape[1]:
         raise ValueError(f"`x` must have width {w.shape[1]}, got shape {x.shape}")
     rows, out = x.size // w.shape[1], x.dtype if out_dtype is None else out_dtype
-    if _explicit(x, w) or not isinstance(rows, int) or not rows:
+    if written_out or _explicit(x, w) or not isinstance(rows, int) or not rows:
         return jax.checkpoint(_written_out)(x, jax.tree.map(lax.stop_gradient, w)).astype(out)
     y = _product(x.reshape(rows, -1), w)
     return y.reshape(*x.shape[:-1], w.shape[0]).astype(out)
@@ -351,6 +353,8 @@ class QuantizedParam(nnx.Variable[QuantizedArray]):
 # %% ../../nbs/36_layers.quantized.ipynb #linear
 class QuantizedLinear(nnx.Module):
     """`nnx.Linear` whose matrix stays quantised, as `weight` of shape (out, in); called alike."""
+    placement: Any = None # Says how a model lies on a mesh; None: nothing does
+
     def __init__(
         self,
         weight: QuantizedArray,                # (out, in); layers or experts may come before
@@ -378,7 +382,8 @@ class QuantizedLinear(nnx.Module):
         """Apply it."""
         dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype or x.dtype)
         out = self.preferred_element_type or dtype
-        y = quantized_matmul(x.astype(dtype), self.weight.get_value(), out_dtype=out)
+        y = quantized_matmul(x.astype(dtype), self.weight.get_value(), out_dtype=out,
+                             written_out=self.placement is not None)
         return y if self.bias is None else y + self.bias[...].astype(y.dtype)
 
 # %% ../../nbs/36_layers.quantized.ipynb #table
@@ -396,6 +401,7 @@ class QuantizedEmbed(TokenEmbedding):
     """`TokenEmbedding` whose table stays quantised, for looking up and as a tied head; called
     alike."""
     embed: QuantizedTable
+    placement: Any = None # As `QuantizedLinear` has it
 
     def __init__(
         self,
@@ -418,4 +424,5 @@ class QuantizedEmbed(TokenEmbedding):
     ) -> Float[Array, "... vocab"]:            # Their dot product with every token's vector
         """Score every token."""
         x = x if self.dtype is None else x.astype(self.dtype)
-        return quantized_matmul(x, self.embed.embedding.get_value(), out_dtype=out_dtype)
+        return quantized_matmul(x, self.embed.embedding.get_value(), out_dtype=out_dtype,
+                                written_out=self.placement is not None)

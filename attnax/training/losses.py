@@ -7,11 +7,12 @@ __all__ = ['token_losses', 'masked_mean', 'chunked_losses', 'LossParts', 'lm_los
 
 # %% ../../nbs/62_training.losses.ipynb #imports
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -19,6 +20,12 @@ from ..models.transformer import TransformerLM, as_ids, as_key_mask, language_he
 from ..typing import ScoreMod
 
 # %% ../../nbs/62_training.losses.ipynb #token-losses
+def _of_target(z: Float[Array, "... v"], targets: Int[Array, "..."]) -> Float[Array, "..."]:
+    """The logit of each target. Over explicit axes JAX looks nothing up in a cut vocabulary."""
+    if not (spec := jax.typeof(z).sharding.spec) or spec[-1] is None:
+        return jnp.take_along_axis(z, targets[..., None], axis=-1)[..., 0]
+    return jnp.where(jnp.arange(z.shape[-1]) == targets[..., None], z, 0).sum(-1)
+
 def token_losses(
     logits: Float[Array, "... v"],  # As the model gives them
     targets: Int[Array, "..."],     # The tokens that came
@@ -29,7 +36,7 @@ def token_losses(
     """Cross-entropy of each token. Source: Szegedy et al. 2016; Chowdhery et al. 2022, PaLM."""
     z = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     lse = jax.nn.logsumexp(z, axis=-1)
-    target = jnp.take_along_axis(z, targets[..., None], axis=-1)[..., 0]
+    target = _of_target(z, targets)
     if label_smoothing: target = target + label_smoothing * (z.mean(-1) - target)
     return lse - target + (z_loss * lse**2 if z_loss else 0)
 
@@ -61,10 +68,11 @@ def chunked_losses(
     s = hidden.shape[1]
     if s <= chunk: return losses(hidden, targets)
     whole = s // chunk * chunk
-    def cut(x): return x[:, :whole].reshape(x.shape[0], -1, chunk, *x.shape[2:]).swapaxes(0, 1)
+    def cut(x): # neighbours in different chunks: each has a part of every device's positions
+        return jnp.moveaxis(x[:, :whole].reshape(x.shape[0], chunk, -1, *x.shape[2:]), 2, 0)
     again = jax.checkpoint(losses)
     out = lax.map(lambda part: again(*part), (cut(hidden), cut(targets)))
-    out = out.swapaxes(0, 1).reshape(hidden.shape[0], whole)
+    out = jnp.moveaxis(out, 0, 2).reshape(hidden.shape[0], whole)
     if whole == s: return out
     return jnp.concatenate([out, again(hidden[:, whole:], targets[:, whole:])], axis=1)
 
@@ -76,6 +84,13 @@ class LossParts(NamedTuple):
     experts: Float[Array, ""]        # Load-balance loss of all layers; 0 without experts
 
 # %% ../../nbs/62_training.losses.ipynb #lm-loss
+def _read_once(part: Any) -> Any:
+    """A copy whose variables hold what reading them gives: a loop would read them in each turn."""
+    if part is None: return None
+    graph, state = nnx.split(part)
+    read = [(path, type(x)(x.get_value())) for path, x in nnx.to_flat_state(state)]
+    return nnx.merge(graph, nnx.from_flat_state(read))
+
 def lm_loss(
     model: TransformerLM,                     # The model
     windows: Int[Array | np.ndarray, "b n"],  # Tokens, one more than the positions that are read
@@ -103,8 +118,8 @@ def lm_loss(
     hidden, aux = model.decoder(
         ids, padding_mask=as_key_mask(padding_mask), position_ids=position_ids, score_mod=score_mod,
         return_aux=True, deterministic=deterministic)
-    def to_logits(h):
-        return language_head(h, model.decoder.token_embed, model.lm_head, model.config)
+    embed, head = _read_once(model.decoder.token_embed), _read_once(model.lm_head)
+    def to_logits(h): return language_head(h, embed, head, model.config)
     losses = chunked_losses(to_logits, hidden, targets, chunk=chunk,
                             label_smoothing=label_smoothing, z_loss=z_loss)
     mean, count = masked_mean(losses, mask)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
+from weakref import finalize
 
 import numpy as np
 
@@ -78,58 +79,69 @@ class _Buffered:
     def __init__(self, documents: Any, count: int, plan: _Plan):
         self._documents, self._count, self._plan = documents, count, plan
         self._start, self._number, self._row = 0, 0, 0   # all that has to be remembered
-        self._next, self._rows, self._fits = 0, None, True
+        self._next, self._fits, self._epoch = 0, True, 0.0
+        self._rows: Packed | None = None
 
     def get_state(self) -> dict[str, Any]: # JSON
         """Where the next row is, and how many times the documents were read."""
-        share = self._row / len(self._rows.windows) if self._rows else 0
-        epoch = (self._start + (self._next - self._start) * share) / self._count
-        return {"document": self._start, "round": self._number, "row": self._row, "epoch": epoch}
+        return {"document": self._start, "round": self._number, "row": self._row,
+                "epoch": self._epoch}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
-        self._start, self._number, self._row = (state[x] for x in ("document", "round", "row"))
+        self._start, self._number, self._row, self._epoch = (
+            state[name] for name in ("document", "round", "row", "epoch"))
         self._next, self._rows, self._fits = self._start, None, False
 
-    def _read(self) -> bool: # False: there are no more
-        """Fill the buffer from where it begins. Raises: `ValueError` for nothing but empty ones."""
+    def _read(self) -> Packed | None: # None: there are no more
+        """The buffer, from where it begins. Raises: `ValueError` for nothing but empty ones."""
         if not self._fits: self._documents.set_state({"next_index": self._start})
         self._fits, taken, tokens, seen = False, [], 0, 0    # should reading fail, it starts again
         while tokens < self._plan.buffer * self._plan.length:
             if (ids := next(self._documents, None)) is None: break
             seen += 1
-            if len(ids) > 1: taken.append(ids)
-            tokens += len(ids) if len(ids) > 1 else 0
+            if len(ids) > 1:
+                taken.append(ids)
+                tokens += len(ids)
             if seen == self._count and not taken: break
         if not taken and seen == self._count: raise ValueError(
             f"`documents` must hold one of at least 2 tokens, and none of {seen} has them")
         self._next, self._fits = self._start + seen, True
-        self._rows = _packed_rows(taken, self._plan, self._number) if taken else None
-        return bool(taken)
+        return _packed_rows(taken, self._plan, self._number) if taken else None
 
     def take(self, most: int) -> Packed | None: # None: there are no more
         """Up to so many rows."""
-        if self._rows is None and not self._read(): return None
+        self._rows = rows = self._read() if self._rows is None else self._rows
+        if rows is None: return None
         here = slice(self._row, self._row + most)
-        part, self._row = self._rows[here], min(here.stop, len(self._rows.windows))
-        if self._row == len(self._rows.windows):
+        self._row = min(here.stop, len(rows.windows))
+        share = self._row / len(rows.windows)
+        self._epoch = (self._start + (self._next - self._start) * share) / self._count
+        if share == 1:
             self._start, self._number, self._row, self._rows = self._next, self._number + 1, 0, None
-        return part
+        return rows[here]
 
 # %% ../../nbs/63b_training.data.ipynb #batch-stream
 class _Batches(_Buffered):
     """This process's rows of each batch; what grain's thread runs."""
     def __next__(self) -> Packed:
-        parts, missing = [], self._plan.batch
-        while missing and (part := self.take(missing)) is not None:
-            parts.append(part)
-            missing -= len(part.windows)
+        parts, missing, before, read = [], self._plan.batch, self.get_state(), False
+        try:
+            while missing and (part := self.take(missing)) is not None:
+                parts.append(part)
+                missing -= len(part.windows)
+            read = True
+        finally:
+            if not read: self.set_state(before)    # the rows before one that cannot be read
         if not parts: raise StopIteration
         return _joined([*parts, _empty(self._plan, missing)])[self._plan.mine]
 
 # %% ../../nbs/63b_training.data.ipynb #check
-def _check(seed: int, process_index: int, process_count: int, **sizes: int) -> None:
+def _check(documents: Any, seed: int, process_index: int, process_count: int,
+           **sizes: int) -> None:
     """Raises: `ValueError` that names the argument."""
+    if not isinstance(documents, Documents): raise ValueError(
+        f"`documents` must be what `open_documents` gives, got {type(documents).__name__}")
     for name, size in sizes.items():
         least = {"length": 2, "prefetch": 0}.get(name, 1)
         if size < least: raise ValueError(f"`{name}` must be at least {least}, got {size}")
@@ -139,11 +151,42 @@ def _check(seed: int, process_index: int, process_count: int, **sizes: int) -> N
     if sizes["batch"] % process_count: raise ValueError(
         f"`batch` must be divided by {process_count} processes, got {sizes['batch']}")
 
+# %% ../../nbs/63b_training.data.ipynb #about
+def _about(source: _Tokens, plan: _Plan, repeat: bool) -> dict[str, Any]:
+    """What must be alike for a state to mean the same batches."""
+    return {"documents": source.documents.fingerprint, "vocabulary": source.tokenizer.vocab_size,
+            "end_token_id": source.end_token_id, "length": plan.length, "buffer": plan.buffer,
+            "seed": plan.seed, "shuffle": plan.shuffle, "packed": plan.packed, "repeat": repeat}
+
+# %% ../../nbs/63b_training.data.ipynb #held
+def _let_go(held: list[Any]) -> None:
+    """Close what is held, while grain is still there."""
+    while held: held.pop().close()
+
+class _Held:
+    """An iterator whose threads end with it, or with the program."""
+    def __init__(self, inside: Any):
+        self._held = [inside]
+        self._finish = finalize(self, _let_go, self._held)
+
+    @property
+    def _inside(self) -> Any:
+        if self._held: return self._held[0]
+        raise ValueError("these data are closed")
+
+    def close(self) -> None:
+        """Stop the threads; there are no batches after it."""
+        self._finish()
+
+    def __enter__(self) -> Self: return self
+    def __exit__(self, *_) -> None: self.close()
+
 # %% ../../nbs/63b_training.data.ipynb #stream
-class _Stream:
+class _Stream(_Held):
     """An iterator with a state, whose waiting is counted."""
     def __init__(self, inside: Any, about: dict[str, Any]):
-        self._inside, self._about, self._start = inside, about, inside.get_state()
+        super().__init__(inside)
+        self._about, self._start = about, inside.get_state()
         self.waited = 0.0   # Seconds that were spent in `next`
 
     def __iter__(self) -> Self: return self
@@ -178,13 +221,6 @@ class _Stream:
         """How often the documents were read."""
         return self._inside.get_state()["epoch"]
 
-    def close(self) -> None:
-        """Stop the threads."""
-        self._inside.close()
-
-    def __enter__(self) -> Self: return self
-    def __exit__(self, *_) -> None: self.close()
-
 # %% ../../nbs/63b_training.data.ipynb #text-data
 class TextData(_Stream):
     """Batches for `packed_loss`: an iterator that threads fill ahead, with a state.
@@ -204,21 +240,19 @@ class TextData(_Stream):
         repeat: bool = True,       # False: one epoch, the last batch filled up with empty rows
         end_token_id: int | None = None, # What stands behind each document; None: nothing
         pad_token_id: int = 0,     # What stands behind the last document of a row
-        buffer: int = 16,          # Batches that are packed at a time, about
+        buffer: int | None = None, # Batches that are packed at a time; None: up to 16, of 512 rows
         prefetch: int = 2,         # Batches ahead; 0: no thread
         process_index: int = 0,    # Which rows of a batch: those of this process, ...
         process_count: int = 1     # ... of so many
     ):
-        _check(seed, process_index, process_count, length=length, batch=batch, buffer=buffer,
-               prefetch=prefetch)
+        if buffer is None: buffer = min(max(512 // max(batch, 1), 1), 16)
+        _check(documents, seed, process_index, process_count, length=length, batch=batch,
+               buffer=buffer, prefetch=prefetch)
         grain = optional_import("grain", extra="train")
-        share = batch // process_count
-        mine = slice(process_index * share, (process_index + 1) * share)
+        mine = slice(*(i * batch // process_count for i in (process_index, process_index + 1)))
         plan = _Plan(length, batch, mine, buffer * batch, seed, shuffle, packed, pad_token_id)
         source = _Tokens(documents, tokenizer, end_token_id)
         ordered = _in_order(source, seed, shuffle, repeat, threads=4 if prefetch else 0)
         batches = _Batches(ordered, len(documents), plan)
-        about = {"documents": documents.fingerprint, "vocabulary": tokenizer.vocab_size,
-                 "end_token_id": end_token_id, **plan._asdict(), "repeat": repeat}
-        for name in ("mine", "batch", "pad_token_id"): about.pop(name)
-        super().__init__(grain.experimental.ThreadPrefetchDatasetIterator(batches, prefetch), about)
+        ahead = grain.experimental.ThreadPrefetchDatasetIterator(batches, prefetch)
+        super().__init__(ahead, _about(source, plan, repeat))

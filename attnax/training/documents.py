@@ -9,6 +9,7 @@ __all__ = ['Documents', 'open_documents']
 import glob
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -41,7 +42,8 @@ _LINES = (".jsonl", ".ndjson")
 _TEXTS = (".txt", ".text", ".md", *_LINES)    # what is taken of a folder
 
 def _file_source(path: Path) -> _Source:
-    """A file that can be read. Raises: `OSError` that names it; `ValueError` for JSON in one."""
+    """A file that can be read. Raises: `OSError` that names it; `ValueError` for another kind."""
+    if path.exists() and not path.is_file(): raise ValueError(f"{path} must be a regular file")
     if path.suffix == ".json":
         raise ValueError(f"{path} must hold one JSON object a line and be called .jsonl, or be a "
                          "text")
@@ -171,7 +173,7 @@ class Documents(Sequence[str]):
 
     def __getitem__(self, i) -> str:
         """A document. Raises: `ValueError` that names file and place of what is no text."""
-        which, start, stop, _ = self._table[i].tolist()
+        which, start, stop, _ = self._table[operator.index(i)].tolist()
         source = self._sources[which]
         if source.lines:
             where = f"{source.name}, the line at byte {start},"

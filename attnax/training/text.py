@@ -106,10 +106,12 @@ class FileTokenizer:
     """
     def __init__(
         self,
-        file: str | os.PathLike # A `tokenizer.json`
+        file: Any # A `tokenizer.json`, or a `tokenizers.Tokenizer`, which is copied
     ):
         tokenizers = optional_import("tokenizers", extra="pretrained")
-        try: self.inside = tokenizers.Tokenizer.from_buffer(Path(file).read_bytes())
+        if isinstance(file, tokenizers.Tokenizer): raw = file.to_str().encode()
+        else: raw = Path(file).read_bytes()
+        try: self.inside = tokenizers.Tokenizer.from_buffer(raw)
         except ValueError as e: raise ValueError(f"{file} is not a tokenizer: {e}") from e
         self.inside.no_truncation()
         self.inside.no_padding()
@@ -184,14 +186,18 @@ def _open_file(file: Path) -> Tokenizer:
 # %% ../../nbs/63_training.text.ipynb #open-tokenizer
 def open_tokenizer(
     name: str | os.PathLike, # "bytes", "chars", a `tokenizer.json`, or a folder that has one
-    texts: Iterable[str] = () # For "chars": what shall be written with them
+    texts: Iterable[str] = () # For "chars": what shall be written with them, held-out texts too
 ) -> Tokenizer:
     """A tokenizer by name, or from a file.
 
     Raises: `ValueError` for no tokenizer, or "chars" without a text; `FileNotFoundError`;
     `ImportError` that names the extra."""
     if name == "bytes": return ByteTokenizer()
-    if name == "chars": return CharTokenizer("".join(set().union(*texts)))
+    if name == "chars":
+        seen: set[str] = set()
+        for text in texts: seen.update(text)    # one text at a time
+        if not seen: raise ValueError('`texts` must hold at least 1 character for "chars"')
+        return CharTokenizer("".join(seen))
     file = Path(name)
     if file.is_dir(): file = file / "tokenizer.json"
     if not file.is_file():

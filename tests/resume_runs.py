@@ -1,18 +1,12 @@
-"""Runs that write checkpoints and are killed, for tests/test_resume.py.
-
-`python tests/resume_runs.py` imports what a run needs, and forks for each line that it reads, the words of a run in JSON: a
-process that starts in a tenth of a second can be killed a hundred times. It writes `pid N`, and `ended N` when that one is no
-more; what a run itself says comes in between.
-"""
+"""Runs that write checkpoints and are killed, for tests/test_resume.py: `python tests/resume_runs.py KIND WORDS`, in JSON."""
 import json
 import os
 import signal
 import sys
-from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint  # noqa: F401  # what takes long is imported before anything is forked
 from flax import nnx
 
 from attnax.layers.config import TransformerConfig
@@ -29,7 +23,7 @@ class Numbers(nnx.Module):
     """Arrays that follow from a number and a name."""
     def __init__(self, step: int, name: int):
         rng = np.random.default_rng([step, name])
-        self.arrays = nnx.List([nnx.Param(rng.normal(size=shape).astype(np.float32))
+        self.arrays = nnx.List([nnx.Param(jnp.asarray(rng.normal(size=shape), jnp.float32))
                                 for shape in ((), (3,), (64, 1024), (257, 129))])
 
     def same(self, other) -> bool:
@@ -79,16 +73,18 @@ class Stream:
         return batch
 
 
-CONFIG = TransformerConfig(vocab_size=64, d_model=32, num_heads=4, num_layers=2, d_ff=64, max_len=32, pos_emb_type="rope",
-                           dropout_rate=0.1, scan_layers=True)
+def config(**more) -> TransformerConfig:
+    return TransformerConfig(**dict(
+        vocab_size=64, d_model=32, num_heads=4, num_layers=2, d_ff=64, max_len=32, pos_emb_type="rope", dropout_rate=0.1,
+        scan_layers=True) | more)
 
 
 def loss(model, batch): return lm_loss(model, batch)
 
 
-def begin(config=CONFIG):
-    model = TransformerLM(nnx.Rngs(0), config)
-    recipe = Recipe(steps=40, learning_rate=1e-2, warmup_steps=4)
+def begin(**more):
+    model = TransformerLM(nnx.Rngs(0), config(**more))
+    recipe = Recipe(steps=200, learning_rate=1e-2, warmup_steps=4)
     return model, make_optimizer(model, recipe), Average(model, 0.9)
 
 
@@ -108,26 +104,11 @@ def train(folder: str, steps: int, cache: str) -> None:
             report = step(model, optimizer, next(stream))
             move(mean, model)
             say("loss", at, float(report.loss).hex())
-            if at % 2 == 0:
+            if at % 4 == 0:
                 kept.save(at, model, optimizer, average=mean, data={"epoch": stream.epoch, "at": stream.at})
     say("mean", *(float(x.sum()).hex() for x in jax.tree.leaves(nnx.state(mean))))
     say("done")
 
 
-def serve() -> None:
-    """Fork for each line."""
-    for line in sys.stdin:
-        words = json.loads(line)
-        kind = words.pop("kind")
-        pid = os.fork()
-        if pid == 0:
-            {"write": write, "train": train}[kind](**words)
-            os._exit(0)
-        say("pid", pid)
-        os.waitpid(pid, 0)
-        say("ended", pid)
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
-    serve()
+    {"write": write, "train": train}[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -20,7 +19,7 @@ import numpy as np
 import pytest
 import resume_runs
 from flax import nnx
-from resume_runs import CONFIG, Stream, begin, pair
+from resume_runs import Stream, begin, pair
 
 from attnax.training import checkpoints
 from attnax.training.checkpoints import Checkpoints
@@ -43,6 +42,9 @@ def same(got, want):
     for name in want: np.testing.assert_array_equal(got[name], want[name], err_msg=name, strict=True)
 
 
+def variables(run) -> list[nnx.Variable]: return jax.tree.leaves(nnx.state(run), is_leaf=lambda x: isinstance(x, nnx.Variable))
+
+
 def laid(words: str | None, run):
     """A run, or the shapes of one, over a mesh."""
     if words is None: return run
@@ -50,13 +52,16 @@ def laid(words: str | None, run):
     return shard(run, make_training_mesh(words, devices=jax.devices()[:count]))
 
 
-def steps(run, mesh, stream, n, step=make_train_step(resume_runs.loss), move=nnx.jit(lambda mean, model: mean.update(model))):
+train_step, move = make_train_step(resume_runs.loss), nnx.jit(lambda mean, model: mean.update(model))
+
+
+def steps(run, mesh, stream, n) -> list[float]:
     """Losses of the next steps."""
     losses = []
     for _ in range(n):
         batch = next(stream)
         if mesh is not None: batch = jax.device_put(batch, batch_sharding(mesh))
-        losses.append(float(step(*run[:2], batch).loss))
+        losses.append(float(train_step(*run[:2], batch).loss))
         move(run[2], run[0])
     return losses
 
@@ -68,7 +73,7 @@ MESHES = "fsdp=2,tensor=4", None, "fsdp=8", "fsdp=8,tensor=1", "data=2,fsdp=2,te
 def from_4x2(tmp_path_factory):
     """A folder with a checkpoint that a mesh of 4 x 2 devices wrote, what was in it, and the losses that followed."""
     folder, mesh = tmp_path_factory.mktemp("4x2"), make_training_mesh("fsdp=4,tensor=2")
-    run, stream = shard(begin(CONFIG), mesh), Stream()
+    run, stream = shard(begin(), mesh), Stream()
     with Checkpoints(folder) as kept:
         steps(run, mesh, stream, 2)
         want = by_name(*run)
@@ -81,16 +86,14 @@ def from_4x2(tmp_path_factory):
 def test_restores_on_other_meshes_bit_for_bit(from_4x2, scan):
     """Values are those that were written; arrays lie where the model's lay, or where its shapes said."""
     folder, want, _ = from_4x2
-    config = replace(CONFIG, scan_layers=scan)
     with Checkpoints(folder) as kept:
         for words in MESHES:
-            for make in (begin, lambda config: nnx.eval_shape(lambda: begin(config))):
-                run = laid(words, make(config))
-                place = [x.get_value() for x in jax.tree.leaves(nnx.state(run), is_leaf=lambda x: isinstance(x, nnx.Variable))]
+            for real in (False, True) if everything or words == MESHES[0] else (False,):
+                run = laid(words, begin(scan_layers=scan) if real else nnx.eval_shape(lambda: begin(scan_layers=scan)))
+                place = [x.get_value() for x in variables(run)]
                 kept.restore(*run[:2], average=run[2])
                 same(by_name(*run), want)
-                after = [x.get_value() for x in jax.tree.leaves(nnx.state(run), is_leaf=lambda x: isinstance(x, nnx.Variable))]
-                for x, y in zip(place, after, strict=True):
+                for x, y in zip(place, (x.get_value() for x in variables(run)), strict=True):
                     if x.sharding is not None: assert y.sharding.is_equivalent_to(x.sharding, y.ndim)
 
 
@@ -100,7 +103,7 @@ def test_goes_on_where_it_was(from_4x2):
     cases = [("fsdp=4,tensor=2", True), ("fsdp=8", True)]
     if everything: cases += [(words, scan) for words in MESHES for scan in (True, False)]
     for words, scan in cases:
-        run, stream = laid(words, nnx.eval_shape(lambda scan=scan: begin(replace(CONFIG, scan_layers=scan)))), Stream()
+        run, stream = laid(words, nnx.eval_shape(lambda scan=scan: begin(scan_layers=scan))), Stream()
         with Checkpoints(folder) as kept: kept.restore(*run[:2], average=run[2])
         for _ in range(2): next(stream)
         got = steps(run, None if words is None else make_training_mesh(words), stream, 3)
@@ -111,11 +114,11 @@ def test_goes_on_where_it_was(from_4x2):
 def test_a_full_copy_is_never_held_twice(tmp_path, monkeypatch):
     """A stack that is read into a list of shapes: what is in memory never exceeds what was asked for by more than is read at a
     time; and writing makes no array at all."""
-    config = replace(CONFIG, d_model=128, num_layers=6, dropout_rate=0.0)
-    run = begin(config)
+    words = dict(d_model=128, num_layers=6)
+    run = begin(**words)
     arrays, _ = checkpoints._written(checkpoints._held(run[0], dict(model=run[0], optimizer=run[1], average=run[2])))
-    there = {id(x.get_value()) for x in jax.tree.leaves(nnx.state(run), is_leaf=lambda x: isinstance(x, nnx.Variable))}
-    assert all(id(x) in there for x in arrays.values())
+    there = {id(x.get_value()) for x in variables(run)}
+    assert all(id(x) in there for x in arrays.values() if x.dtype == np.float32)
     with Checkpoints(tmp_path) as kept: kept.save(1, *run[:2], average=run[2])
     whole, largest = sum(x.nbytes for x in arrays.values()), max(x.nbytes for x in arrays.values())
     del run, arrays, there
@@ -126,45 +129,21 @@ def test_a_full_copy_is_never_held_twice(tmp_path, monkeypatch):
         seen.append(sum(x.nbytes for x in jax.live_arrays()))
         return out
     monkeypatch.setattr(checkpoints, "_made_of", spy)
-    shapes, before = nnx.eval_shape(lambda: begin(replace(config, scan_layers=False))), sum(x.nbytes for x in jax.live_arrays())
+    shapes, before = nnx.eval_shape(lambda: begin(**words, scan_layers=False)), sum(x.nbytes for x in jax.live_arrays())
     with Checkpoints(tmp_path) as kept: kept.restore(*shapes[:2], average=shapes[2])
     assert max(seen) - before < whole + 2 * max(2**20, largest), (max(seen) - before, whole)
 
 
-class Runs:
-    """The process that forks runs."""
-    def __init__(self):
-        env = os.environ | {"JAX_PLATFORMS": "cpu"}
-        self.server = subprocess.Popen([sys.executable, resume_runs.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                       text=True, bufsize=1, env=env)
-
-    def start(self, **words) -> int:
-        self.server.stdin.write(json.dumps(words) + "\n")
-        self.lines = iter(self.server.stdout.readline, "")
-        said = []
-        for line in self.lines:      # a quick run may say something first
-            if line.startswith("pid"): break
-            said.append(line.split())
-        self.said = said
-        return int(line.split()[1])
-
-    def read(self):
-        """What it says until it ends."""
-        yield from self.said
-        for line in self.lines:
-            if line.startswith("ended"): return
-            yield line.split()
-
-    def close(self):
-        self.server.stdin.close()
-        self.server.wait(60)
+def started(kind: str, **words) -> subprocess.Popen:
+    """A run in a process of its own, which says how far it is."""
+    command = [sys.executable, resume_runs.__file__, kind, json.dumps(words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
 
 
-@pytest.fixture(scope="module")
-def forked():
-    runs = Runs()
-    yield runs
-    runs.close()
+def said(run: subprocess.Popen):
+    """What it says until it ends, killed or not."""
+    for line in run.stdout: yield line.split()
+    assert run.wait(60) in (0, -signal.SIGKILL)
 
 
 def check_folder(folder: Path, least: int):
@@ -182,30 +161,29 @@ def check_folder(folder: Path, least: int):
     assert not left, left
 
 
-def killed(forked, folder, delay=None, **words) -> tuple[bool, int]:
-    """Whether a run was killed, after `delay` seconds from its first checkpoint on; and the last checkpoint it said was whole."""
-    pid, last, done = forked.start(kind="write", folder=str(folder), **words), 0, False
-    for what, *more in forked.read():
+def killed(folder, delay=None, **words) -> tuple[bool, int, float]:
+    """Whether a run was killed, after `delay` seconds from its first checkpoint on; the last checkpoint that it said was whole;
+    and how long it wrote."""
+    run, last, done, start = started("write", folder=str(folder), **words), 0, False, time.monotonic()
+    for what, *more in said(run):
         if what == "whole":
+            if not last: start = time.monotonic()
             if not last and delay is not None:
                 time.sleep(delay)
-                os.kill(pid, signal.SIGKILL)   # it has not been waited for: the number is its own
+                run.kill()
             last = int(more[0])
         done = done or what == "done"
-    return not done, last
+    return not done, last, time.monotonic() - start
 
 
 @pytest.mark.parametrize("background", [True, False], ids=["background", "waiting"])
-def test_killed_while_it_writes(forked, tmp_path, background):
+def test_killed_while_it_writes(tmp_path, background):
     """At random moments, by the clock."""
-    dice = random.Random(0)
-    start = time.monotonic()
-    assert killed(forked, tmp_path / "whole", background=background, last=8) == (False, 7)
-    took = time.monotonic() - start
-    hits = 0
-    for i in range(100 if everything else 4):
+    dice, hits, took = random.Random(0), 0, 0.5
+    if everything: took = killed(tmp_path / "whole", background=background, last=8)[2]
+    for i in range(40 if everything else 1):
         folder = tmp_path / str(i)
-        was, last = killed(forked, folder, dice.uniform(0, took), background=background, last=8)
+        was, last, _ = killed(folder, dice.uniform(0, took), background=background, last=8 if everything else 100)
         hits += was
         check_folder(folder, last)
     assert hits, "every run was over before it was killed"
@@ -213,42 +191,39 @@ def test_killed_while_it_writes(forked, tmp_path, background):
 
 
 @pytest.mark.parametrize("background", [True, False], ids=["background", "waiting"])
-def test_killed_at_a_touch_of_the_file_system(forked, tmp_path, background):
-    """At the n-th file that is opened, made, renamed or deleted: the names that count change in Python."""
-    events = range(1, 10**6) if everything else (12, 40, 90)
-    for event in events:
-        folder = tmp_path / str(event)
-        was, last = killed(forked, folder, background=background, last=4, event=event)
-        check_folder(folder, last)
+def test_killed_at_a_touch_of_the_file_system(tmp_path, background):
+    """At the n-th file that is opened, made, renamed or deleted, as far as Python sees it."""
+    for event in range(1, 10**6, 2) if everything else (70 + 40 * background,):
+        was, last, _ = killed(tmp_path / str(event), background=background, last=4, event=event)
+        check_folder(tmp_path / str(event), last)
         if not was: break
     print(f"killed at {event} events")
     assert everything or was
 
 
-def test_losses_of_a_run_that_was_killed(forked, tmp_path):
+def test_losses_of_a_run_that_was_killed(tmp_path):
     """Bit for bit those of a run that was not, the order of its data, its dropout and its mean included."""
-    words, n = dict(kind="train", cache=str(tmp_path / "cache")), 24
-    forked.start(folder=str(tmp_path / "whole"), steps=n, **words)
-    said = list(forked.read())
-    want = {int(step): x for what, *more in said if what == "loss" for step, x in (more,)}
-    mean = next(more for what, *more in said if what == "mean")
-    assert list(want) == list(range(1, n + 1))
+    words = dict(cache=str(tmp_path / "cache"), steps=200 if everything else 32)
+    told = list(said(started("train", folder=str(tmp_path / "whole"), **words)))
+    want = {int(more[0]): more[1] for what, *more in told if what == "loss"}
+    assert list(want) == list(range(1, words["steps"] + 1))
     dice, starts = random.Random(1), []
-    for _ in range(10 if everything else 3):
-        pid, at = forked.start(folder=str(tmp_path / "killed"), steps=n, **words), dice.randint(1, 5)
-        for what, *more in forked.read():
-            if what == "from": starts.append(start := int(more[0]))
-            if what == "loss": assert want[int(more[0])] == more[1], more
-            if what == "loss" and int(more[0]) >= min(start + at, n - 1) and pid:
+    for _ in range(10 if everything else 1):
+        run, at = started("train", folder=str(tmp_path / "killed"), **words), dice.randint(9, 20)
+        for what, *more in said(run):
+            if what == "from": starts.append(int(more[0]))
+            if what != "loss": continue
+            step = int(more[0])
+            assert want[step] == more[1], step
+            if step == min(starts[-1] + at, words["steps"] - 1):
                 time.sleep(dice.uniform(0, 0.05))
-                os.kill(pid, signal.SIGKILL)
-                pid = None
-    forked.start(folder=str(tmp_path / "killed"), steps=n, **words)
-    said = list(forked.read())
-    assert all(want[int(more[0])] == more[1] for what, *more in said if what == "loss")
-    assert said[-1] == ["done"] and next(more for what, *more in said if what == "mean") == mean
+                run.kill()
+    *rest, last, mean, done = said(started("train", folder=str(tmp_path / "killed"), **words))
+    starts.append(int(rest[0][1]))
+    assert all(want[int(more[0])] == more[1] for what, *more in (*rest, last) if what == "loss")
+    assert [mean, done] == told[-2:]
     assert sorted(starts) == starts and starts[-1] > 0, starts
-    print("killed runs began at", *starts)
+    print("runs began at", *starts)
 
 
 PROCESS = """

@@ -92,7 +92,7 @@ def _sources(places: Iterable[str], stacks: Mapping[str, Sequence[str]]) -> dict
 # %% ../../nbs/62c_training.checkpoints.ipynb #asked
 def _lies(x: Any) -> Sharding:
     """Where an array lies, or will."""
-    return x.sharding or SingleDeviceSharding(jax.local_devices()[0])
+    return getattr(x, "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
 
 def _asked(leaf: _Leaf, rows: int | None, same: bool) -> jax.ShapeDtypeStruct:
     """What is read for a leaf: an array of so many layers, or of one; the `same` that it is, or
@@ -163,7 +163,7 @@ class Restored(NamedTuple):
 _GONE, _FILES = ".gone", "_FILES" # Where old ones go; what lists the files of one
 
 class _Kept:
-    """A folder of checkpoints; a context manager, which waits for what is being written."""
+    """A folder of checkpoints."""
     def __init__(
         self,
         folder: str | os.PathLike, # Made with the first checkpoint
@@ -180,9 +180,6 @@ class _Kept:
         self._folder, self._wrt, self._background = Path(folder).absolute(), wrt, background
         self._keep, self._manager = (keep_last, keep_best), None
 
-    def __enter__(self) -> Self: return self
-    def __exit__(self, *_) -> None: self.close()
-
     @property
     def steps(self) -> list[int]: # In order
         """Steps that there are whole checkpoints of."""
@@ -195,17 +192,6 @@ class _Kept:
         losses = {step: self._about(step)["loss"] for step in self.steps}
         known = {step: loss for step, loss in losses.items() if loss is not None and loss == loss}
         return min(known, key=lambda step: known[step], default=None)
-
-    def wait(self) -> None:
-        """Until everything is written. Raises: what went wrong while it was."""
-        if self._manager is not None: self._manager.wait_until_finished()
-
-    def close(self) -> None:
-        """Wait, and let go of the folder."""
-        if self._manager is None: return
-        self._manager.close()
-        self._sweep()
-        self._manager = None
 
     def _about(self, step: int) -> dict[str, Any]:
         """What is written beside the arrays."""
@@ -224,29 +210,38 @@ class _Writes(_Kept):
         if best: keep.append(rules.BestN(
             get_metric_fn=lambda m: m["loss"], reverse=True, n=best,
             keep_checkpoints_without_metrics=False))
-        noting = self._background and ocp.AsyncOptions(post_finalization_callback=self._note)
         self._manager = ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(
             preservation_policy=rules.AnyPreservationPolicy(keep), todelete_subdir=_GONE,
-            enable_async_checkpointing=self._background, async_options=noting or None,
-            cleanup_tmp_directories=True))
-        self._sweep()
+            enable_async_checkpointing=self._background, cleanup_tmp_directories=True))
         return self._manager
 
-    def _sweep(self) -> None:
-        """Delete what is gone."""
-        if jax.process_index() == 0: shutil.rmtree(self._folder / _GONE, ignore_errors=True)
+    def __enter__(self) -> Self: return self
+    def __exit__(self, *_) -> None: self.close()
 
-    def _note(self) -> None:
-        """Write down how long the files of each checkpoint are, so that a part that is lost later
-        is missed."""
-        for step in self.steps if jax.process_index() == 0 else ():
-            at = self._folder / str(step)
-            if (at / _FILES).is_file(): continue
-            sizes = {p.relative_to(at).as_posix(): p.stat().st_size
-                     for p in sorted(at.rglob("*")) if p.is_file()}
-            part = self._folder / f".{step}{_FILES}"
-            part.write_text(json.dumps(sizes))
-            os.replace(part, at / _FILES)
+    def wait(self) -> None:
+        """Until everything is written. Raises: what went wrong while it was."""
+        if self._manager is None: return
+        self._manager.wait_until_finished()
+        if jax.process_index() == 0: _tidy(self._folder, self.steps)
+
+    def close(self) -> None:
+        """Wait, and let go of the folder."""
+        if self._manager is None: return
+        try: self.wait()
+        finally: self._manager, _ = None, self._manager.close()
+
+# %% ../../nbs/62c_training.checkpoints.ipynb #tidy
+def _tidy(folder: Path, steps: Iterable[int]) -> None:
+    """Delete what is gone, and write down how long the files of each checkpoint are, so that one
+    that is lost later is missed."""
+    shutil.rmtree(folder / _GONE, ignore_errors=True)
+    for at in (folder / str(step) for step in steps):
+        if (at / _FILES).is_file(): continue
+        sizes = {p.relative_to(at).as_posix(): p.stat().st_size
+                 for p in sorted(at.rglob("*")) if p.is_file()}
+        part = folder / f"{_GONE}{_FILES}"
+        part.write_text(json.dumps(sizes))
+        os.replace(part, at / _FILES)
 
 # %% ../../nbs/62c_training.checkpoints.ipynb #written
 def _written(held: _Held) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -256,7 +251,7 @@ def _written(held: _Held) -> tuple[dict[str, Array], dict[str, Any]]:
     leaves = _flat(held)
     several = jax.process_count() > 1
     for leaf in leaves:
-        if several and leaf.value.is_fully_addressable: raise ValueError(
+        if several and getattr(leaf.value, "is_fully_addressable", True): raise ValueError(
             f"`{leaf.place}` lies on devices of one process, and there are "
             f"{jax.process_count()}: lay all arrays over one mesh, the optimizer's counters too")
     stacks = {leaf.place: leaf.names for leaf in leaves if leaf.stacked}
@@ -291,14 +286,12 @@ class _Saves(_Writes):
         self.wait()
         if step in self.steps: raise ValueError(
             f"`step` must be one without a checkpoint, and {step} has one")
-        self._sweep()
         parts = {"model": model, "optimizer": optimizer, **more}
         arrays, known = _written(_held(model, parts, self._wrt))
         about = {"step": step, "loss": loss, "data": data, **known}
         metrics = None if loss is None or loss != loss else {"loss": loss}
         manager.save(step, metrics=metrics, force=True, args=args.Composite(
             arrays=args.PyTreeSave(arrays), about=args.JsonSave(about)))
-        if not self._background: self._note()
 
 # %% ../../nbs/62c_training.checkpoints.ipynb #reading
 class _Reading:

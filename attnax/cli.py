@@ -79,7 +79,8 @@ def make_parser() -> argparse.ArgumentParser:
                         help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     parser.needs = "command", "COMMAND"
-    for add in (_add_demo, _add_write, _add_chat, _add_serve, _add_info, _add_bench, _add_check):
+    for add in (_add_demo, _add_train, _add_write, _add_chat, _add_serve, _add_info, _add_bench,
+                _add_check):
         add(commands)
     return parser
 
@@ -104,6 +105,53 @@ def _add_demo(commands) -> None:
                       help="replace results that lie in the folder")
     demo.add_argument("--offline", action="store_true",
                       help="train on the play that ships with attnax; ask no package index")
+
+# %% ../nbs/97_cli.ipynb #train-options
+def _add_train(commands) -> None:
+    train = _add(commands, "train", "train a language model on texts, or fine-tune one that exists",
+                 "The folder of the run holds all of it: metrics as lines of JSON, checkpoints, and "
+                 "at the end the model, which `attnax write` opens, and a picture. A folder that "
+                 "holds a run is gone on with, so that `--out FOLDER` alone is enough; Ctrl-C "
+                 "saves.", "train my_texts/ --out my_run --steps 2000",
+                 "train book.txt --model org/name --out tuned --steps 200 --precision bfloat16")
+    train.add_argument("text", metavar="TEXT", nargs="*",
+                       help="files, .jsonl among them, folders, or patterns in quotation marks")
+    train.add_argument("--out", metavar="FOLDER", default="attnax-train",
+                       help="of the run (default: %(default)s)")
+    train.add_argument("--overwrite", action="store_true",
+                       help="begin anew where the folder holds a run")
+    # what is not given is the run's own, so there are no defaults here
+    for option, kind, shown, words in _TRAIN:
+        how = dict(action="store_true") if kind is bool else dict(type=kind, metavar=shown)
+        train.add_argument(option, default=argparse.SUPPRESS, help=words, **how)
+    train.add_argument("--validation", metavar="TEXT", nargs="+", default=argparse.SUPPRESS,
+                       help="texts to judge by (default: a part of TEXT)")
+
+# %% ../nbs/97_cli.ipynb #train-table
+_TRAIN = (
+    ("--model", str, "MODEL", "tiny, small, base or large; a JSON file of config fields; a folder "
+                              "that was trained; a folder or name of Hugging Face's (default: "
+                              "tiny)"),
+    ("--tokenizer", str, "NAME", "bytes, chars, a tokenizer.json or its folder (default: the "
+                                 "model's own, or bytes)"),
+    ("--steps", int, "N", "updates in all (default: 1000)"),
+    ("--context", int, "N", "tokens that the model sees (default: 256)"),
+    ("--batch", int, "N", "rows of an update (default: 16)"),
+    ("--learning-rate", float, "X", "at its highest (default: 0.001; of weights that exist 5e-05)"),
+    ("--schedule", str, "NAME", "cosine, linear, wsd or constant (default: cosine)"),
+    ("--warmup", int, "N", "updates on which it rises (default: a tenth, at most 100)"),
+    ("--weight-decay", float, "X", "share per update and learning rate (default: 0.1)"),
+    ("--seed", int, "N", "of weights and of the order of texts (default: 0)"),
+    ("--held-out-share", float, "X", "part of TEXT to judge by (default: 0.05)"),
+    ("--save-every", int, "N", "updates between checkpoints, each judged (default: 200)"),
+    ("--keep-last", int, "N", "checkpoints that stay, besides the best (default: 2)"),
+    ("--average", float, "X", "keep a running mean of weights, of which X stays"),
+    ("--precision", str, "DTYPE", "of products: float32 or bfloat16 (default: float32)"),
+    ("--remat", str, "WHAT", "computed again in the backward pass: nothing, dots or everything"),
+    ("--scan-layers", bool, "", "run all layers by one loop, which compiles faster"),
+    ("--accumulate", int, "N", "parts of a batch, one after the other (default: 1)"),
+    ("--mesh", str, "WORDS", "devices by what they cut, such as fsdp or data=4,tensor=2"),
+    ("--rules", str, "NAME", "what is cut along them (default: what the mesh's names say)"))
 
 # %% ../nbs/97_cli.ipynb #choices
 def _add_choices(parser: argparse.ArgumentParser, tokens: int, temperature: float | None) -> None:
@@ -138,7 +186,7 @@ def _add_write(commands) -> None:
                  'write --model model.gguf "Once upon a time" --temperature 0.6 --top-p 0.9')
     write.add_argument("text", metavar="TEXT", nargs="+",
                        help="the beginning, in quotation marks; the model may stand before it")
-    write.add_argument("--model", metavar="MODEL", help=f"what `attnax demo` saved, {_MODEL}")
+    write.add_argument("--model", metavar="MODEL", help=f"what `attnax train` or `attnax demo` saved, {_MODEL}")
     _add_choices(write, tokens=200, temperature=0.8)
 
 # %% ../nbs/97_cli.ipynb #chat-options
@@ -814,7 +862,7 @@ def _quit_at_once(own_process: bool) -> Iterator[None]:
 def _load(command: str) -> None:
     """Import what a command needs."""
     import importlib
-    for name in {"check": ("testing", "kernels"), "bench": ("bench",), "demo": ("training",),
+    for name in {"check": ("testing", "kernels"), "bench": ("bench",), "demo": ("training",), "train": ("training.run",),
                  "write": ("writing",), "chat": ("writing",),
                  "serve": ("serving.start",), "info": ("pretrained",)}[command]:
         importlib.import_module(f"attnax.{name}")
@@ -832,10 +880,21 @@ def _run_demo(options: dict) -> int:
     try: return 130 if run_demo(DemoSettings(**options), say=_say).stopped else 0
     except UserError as e: return _refuse(e)
 
+def _run_train(out: str, overwrite: bool, **given) -> int:
+    """Train or go on; 1 where updates were not finite, 130 where a signal ended it."""
+    from attnax.training.run import asked_settings, run_training
+    settings = asked_settings(out, overwrite=overwrite, **given)
+    try: return 130 if run_training(settings, overwrite=overwrite, say=_say).stopped else 0
+    except FloatingPointError as e:
+        _refuse(e)
+        return 1
+
+# %% ../nbs/97_cli.ipynb #run-any
 def _run(command: str, options: dict, own_process: bool) -> int:
     """Run a command; requests that cannot be met are refused in one line."""
     if command == "demo": return _run_demo(options)
     try:
+        if command == "train": return _run_train(**options)
         if command == "info": return run_info(**options)
         if command == "check": return run_check(options["kernels"], options["only"])
         if command == "chat": return run_chat(**options, own_process=own_process)

@@ -22,7 +22,7 @@ from .attention import ContextKV, MultiHeadAttention
 from .cache import KeysSeen, LayerCache
 from .config import BlocksConfig
 from .embeddings import check_rngs
-from .feedforward import FeedForward, dropout_rngs
+from .feedforward import FeedForward, dropout_rngs, dropout_scope
 from .latent import LatentAttention
 from .moe import MixtureOfExperts
 from .norms import create_norm
@@ -77,7 +77,8 @@ class ResidualBlock(_Norms):
     def _residual(self, x, number: int, sublayer: Callable, deterministic, source=None):
         """Add sub-layer `number` to the stream; it reads `source`, the stream itself when None."""
         x = self._laid(x)
-        y = sublayer(self._normed(x if source is None else source, number, "before"))
+        with dropout_scope(deterministic):
+            y = sublayer(self._normed(x if source is None else source, number, "before"))
         y = self._normed(y, number, "output")
         if self.spec.norm_order == "both": y = getattr(self, f"post_ln{number}")(y)
         if hasattr(self, f"ls{number}"):

@@ -16,6 +16,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ..layers.feedforward import dropout_scope
 from ..models.transformer import TransformerLM, as_ids, as_key_mask, language_head
 from ..typing import ScoreMod
 
@@ -119,7 +120,8 @@ def lm_loss(
         ids, padding_mask=as_key_mask(padding_mask), position_ids=position_ids, score_mod=score_mod,
         return_aux=True, deterministic=deterministic)
     embed, head = _read_once(model.decoder.token_embed), _read_once(model.lm_head)
-    def to_logits(h): return language_head(h, embed, head, model.config)
+    def to_logits(h):
+        with dropout_scope(deterministic): return language_head(h, embed, head, model.config)
     losses = chunked_losses(to_logits, hidden, targets, chunk=chunk,
                             label_smoothing=label_smoothing, z_loss=z_loss)
     mean, count = masked_mean(losses, mask)

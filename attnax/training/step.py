@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from flax.nnx.filterlib import Filter
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
@@ -120,12 +121,17 @@ def _skipping(
 
 # %% ../../nbs/62b_training.step.ipynb #make-optimizer
 def make_optimizer(
-    model: nnx.Module,  # What to train
-    recipe: Recipe      # How
-) -> nnx.Optimizer:     # Clipped AdamW, which skips what is not finite
+    model: nnx.Module,        # What to train
+    recipe: Recipe,           # How
+    *,
+    wrt: Filter = nnx.Param   # Which of its variables; `nnx.LoRAParam` for adapters alone
+) -> nnx.Optimizer:           # Clipped AdamW, which skips what is not finite
     """The optimizer of a recipe. Its state follows the model's dtypes and shardings.
 
+    Raises: `ValueError` for a filter that leaves nothing to train.
     Source: Loshchilov and Hutter 2019 (AdamW); Pascanu et al. 2013 (clipping)."""
+    if not jax.tree.leaves(nnx.state(model, wrt)):
+        raise ValueError(f"`wrt` must leave something to train, and {wrt!r} leaves nothing")
     kinds = parameter_kinds(model)
     def decays(params):
         return jax.tree_util.tree_map_with_path(
@@ -135,7 +141,7 @@ def make_optimizer(
                     weight_decay=recipe.weight_decay, mask=decays)]
     if recipe.clip_norm is not None: steps.insert(0, optax.clip_by_global_norm(recipe.clip_norm))
     safe = _skipping(optax.chain(*steps), recipe.max_skipped)
-    return nnx.Optimizer(model, safe, wrt=nnx.Param)
+    return nnx.Optimizer(model, safe, wrt=wrt)
 
 # %% ../../nbs/62b_training.step.ipynb #report
 class StepReport(NamedTuple):
@@ -147,7 +153,7 @@ class StepReport(NamedTuple):
     skipped: Bool[Array, ""]         # Whether it was not finite, and nothing was changed
 
 # %% ../../nbs/62b_training.step.ipynb #weighed
-def _weighed(graph, loss: Callable, params, rest, batch):
+def _weighed(graph, wrt: Filter, loss: Callable, params, rest, batch):
     """Sums over the tokens of a batch, of the loss and of the gradient; and the rest of the model's
     state after it, such as counters of dropout."""
     def total(params):
@@ -155,7 +161,7 @@ def _weighed(graph, loss: Callable, params, rest, batch):
         model = nnx.merge(graph, params, jax.tree.map(lambda x: x, rest))
         mean, parts = loss(model, batch)
         sums = jnp.stack([mean, parts.cross_entropy, jnp.ones_like(mean)]) * parts.tokens
-        return mean * parts.tokens, (sums, nnx.split(model, nnx.Param, ...)[2])
+        return mean * parts.tokens, (sums, nnx.split(model, wrt, ...)[2])
     grads, (sums, rest) = jax.grad(total, has_aux=True)(params)
     return (sums, grads), rest
 
@@ -173,19 +179,21 @@ def make_train_step(
     *,
     accumulate: int = 1    # Parts of a batch, one after the other
 ) -> Callable:             # `step(model, optimizer, batch)`: a `StepReport`
-    """One compiled update of a model and its optimizer, both in place.
+    """One compiled update of a model and its optimizer, both in place, of what the optimizer
+    trains.
 
     A batch is any tree of arrays whose first axes are rows. Make the step once: another function is
     another program. Raises: `ValueError` for parts below 1; the step, for other rows."""
     if accumulate < 1: raise ValueError(f"`accumulate` must be at least 1, got {accumulate}")
     @nnx.jit
     def train_step(model, optimizer, batch):
-        graph, params, rest = nnx.split(model, nnx.Param, ...)
+        wrt = optimizer.wrt
+        graph, params, rest = nnx.split(model, wrt, ...)
         def one(carry, batch):
             sums, rest = carry
-            more, rest = _weighed(graph, loss, params, rest, batch)
+            more, rest = _weighed(graph, wrt, loss, params, rest, batch)
             return (jax.tree.map(jnp.add, sums, more), rest), None
-        if accumulate == 1: (sums, grads), rest = _weighed(graph, loss, params, rest, batch)
+        if accumulate == 1: (sums, grads), rest = _weighed(graph, wrt, loss, params, rest, batch)
         else:
             parts = _cut(batch, accumulate)
             start = jnp.zeros(3), jax.tree.map(jnp.zeros_like, params)
@@ -217,22 +225,30 @@ class Average(nnx.Module):
     """A running mean of a model's parameters, in float32 or wider; starts from what they are."""
     def __init__(
         self,
-        model: nnx.Module,    # What is trained
-        decay: float = 0.999  # Share of the mean that stays
+        model: nnx.Module,       # What is trained
+        decay: float = 0.999,    # Share of the mean that stays
+        *,
+        wrt: Filter = nnx.Param  # Which of its variables, as for the optimizer
     ):
         if not 0 <= decay < 1: raise ValueError(f"`decay` must satisfy 0 <= decay < 1, got {decay}")
-        self.decay = decay
+        self.decay, self.wrt = decay, wrt
         def wide(x):
             dtype = jnp.promote_types(x.dtype, jnp.float32)
-            return AverageParam(x.astype(dtype, copy=True))
-        self.values = nnx.List(wide(x) for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+            return AverageParam(x[...].astype(dtype, copy=True))
+        # with the paths that the parameters have, as an optimizer's moments
+        self.values = nnx.data(jax.tree.map(
+            wide, nnx.state(model, wrt), is_leaf=lambda x: isinstance(x, nnx.Variable)))
+
+    def _means(self) -> list[AverageParam]:
+        return jax.tree.leaves(self.values, is_leaf=lambda x: isinstance(x, nnx.Variable))
 
     def update(
         self,
         model: nnx.Module # After a step
     ) -> None:
         """Move the mean towards the model; call it in `nnx.jit`, behind the step."""
-        for mean, x in zip(self.values, jax.tree.leaves(nnx.state(model, nnx.Param)), strict=True):
+        for mean, x in zip(
+                self._means(), jax.tree.leaves(nnx.state(model, self.wrt)), strict=True):
             old = mean[...]
             mean[...] = old + (1 - self.decay) * (x.astype(old.dtype) - old)
 
@@ -241,6 +257,6 @@ class Average(nnx.Module):
         model: nnx.Module # Of the same kind
     ) -> None:
         """Give a model the mean as its parameters, in its own dtypes."""
-        leaves, tree = jax.tree.flatten(nnx.state(model, nnx.Param))
-        pairs = zip(self.values, leaves, strict=True)
+        leaves, tree = jax.tree.flatten(nnx.state(model, self.wrt))
+        pairs = zip(self._means(), leaves, strict=True)
         nnx.update(model, jax.tree.unflatten(tree, [m[...].astype(x.dtype) for m, x in pairs]))

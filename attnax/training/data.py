@@ -73,9 +73,9 @@ def _packed_rows(documents: Sequence[np.ndarray], plan: _Plan, number: int) -> P
     if not plan.shuffle: return rows
     return rows[np.random.default_rng((plan.seed, number)).permutation(len(rows.windows))]
 
-# %% ../../nbs/63b_training.data.ipynb #batches
-class _Buffered:
-    """Rows of documents, a buffer at a time, and where they are."""
+# %% ../../nbs/63b_training.data.ipynb #place
+class _Place:
+    """Where a reader is, in the documents and in the rows of its buffer."""
     def __init__(self, documents: Any, count: int, plan: _Plan):
         self._documents, self._count, self._plan = documents, count, plan
         self._start, self._number, self._row = 0, 0, 0   # all that has to be remembered
@@ -93,6 +93,9 @@ class _Buffered:
             state[name] for name in ("document", "round", "row", "epoch"))
         self._next, self._rows, self._fits = self._start, None, False
 
+# %% ../../nbs/63b_training.data.ipynb #batches
+class _Buffered(_Place):
+    """Rows of documents, a buffer at a time."""
     def _read(self) -> Packed | None: # None: there are no more
         """The buffer, from where it begins. Raises: `ValueError` for nothing but empty ones."""
         if not self._fits: self._documents.set_state({"next_index": self._start})

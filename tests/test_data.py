@@ -128,5 +128,5 @@ print("done")
 def test_imports_late_and_ends_quietly():
     """grain is imported where it is used, a program without it is told what to install, and one that is left with threads at
     work says nothing at its end."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=400)
     assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)

@@ -109,9 +109,9 @@ def _add_demo(commands) -> None:
 # %% ../nbs/97_cli.ipynb #train-options
 def _add_train(commands) -> None:
     train = _add(commands, "train", "train a language model on texts, or fine-tune one that exists",
-                 "The folder of the run holds all of it: metrics as lines of JSON, checkpoints, and "
-                 "at the end the model, which `attnax write` opens, and a picture. A folder that "
-                 "holds a run is gone on with, so that `--out FOLDER` alone is enough; Ctrl-C "
+                 "The folder of the run holds all of it: metrics as lines of JSON, checkpoints, "
+                 "and at the end the model, which `attnax write` opens, and a picture. A folder "
+                 "that holds a run is gone on with, so that `--out FOLDER` alone is enough; Ctrl-C "
                  "saves.", "train my_texts/ --out my_run --steps 2000",
                  "train book.txt --model org/name --out tuned --steps 200 --precision bfloat16")
     train.add_argument("text", metavar="TEXT", nargs="*",
@@ -186,7 +186,8 @@ def _add_write(commands) -> None:
                  'write --model model.gguf "Once upon a time" --temperature 0.6 --top-p 0.9')
     write.add_argument("text", metavar="TEXT", nargs="+",
                        help="the beginning, in quotation marks; the model may stand before it")
-    write.add_argument("--model", metavar="MODEL", help=f"what `attnax train` or `attnax demo` saved, {_MODEL}")
+    write.add_argument("--model", metavar="MODEL",
+                       help=f"what `attnax train` or `attnax demo` saved, {_MODEL}")
     _add_choices(write, tokens=200, temperature=0.8)
 
 # %% ../nbs/97_cli.ipynb #chat-options
@@ -862,8 +863,8 @@ def _quit_at_once(own_process: bool) -> Iterator[None]:
 def _load(command: str) -> None:
     """Import what a command needs."""
     import importlib
-    for name in {"check": ("testing", "kernels"), "bench": ("bench",), "demo": ("training",), "train": ("training.run",),
-                 "write": ("writing",), "chat": ("writing",),
+    for name in {"check": ("testing", "kernels"), "bench": ("bench",), "demo": ("training",),
+                 "train": ("training.run",), "write": ("writing",), "chat": ("writing",),
                  "serve": ("serving.start",), "info": ("pretrained",)}[command]:
         importlib.import_module(f"attnax.{name}")
 

@@ -244,7 +244,7 @@ def _add_bench(commands) -> None:
     bench.needs = "what", "WHAT"
     for add in (_add_bench_attention, _add_bench_linear, _add_bench_moe, _add_bench_quantized,
                 _add_bench_decode, _add_bench_start, _add_bench_speculate, _add_bench_pages,
-                _add_bench_serve):
+                _add_bench_serve, _add_bench_train):
         add(kinds)
 
 # %% ../nbs/97_cli.ipynb #bench-integers
@@ -407,6 +407,31 @@ def _add_bench_serve(kinds) -> None:
                         help="of alone batches (default: both)")
     parser.add_argument("--shares", type=float, nargs="*", metavar="X",
                         help="arrivals as shares of the capacity (default: 0.3 0.6 0.9)")
+
+# %% ../nbs/97_cli.ipynb #bench-train-options
+def _add_bench_train(kinds) -> None:
+    parser = _add(kinds, "train", "measure tokens per second of training",
+                  "A table of tokens per second and memory beside the same model in plain flax.nnx, "
+                  "and in Hugging Face's on torch where it is installed.",
+                  "bench train --lengths 512 --peers flax")
+    parser.add_argument("--lengths", type=int, nargs="+", metavar="S", default=[1024],
+                        help="positions (default: 1024)")
+    _add_integers(parser, ("--batch", 2, "rows"), ("--d-model", 512, "width"),
+                          ("--layers", 4, "blocks"), ("--heads", 8, "query heads"),
+                          ("--d-ff", 1408, "width inside the feed-forward"),
+                          ("--vocab", 8192, "tokens that there are"),
+                          ("--repeats", 5, "interleaved runs of each"))
+    parser.add_argument("--kv-heads", type=int, help="key/value heads (default: as many)")
+    parser.add_argument("--dtype", help="float32 or bfloat16 (default: float32)")
+    parser.add_argument("--remat", action="store_true",
+                        help="compute every block again in the backward pass")
+    # the names are checked by the benchmark, which is imported only when it runs
+    parser.add_argument("--peers", nargs="*", metavar="PEER", default=["flax", "huggingface"],
+                        help="of flax huggingface (default: both)")
+    parser.add_argument("--chart", metavar="FILE.png",
+                        help="draw the result into this file, which must be a new one")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="let the chart replace a file of that name")
 
 # %% ../nbs/97_cli.ipynb #info-options
 def _add_info(commands) -> None:
@@ -719,7 +744,7 @@ _BENCHES = {"attention": "attention.bench_attention", "linear": "attention.bench
             "moe": "moe.bench_moe", "quantized": "quantized.bench_quantized",
             "decode": "decode.bench_decode", "start": "decode.bench_start",
             "speculate": "speculate.bench_speculate", "pages": "pages.bench_pages",
-            "serve": "serve.bench_serve"} # Where each is, in `attnax.bench`
+            "serve": "serve.bench_serve", "train": "train.run_train_bench"} # Where each is, in `attnax.bench`
 
 def _run_bench(what: str, options: dict) -> int:
     """Run a benchmark with the options that were given; 1 where tokens differ."""

@@ -109,9 +109,9 @@ def _add_demo(commands) -> None:
 # %% ../nbs/97_cli.ipynb #train-options
 def _add_train(commands) -> None:
     train = _add(commands, "train", "train a language model on texts, or fine-tune one that exists",
-                 "The folder of the run holds all of it: metrics as lines of JSON, checkpoints, and "
-                 "at the end the model, which `attnax write` opens, and a picture. A folder that "
-                 "holds a run is gone on with, so that `--out FOLDER` alone is enough; Ctrl-C "
+                 "The folder of the run holds all of it: metrics as lines of JSON, checkpoints, "
+                 "and at the end the model, which `attnax write` opens, and a picture. A folder "
+                 "that holds a run is gone on with, so that `--out FOLDER` alone is enough; Ctrl-C "
                  "saves.", "train my_texts/ --out my_run --steps 2000",
                  "train book.txt --model org/name --out tuned --steps 200 --precision bfloat16")
     train.add_argument("text", metavar="TEXT", nargs="*",
@@ -186,7 +186,8 @@ def _add_write(commands) -> None:
                  'write --model model.gguf "Once upon a time" --temperature 0.6 --top-p 0.9')
     write.add_argument("text", metavar="TEXT", nargs="+",
                        help="the beginning, in quotation marks; the model may stand before it")
-    write.add_argument("--model", metavar="MODEL", help=f"what `attnax train` or `attnax demo` saved, {_MODEL}")
+    write.add_argument("--model", metavar="MODEL",
+                       help=f"what `attnax train` or `attnax demo` saved, {_MODEL}")
     _add_choices(write, tokens=200, temperature=0.8)
 
 # %% ../nbs/97_cli.ipynb #chat-options
@@ -243,7 +244,7 @@ def _add_bench(commands) -> None:
     bench.needs = "what", "WHAT"
     for add in (_add_bench_attention, _add_bench_linear, _add_bench_moe, _add_bench_quantized,
                 _add_bench_decode, _add_bench_start, _add_bench_speculate, _add_bench_pages,
-                _add_bench_serve):
+                _add_bench_serve, _add_bench_train):
         add(kinds)
 
 # %% ../nbs/97_cli.ipynb #bench-integers
@@ -406,6 +407,31 @@ def _add_bench_serve(kinds) -> None:
                         help="of alone batches (default: both)")
     parser.add_argument("--shares", type=float, nargs="*", metavar="X",
                         help="arrivals as shares of the capacity (default: 0.3 0.6 0.9)")
+
+# %% ../nbs/97_cli.ipynb #bench-train-options
+def _add_bench_train(kinds) -> None:
+    parser = _add(kinds, "train", "measure tokens per second of training",
+                  "A table of tokens per second and memory beside the same model in plain flax.nnx, "
+                  "and in Hugging Face's on torch where it is installed.",
+                  "bench train --lengths 512 --peers flax")
+    parser.add_argument("--lengths", type=int, nargs="+", metavar="S", default=[1024],
+                        help="positions (default: 1024)")
+    _add_integers(parser, ("--batch", 2, "rows"), ("--d-model", 512, "width"),
+                          ("--layers", 4, "blocks"), ("--heads", 8, "query heads"),
+                          ("--d-ff", 1408, "width inside the feed-forward"),
+                          ("--vocab", 8192, "tokens that there are"),
+                          ("--repeats", 5, "interleaved runs of each"))
+    parser.add_argument("--kv-heads", type=int, help="key/value heads (default: as many)")
+    parser.add_argument("--dtype", help="float32 or bfloat16 (default: float32)")
+    parser.add_argument("--remat", action="store_true",
+                        help="compute every block again in the backward pass")
+    # the names are checked by the benchmark, which is imported only when it runs
+    parser.add_argument("--peers", nargs="*", metavar="PEER", default=["flax", "huggingface"],
+                        help="of flax huggingface (default: both)")
+    parser.add_argument("--chart", metavar="FILE.png",
+                        help="draw the result into this file, which must be a new one")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="let the chart replace a file of that name")
 
 # %% ../nbs/97_cli.ipynb #info-options
 def _add_info(commands) -> None:
@@ -718,7 +744,7 @@ _BENCHES = {"attention": "attention.bench_attention", "linear": "attention.bench
             "moe": "moe.bench_moe", "quantized": "quantized.bench_quantized",
             "decode": "decode.bench_decode", "start": "decode.bench_start",
             "speculate": "speculate.bench_speculate", "pages": "pages.bench_pages",
-            "serve": "serve.bench_serve"} # Where each is, in `attnax.bench`
+            "serve": "serve.bench_serve", "train": "train.run_train_bench"} # Where each is, in `attnax.bench`
 
 def _run_bench(what: str, options: dict) -> int:
     """Run a benchmark with the options that were given; 1 where tokens differ."""
@@ -862,8 +888,8 @@ def _quit_at_once(own_process: bool) -> Iterator[None]:
 def _load(command: str) -> None:
     """Import what a command needs."""
     import importlib
-    for name in {"check": ("testing", "kernels"), "bench": ("bench",), "demo": ("training",), "train": ("training.run",),
-                 "write": ("writing",), "chat": ("writing",),
+    for name in {"check": ("testing", "kernels"), "bench": ("bench",), "demo": ("training",),
+                 "train": ("training.run",), "write": ("writing",), "chat": ("writing",),
                  "serve": ("serving.start",), "info": ("pretrained",)}[command]:
         importlib.import_module(f"attnax.{name}")
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from ..models.transformer import TransformerLM
@@ -47,7 +46,7 @@ def train_steps(
     *,
     first: int = 0,         # Updates that were made before
     last: int,              # Updates in all
-    pause: Callable[[int], bool] = lambda n: False, # Whether the model is looked at after update `n`
+    pause: Callable[[int], bool] = lambda n: False, # Whether the model is looked at after update n
     stop: Callable[[], bool] = lambda: False        # Whether to end early, asked before each step
 ) -> Iterator[StepRecord]:  # What each step came to
     """Make steps, and hand out what they said one step later; at pauses and at the end at once."""
@@ -138,7 +137,7 @@ class RunLog:
         self,
         file: Path | None = None,  # Where lines go; None: nowhere
         *,
-        after: int | None = None,  # Updates that were made before, whose lines stay; None: a new run
+        after: int | None = None,  # Updates made before, whose lines stay; None: a new run
         flops: float = math.nan,   # Of a token, as `flops_per_token` says
         peak: float = math.nan     # Of all devices, FLOP/s; NaN where nobody knows
     ):

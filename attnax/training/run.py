@@ -36,7 +36,8 @@ from .loop import (
     save_figure, train_steps)
 from .models import SIZES, Start, find_start, save_trained
 from .packing import Packed, packed_loss
-from .sharding import create_sharded, make_rules, make_training_mesh, put_batch, shard
+from .sharding import (
+    create_sharded, make_rules, make_training_mesh, put_batch, shard)
 from .step import (
     Average, Recipe, make_optimizer, make_train_step, skipped_steps)
 from ..typing import optional_import
@@ -218,7 +219,8 @@ def _trained(settings: TrainSettings, start: Start) -> tuple[nnx.Module, ...]:
     model = start.make()
     model.train()
     s, optimizer = settings, make_optimizer(model, settings.recipe)
-    return (model, optimizer) if s.average is None else (model, optimizer, Average(model, s.average))
+    if s.average is None: return model, optimizer
+    return model, optimizer, Average(model, s.average)
 
 def _laid_out(settings: TrainSettings, start: Start) -> tuple[tuple[nnx.Module, ...], Callable]:
     """The same over a mesh, if there is one, and what lays batches there.
@@ -227,7 +229,8 @@ def _laid_out(settings: TrainSettings, start: Start) -> tuple[tuple[nnx.Module, 
     s = settings
     if s.mesh is None:
         if s.rules is None: return _trained(s, start), lambda batch: batch
-        raise ValueError(f"`rules` say what is cut along a mesh, and there is none, got {s.rules!r}")
+        raise ValueError(f"`rules` say what is cut along a mesh, and there is none, got "
+                         f"{s.rules!r}")
     mesh = make_training_mesh(s.mesh)
     rules = make_rules(s.rules, mesh)
     def make(): return _trained(s, start)
@@ -367,7 +370,8 @@ def _told(settings: TrainSettings, parts: _Parts, done: int, log: RunLog, stoppe
     if skipped: said.append(f"{skipped} updates were not finite and were skipped")
     said.append(f"{f'stopped at step {of}, ' if stopped else ''}saved {folder}/model.safetensors, "
                 f"{folder}/{PICTURE}, {folder}/{CHECKPOINTS}")
-    if done < settings.recipe.steps: said.append(f"to go on: attnax train --out {shlex.quote(folder)}")
+    if done < settings.recipe.steps:
+        said.append(f"to go on: attnax train --out {shlex.quote(folder)}")
     return "\n".join(said)
 
 # %% ../../nbs/95c_training.run.ipynb #kept-if
@@ -375,9 +379,8 @@ def _told(settings: TrainSettings, parts: _Parts, done: int, log: RunLog, stoppe
 def _kept_if(made: bool, folder: Path, stop: Interrupt) -> Iterator[None]:
     """A folder that was made for a run goes where the run does not come to its first step."""
     try: yield
-    except BaseException:
+    finally:
         if made and not stop.armed: shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 # %% ../../nbs/95c_training.run.ipynb #go
 def _go(settings: TrainSettings, say: Callable[[str], None], stop: Interrupt,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Axes', 'PRESETS', 'LAYER_AXES', 'make_training_mesh', 'Rules', 'make_rules', 'logical_axes', 'Placement',
-           'placements_of', 'shard', 'batch_sharding', 'put_batch', 'create_sharded']
+           'placements_of', 'shard', 'batch_sharding', 'put_batch', 'shard_caches', 'create_sharded']
 
 # %% ../../nbs/62d_training.sharding.ipynb #imports
 import math
@@ -24,6 +24,7 @@ from jaxtyping import Array
 
 from ..kernels.sharded_ring import RingAttention
 from ..layers.attention import MultiHeadAttention
+from ..layers.cache import StackedCaches
 from ..layers.latent import LatentAttention
 from ..layers.moe import MATRICES, MixtureOfExperts
 from ..layers.quantized import QuantizedArray
@@ -42,7 +43,8 @@ def make_training_mesh(
     devices = jax.devices() if devices is None else list(devices)
     pairs = [word.strip().partition("=") for word in words.split(",")]
     sizes = {name: size for name, _, size in pairs}
-    wrong = [n for n, s in sizes.items() if n not in PRESETS or s and not (s.isdecimal() and int(s))]
+    wrong = [name for name, size in sizes.items()
+             if name not in PRESETS or size and not (size.isdecimal() and int(size))]
     if wrong or len(sizes) < len(pairs) or sum(not s for s in sizes.values()) > 1: raise ValueError(
         f"`words` must be like 'data=4,tensor=2', each of {', '.join(PRESETS)} once and at most "
         f"one of them without a size, got {words!r}")
@@ -55,7 +57,7 @@ def make_training_mesh(
     return Mesh(grid, tuple(sizes), axis_types=(kind,) * len(shape))
 
 # %% ../../nbs/62d_training.sharding.ipynb #rules
-Axes = str | tuple[str, ...] | None   # Axes of a mesh: one, several of which the first is outermost, none
+Axes = str | tuple[str, ...] | None   # Axes of a mesh: one; several, the outermost first; none
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
@@ -102,8 +104,8 @@ def make_rules(
     if missing := [w for w in words if w not in mesh.axis_names]: raise ValueError(
         f"`preset` {preset!r} needs an axis {missing[0]!r}, and the mesh has {mesh.axis_names}")
     idle = [a for a in mesh.axis_names if a not in words and mesh.shape[a] > 1]
-    if idle: raise ValueError(f"`mesh` has an axis {idle[0]!r} along which {preset!r} cuts nothing: "
-                              "its devices would all do the same")
+    if idle: raise ValueError(f"`mesh` has an axis {idle[0]!r} along which {preset!r} cuts "
+                              "nothing: its devices would all do the same")
     cut: dict[str, list[str]] = {}
     for word in sorted(words, key=mesh.axis_names.index):
         for axis, name in PRESETS[word].items(): cut.setdefault(axis, []).append(name)
@@ -112,7 +114,8 @@ def make_rules(
 # %% ../../nbs/62d_training.sharding.ipynb #layer-axes
 _HEADS, _BACK = ("model", "heads"), ("heads", "model")
 _WIDER, _NARROWER = ("model", "feed_forward"), ("feed_forward", "model")
-LAYER_AXES: dict[str, tuple[str | None, str | None]] = { # What rows and columns of a layer's matrix mean
+# What rows and columns of a layer's matrix mean
+LAYER_AXES: dict[str, tuple[str | None, str | None]] = {
     "query_proj": _HEADS, "key_proj": _HEADS, "value_proj": _HEADS, "out_gate_proj": _HEADS,
     "output_proj": _BACK, "gate_proj": _WIDER, "up_proj": _WIDER, "dense1": _WIDER,
     "down_proj": _NARROWER, "dense2": _NARROWER, "lm_head": ("model", "vocabulary"),
@@ -202,7 +205,7 @@ def _spec(mesh: Mesh, cuts: tuple, axes: tuple, shape: tuple, what: str | None) 
 
 def _specs(mesh: Mesh, rules: Rules, path: tuple, value: Any, axes: tuple) -> Any:
     """How a variable is cut: a spec for each of its arrays. Raises: as `shard`."""
-    what, cuts = f"`{'.'.join(map(str, path))}`", rules.spec(*axes)
+    what, cuts = f"`{'.'.join(map(str, path))}`", tuple(rules.spec(*axes))
     main = value.codes if isinstance(value, QuantizedArray) else value
     def one(x): return _spec(mesh, cuts, axes, x.shape, what if x is main else None)
     return jax.tree.map(one, value)
@@ -261,13 +264,14 @@ class _Lies:
         self,
         x: Array   # (b, s, m)
     ) -> Array:    # The same
-        """States as they go from block to block."""
-        spec = self.rules.spec("batch", "sequence", None)
-        sizes = zip(("batch", "sequence"), x.shape)
-        for axis, n in sizes: _check_divides(self.mesh, "states", axis, n, getattr(self.rules, axis))
-        return _lie(x, self.mesh, spec)
+        """States as they go from block to block; one sequence, or one token, is not cut.
 
-# %% ../../nbs/62d_training.sharding.ipynb #own-experts
+        Raises: `ValueError` for sizes that do not divide."""
+        axes = [axis if n > 1 else None for axis, n in zip(("batch", "sequence"), x.shape)]
+        cuts = self.rules.spec(*axes, None)
+        return _lie(x, self.mesh, _full(_spec(self.mesh, cuts, axes, x.shape, "states"), 3))
+
+# %% ../../nbs/62d_training.sharding.ipynb #put-together
 def _put_together(x: Array, spec: PartitionSpec, moving: frozenset[str]) -> Array:
     """On one device: matrices of its experts, whole along axes that cut tokens."""
     for axis, cut in enumerate(spec[1:], 1):
@@ -275,6 +279,7 @@ def _put_together(x: Array, spec: PartitionSpec, moving: frozenset[str]) -> Arra
         if names: x = lax.all_gather(x, names, axis=axis, tiled=True)
     return x
 
+# %% ../../nbs/62d_training.sharding.ipynb #own-experts
 def _own_experts(layer: MixtureOfExperts, how: Any, specs, x, weights, experts, params, key):
     """On one device: its part of the tokens, after all devices have worked on them."""
     group, columns = how.rules.experts, how.rules.feed_forward
@@ -326,7 +331,7 @@ class Placement(_Lies):
         if self.gathers: run = jax.checkpoint(run)   # else matrices are kept that were put together
         return run(x, weights, experts, tuple(named.values()), key), jnp.zeros((), weights.dtype)
 
-# %% ../../nbs/62d_training.sharding.ipynb #tell
+# %% ../../nbs/62d_training.sharding.ipynb #ring
 def _ring(layer: MultiHeadAttention, mesh: Mesh, rules: Rules) -> None:
     """Attention along cut positions. Raises: `NotImplementedError` for a kernel or rules that no
     ring knows."""
@@ -339,6 +344,7 @@ def _ring(layer: MultiHeadAttention, mesh: Mesh, rules: Rules) -> None:
     layer.attention_fn = RingAttention(mesh, **axes)
     layer.kernel_kind = kernel_attr(layer.attention_fn, "kernel_kind")
 
+# %% ../../nbs/62d_training.sharding.ipynb #tell
 def _tell(node: Any, placement: Placement) -> None:
     """Say to the parts of a model how it lies."""
     for _, module in nnx.iter_modules(node):
@@ -390,7 +396,7 @@ def placements_of(
 _Node = TypeVar("_Node")
 
 def shard(
-    node: _Node,                 # A model, its optimizer, both in a tuple, or caches
+    node: _Node,                 # A model, its optimizer, or both in a tuple
     mesh: Mesh,                  # Devices
     rules: Rules | None = None,  # From axes of arrays to axes of the mesh; None: by its names
     *,
@@ -437,6 +443,26 @@ def put_batch(
         _check_divides(mesh, "`batch`", "batch", rows, cut)
         return jax.make_array_from_process_local_data(place, np.asarray(x))
     return jax.tree.map(put, batch)
+
+# %% ../../nbs/62d_training.sharding.ipynb #shard-caches
+def shard_caches(
+    caches: Any,                 # Of a model: one per layer, or stacked
+    mesh: Mesh,                  # Devices
+    rules: Rules | None = None   # As `shard` takes them
+) -> Any:                        # The same, laid over the mesh
+    """Lay caches over a mesh: sequences and heads are cut, positions are not.
+
+    Raises: `ValueError` for sizes that do not divide."""
+    rules = make_rules(None, mesh) if rules is None else rules
+    def put(x, stacked):
+        axes = [*[None] * stacked, "batch", "heads", *[None] * x.ndim][:x.ndim]
+        if x.ndim - stacked < 3: axes = [None] * x.ndim   # lengths
+        spec = _spec(mesh, tuple(rules.spec(*axes)), axes, x.shape, "`caches`")
+        return jax.device_put(x, NamedSharding(mesh, spec))
+    if not isinstance(caches, StackedCaches): return jax.tree.map(partial(put, stacked=0), caches)
+    kinds, rest = (jax.tree.map(partial(put, stacked=n), part)
+                   for n, part in ((1, caches.kinds), (0, caches.rest)))
+    return StackedCaches(kinds, rest)
 
 # %% ../../nbs/62d_training.sharding.ipynb #create-sharded
 def create_sharded(

@@ -1,7 +1,7 @@
 """Eight devices train like one: every preset and mixes of two, layers in a list and in a stack, experts, quantised weights with
 adapters, auto and explicit axes. Losses of twenty steps are those of one device; what the compiled step sends is what the preset
-is for; and each device holds what `explain_sharding` said. In processes of their own, so that there are eight devices whatever else
-runs. `ATTNAX_SHARDING=all` runs every case, else a choice of them."""
+is for; each device holds what `explain_sharding` said. In processes of their own, so that there are eight devices in each.
+`ATTNAX_SHARDING=all` runs every case, else a choice of them."""
 import os
 import subprocess
 import sys

@@ -163,7 +163,9 @@ def run_blocks(
 # %% ../../nbs/44_layers.stack.ipynb #once
 def _gathers(layers: Sequence[nnx.Module] | StackedBlocks) -> bool:
     """Whether blocks put weights together that are cut over a mesh."""
-    placements = (getattr(block, "placement", None) for block in stored_blocks(layers))
+    stacked = isinstance(layers, StackedBlocks)
+    blocks = (*layers.kinds, *layers.rest) if stacked else layers
+    placements = (getattr(block, "placement", None) for block in blocks)
     return any(p is not None and p.gathers for p in placements)
 
 def _once(block: nnx.Module, call: Callable, remat: str, *args):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['bench_accelerator', 'bench_attention', 'bench_linear', 'bench_decode', 'bench_moe', 'bench_pages', 'bench_quantized',
-           'bench_serve', 'bench_speculate']
+           'bench_serve', 'bench_speculate', 'run_train_bench']
 
 # %% ../../nbs/94f_bench_init.ipynb #exports
 from .accelerator import bench_accelerator
@@ -15,6 +15,7 @@ from .pages import bench_pages
 from .quantized import bench_quantized
 from .serve import bench_serve
 from .speculate import bench_speculate
+from .train import run_train_bench
 
 # %% ../../nbs/94f_bench_init.ipynb #help
 from ..typing import add_help as _add_help
@@ -24,4 +25,4 @@ _add_help("attnax.bench") # What `help` says of them
 # %% ../../nbs/94f_bench_init.ipynb #all
 _all_ = [
     "bench_accelerator", "bench_attention", "bench_linear", "bench_decode", "bench_moe",
-    "bench_pages", "bench_quantized", "bench_serve", "bench_speculate"]
+    "bench_pages", "bench_quantized", "bench_serve", "bench_speculate", "run_train_bench"]

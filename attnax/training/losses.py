@@ -84,7 +84,7 @@ class LossParts(NamedTuple):
     tokens: Float[Array, ""]         # How many counted
     experts: Float[Array, ""]        # Load-balance loss of all layers; 0 without experts
 
-# %% ../../nbs/62_training.losses.ipynb #lm-loss
+# %% ../../nbs/62_training.losses.ipynb #read-once
 def _read_once(part: Any) -> Any:
     """A copy whose variables hold what reading them gives: a loop would read them in each turn."""
     if part is None: return None
@@ -92,6 +92,7 @@ def _read_once(part: Any) -> Any:
     read = [(path, type(x)(x.get_value())) for path, x in nnx.to_flat_state(state)]
     return nnx.merge(graph, nnx.from_flat_state(read))
 
+# %% ../../nbs/62_training.losses.ipynb #lm-loss
 def lm_loss(
     model: TransformerLM,                     # The model
     windows: Int[Array | np.ndarray, "b n"],  # Tokens, one more than the positions that are read

@@ -411,8 +411,8 @@ def _add_bench_serve(kinds) -> None:
 # %% ../nbs/97_cli.ipynb #bench-train-options
 def _add_bench_train(kinds) -> None:
     parser = _add(kinds, "train", "measure tokens per second of training",
-                  "A table of tokens per second and memory beside the same model in plain flax.nnx, "
-                  "and in Hugging Face's on torch where it is installed.",
+                  "A table of tokens per second and memory beside the same model in plain "
+                  "flax.nnx, and in Hugging Face's on torch where it is installed.",
                   "bench train --lengths 512 --peers flax")
     parser.add_argument("--lengths", type=int, nargs="+", metavar="S", default=[1024],
                         help="positions (default: 1024)")
@@ -744,7 +744,8 @@ _BENCHES = {"attention": "attention.bench_attention", "linear": "attention.bench
             "moe": "moe.bench_moe", "quantized": "quantized.bench_quantized",
             "decode": "decode.bench_decode", "start": "decode.bench_start",
             "speculate": "speculate.bench_speculate", "pages": "pages.bench_pages",
-            "serve": "serve.bench_serve", "train": "train.run_train_bench"} # Where each is, in `attnax.bench`
+            "serve": "serve.bench_serve",
+            "train": "train.run_train_bench"}   # Where each is, in `attnax.bench`
 
 def _run_bench(what: str, options: dict) -> int:
     """Run a benchmark with the options that were given; 1 where tokens differ."""

@@ -130,9 +130,9 @@ def _json(x: Any) -> Any:
     """A number as JSON has it: none is infinite, none is NaN."""
     return None if isinstance(x, float) and not math.isfinite(x) else x
 
-# %% ../../nbs/62f_training.loop.ipynb #log
-class RunLog:
-    """Losses of a run, its pace, and a file with a line of JSON for each step, if it has one."""
+# %% ../../nbs/62f_training.loop.ipynb #log-kept
+class _Log:
+    """What is kept of a run, and where it is written."""
     def __init__(
         self,
         file: Path | None = None,  # Where lines go; None: nowhere
@@ -157,6 +157,9 @@ class RunLog:
         return {"tokens_per_second": rate, "waiting": min(waited / seconds, 1.0),
                 **({"mfu": rate * self._worth} if math.isfinite(self._worth) else {})}
 
+# %% ../../nbs/62f_training.loop.ipynb #log
+class RunLog(_Log):
+    """Losses of a run, its pace, and a file with a line of JSON for each step, if it has one."""
     def add(
         self,
         record: StepRecord # Of the next update

@@ -357,10 +357,12 @@ def _placed(variable: Any, mesh: Mesh, spec: Any) -> Any:
     """The value of a variable, where it belongs; abstract where it was."""
     def one(x, spec):
         place = NamedSharding(mesh, spec)
-        if isinstance(x, jax.ShapeDtypeStruct): return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+        if isinstance(x, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
         if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key): return jax.device_put(x, place)
         # a key cannot be put on devices of other processes; its numbers can
-        return jax.random.wrap_key_data(jax.device_put(jax.random.key_data(x), place), impl=jax.random.key_impl(x))
+        numbers = jax.device_put(jax.random.key_data(x), place)
+        return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(x))
     return jax.tree.map(one, variable.get_value(), spec)
 
 def _hook(variable: Any, mesh: Mesh, placement: Placement, axes: tuple, spec: Any) -> None:

@@ -92,6 +92,11 @@ def _read_once(part: Any) -> Any:
     read = [(path, type(x)(x.get_value())) for path, x in nnx.to_flat_state(state)]
     return nnx.merge(graph, nnx.from_flat_state(read))
 
+def _draws(part: Any, deterministic: bool | None) -> bool:
+    """Whether a part of a model may drop anything: it counts its draws, which no loop can."""
+    if part is None or deterministic: return False
+    return any(isinstance(m, nnx.Dropout) and m.rate > 0 for _, m in nnx.iter_modules(part))
+
 # %% ../../nbs/62_training.losses.ipynb #lm-loss
 def lm_loss(
     model: TransformerLM,                     # The model
@@ -121,6 +126,7 @@ def lm_loss(
         ids, padding_mask=as_key_mask(padding_mask), position_ids=position_ids, score_mod=score_mod,
         return_aux=True, deterministic=deterministic)
     embed, head = _read_once(model.decoder.token_embed), _read_once(model.lm_head)
+    if _draws(model.lm_head, deterministic): head, chunk = model.lm_head, targets.shape[1]
     def to_logits(h):
         with dropout_scope(deterministic): return language_head(h, embed, head, model.config)
     losses = chunked_losses(to_logits, hidden, targets, chunk=chunk,

@@ -402,8 +402,7 @@ def _go(settings: TrainSettings, say: Callable[[str], None], stop: Interrupt,
     return TrainResult(model, log.losses, log.held_out, done, stop.asked)
 
 # %% ../../nbs/95c_training.run.ipynb #run-training
-_PACKAGES = {"tqdm": "demo", "safetensors": "demo", "matplotlib": "demo", "grain": "train",
-             "orbax.checkpoint": "train"} # And the extras that bring them
+_PACKAGES = "tqdm", "safetensors", "matplotlib", "grain", "orbax.checkpoint" # Of the extra `train`
 
 def run_training(
     settings: TrainSettings,            # What to do
@@ -418,7 +417,7 @@ def run_training(
     Raises: `ValueError`, `OSError` and `NotImplementedError` for what cannot be, before anything
     is trained; `ImportError` that names the extra; `FloatingPointError` for updates that are not
     finite, one after the other; `KeyboardInterrupt` before the first one."""
-    for package, extra in _PACKAGES.items(): optional_import(package, extra=extra)
+    for package in _PACKAGES: optional_import(package, extra="train")
     folder, lead = Path(settings.out), jax.process_index() == 0
     made, begun = not folder.exists(), _begun(settings, overwrite)
     bar = partial(progress_bar, wanted=progress and lead, stream=stream)

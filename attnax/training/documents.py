@@ -161,11 +161,16 @@ def _divided(sources: Sequence[_Source], units: Int[np.ndarray, "u 3"], share: f
     if min((part[:, 2] - part[:, 1]).sum() for part in parts) > 0: return parts
     raise ValueError(f"{len(units)} documents of {(stop - start).sum()} bytes cannot be divided")
 
-# %% ../../nbs/63a_training.documents.ipynb #documents
-class Documents(Sequence[str]):
-    """Documents that are read when they are asked for; from `open_documents`."""
-    def __init__(self, sources: Sequence[_Source], units: Int[np.ndarray, "u 3"], section: int,
-                 field: str):
+# %% ../../nbs/63a_training.documents.ipynb #listed
+class _Listed(Sequence[str]):
+    """Documents by number."""
+    def __init__(
+        self,
+        sources: Sequence[_Source],     # Files and texts
+        units: Int[np.ndarray, "u 3"],  # Of each document or long text: source, first byte, end
+        section: int,                   # Bytes of a piece of a long text
+        field: str                      # Of JSON lines
+    ):
         self._sources, self._units, self._section, self._field = sources, units, section, field
         self._table = _sections(sources, units, section)
 
@@ -181,12 +186,18 @@ class Documents(Sequence[str]):
         back = self._section // 2
         return _plain(source, _cut(source, start, back), _cut(source, stop, back))
 
+# %% ../../nbs/63a_training.documents.ipynb #documents
+class Documents(_Listed):
+    """Documents that are read when they are asked for; from `open_documents`."""
     @property
     def size(self) -> int: # Bytes
         """Of all documents, as they lie in files."""
         return int((self._units[:, 2] - self._units[:, 1]).sum())
 
-    def ends(self, i: int) -> bool: # False: it goes on in the next section
+    def ends(
+        self,
+        i: int  # Which
+    ) -> bool:  # False: it goes on in the next section
         """Whether a text ends with a document."""
         return bool(self._table[i, 3])
 

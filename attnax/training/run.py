@@ -402,7 +402,8 @@ def _go(settings: TrainSettings, say: Callable[[str], None], stop: Interrupt,
     return TrainResult(model, log.losses, log.held_out, done, stop.asked)
 
 # %% ../../nbs/95c_training.run.ipynb #run-training
-_PACKAGES = "tqdm", "safetensors", "matplotlib", "grain", "orbax.checkpoint" # Of the extra `train`
+# Of the extra `train`
+_PACKAGES = "tqdm", "safetensors", "matplotlib", "grain", "orbax.checkpoint"
 
 def run_training(
     settings: TrainSettings,            # What to do

@@ -238,7 +238,7 @@ def _laid_out(settings: TrainSettings, start: Start) -> tuple[tuple[nnx.Module, 
     return laid, partial(put_batch, mesh=mesh, rules=rules)
 
 # %% ../../nbs/95c_training.run.ipynb #make
-def _make(settings: TrainSettings) -> _Parts:
+def _everything(settings: TrainSettings) -> _Parts:
     """Everything that can be wrong is looked at here. Raises: as what it opens."""
     s, (text, held_out) = settings, _texts(settings)
     start = _start(s, (text, held_out))
@@ -386,7 +386,7 @@ def _kept_if(made: bool, folder: Path, stop: Interrupt) -> Iterator[None]:
 def _go(settings: TrainSettings, say: Callable[[str], None], stop: Interrupt,
         bar: Callable) -> TrainResult:
     """Make everything, train, and save."""
-    s, parts = settings, _make(settings)
+    s, parts = settings, _everything(settings)
     write_settings(s)
     _tell(say, s, parts)
     with (Checkpoints(Path(s.out) / CHECKPOINTS, keep_last=s.keep_last) as checkpoints,

@@ -122,7 +122,8 @@ def _add_train(commands) -> None:
                        help="begin anew where the folder holds a run")
     # what is not given is the run's own, so there are no defaults here
     for option, kind, shown, words in _TRAIN:
-        how = dict(action="store_true") if kind is bool else dict(type=kind, metavar=shown)
+        how: dict = (dict(action="store_true") if kind is bool
+                               else dict(type=kind, metavar=shown))
         train.add_argument(option, default=argparse.SUPPRESS, help=words, **how)
     train.add_argument("--validation", metavar="TEXT", nargs="+", default=argparse.SUPPRESS,
                        help="texts to judge by (default: a part of TEXT)")

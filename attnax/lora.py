@@ -43,7 +43,7 @@ class _Factors(nnx.Module):
         magnitude: Float[Array, "*l n"] | None = None # Length of each column; DoRA where it is
     ):
         self.lora_a, self.lora_b = nnx.LoRAParam(lora_a), nnx.LoRAParam(lora_b)
-        self.magnitude = nnx.data(None if magnitude is None else nnx.LoRAParam(magnitude))
+        self.magnitude: Any = nnx.data(None if magnitude is None else nnx.LoRAParam(magnitude))
         self.weight = AdapterWeight(jnp.ones(lora_a.shape[:-2]))
         self.alpha, self.use_rslora, self.dropout = alpha, use_rslora, dropout
 

@@ -96,7 +96,7 @@ def test_interrupted_run_says_where_it_is(place, whole):
     """Ctrl-C and SIGTERM end the update in progress, save, and say how to go on; the model that lies there writes."""
     with start(place, "texts", "--out", "stopped", *OPTIONS) as p:
         said = [p.stdout.readline()]
-        while not said[-1].startswith("step 2 of") and said[-1]: said.append(p.stdout.readline())
+        while not said[-1].startswith("step ") and said[-1]: said.append(p.stdout.readline())
         p.send_signal(signal.SIGTERM)
         said = "".join(said) + p.stdout.read()
     assert p.returncode == 130 and "Traceback" not in said, said

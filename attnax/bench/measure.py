@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.stages import Compiled
 
 from ..typing import optional_import
 
@@ -136,7 +135,7 @@ class Program(NamedTuple):
     note: str = ""                  # Why it is not timed
 
 # %% ../../nbs/89_bench.measure.ipynb #program-mib
-def _program_mib(program: Compiled) -> tuple[float, float, float]:
+def _program_mib(program: Any) -> tuple[float, float, float]:
     """Arguments, temporaries and results in MiB; NaN where XLA does not say."""
     said = program.memory_analysis()
     if said is None: return nan, nan, nan

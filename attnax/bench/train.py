@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from functools import partial
 from math import ceil, nan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,8 +90,9 @@ def train_windows(
 # %% ../../nbs/93d_bench.train.ipynb #plain-attention
 class PlainAttention(nnx.Module):
     """Causal attention by `jax.nn`."""
-    def __init__(self, s: TrainSetting, rngs: nnx.Rngs, kernel: str | None):
-        self.width, self.kernel = s.d_model // s.heads, kernel
+    def __init__(self, s: TrainSetting, rngs: nnx.Rngs, kernel: Literal["cudnn"] | None):
+        self.width = s.d_model // s.heads
+        self.kernel: Literal["cudnn"] | None = kernel
         linear = partial(nnx.Linear, use_bias=False, dtype=s.dtype, rngs=rngs)
         self.q_proj = linear(s.d_model, s.heads * self.width)
         self.k_proj = linear(s.d_model, s.kv_heads * self.width)
@@ -121,7 +122,7 @@ class PlainFeedForward(nnx.Module):
 
 class PlainBlock(nnx.Module):
     """Attention, then feed-forward, each after a norm."""
-    def __init__(self, s: TrainSetting, rngs: nnx.Rngs, kernel: str | None):
+    def __init__(self, s: TrainSetting, rngs: nnx.Rngs, kernel: Literal["cudnn"] | None):
         norm = partial(nnx.RMSNorm, s.d_model, epsilon=1e-6, dtype=s.dtype, rngs=rngs)
         self.input_layernorm, self.post_attention_layernorm = norm(), norm()
         self.self_attn, self.mlp = PlainAttention(s, rngs, kernel), PlainFeedForward(s, rngs)
@@ -133,7 +134,7 @@ class PlainBlock(nnx.Module):
 # %% ../../nbs/93d_bench.train.ipynb #plain-decoder
 class PlainDecoder(nnx.Module):
     """A language model."""
-    def __init__(self, s: TrainSetting, rngs: nnx.Rngs, kernel: str | None = None):
+    def __init__(self, s: TrainSetting, rngs: nnx.Rngs, kernel: Literal["cudnn"] | None = None):
         self.width, self.remat = s.d_model // s.heads, s.remat
         self.embed_tokens = nnx.Embed(s.vocab, s.d_model, dtype=s.dtype, rngs=rngs)
         self.layers = nnx.List([PlainBlock(s, rngs, kernel) for _ in range(s.layers)])
@@ -172,7 +173,7 @@ def plain_step(
 def load_plain(
     folder: str | os.PathLike,  # What `save_pretrained` wrote, as a Llama
     setting: TrainSetting,      # What is trained
-    kernel: str | None = None   # `implementation` of `jax.nn.dot_product_attention`
+    kernel: Literal["cudnn"] | None = None   # `implementation` of `jax.nn.dot_product_attention`
 ) -> PlainDecoder:              # With these weights
     """The plain decoder."""
     model, tensors = PlainDecoder(setting, nnx.Rngs(0), kernel), read_tensors(folder)
@@ -197,7 +198,7 @@ def _our_side(folder: str, s: TrainSetting) -> tuple[Callable, nnx.Module, nnx.O
     step = make_train_step(partial(lm_loss, deterministic=True))
     return step, model, make_optimizer(model, recipe)
 
-def _plain_side(folder: str, s: TrainSetting, kernel: str | None):
+def _plain_side(folder: str, s: TrainSetting, kernel: Literal["cudnn"] | None):
     """Step, model and optimizer of plain Flax."""
     model = load_plain(folder, s, kernel)
     adamw = optax.adamw(_RATE, b1=_BETAS[0], b2=_BETAS[1], weight_decay=_DECAY)

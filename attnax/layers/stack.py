@@ -148,7 +148,7 @@ def run_blocks(
 ) -> tuple[Any, Any, Sequence | StackedParts]: # States; caches as given; what each block says
     """Run every block of a stack on what the one before it made. With caches nothing is
     recomputed."""
-    how: str = remat if caches is None else "nothing"
+    how: Any = remat if caches is None else "nothing"   # or "gathered", by which no one calls it
     if caches is None and how == "nothing" and _gathers(layers): how = "gathered"
     if isinstance(layers, StackedBlocks): return _scan(layers, call, x, caches, own, how, sources)
     after, auxes, handed = [], [], Handed(sources)
@@ -199,7 +199,7 @@ def _turn(runs: Sequence[Callable], sources) -> Callable:
     return body
 
 # %% ../../nbs/44_layers.stack.ipynb #scan-all
-def _scan(layers: StackedBlocks, call: Callable, x, caches, own, remat: str, sources):
+def _scan(layers: StackedBlocks, call: Callable, x, caches, own, remat: Remat, sources):
     """A loop over the turns, in each of which every kind has one layer; then the rest."""
     given, sources = caches, sources_in_turn(sources, layers.turn)
     lies = isinstance(caches, StackedCaches) and len(caches.kinds) == layers.turn

@@ -271,7 +271,7 @@ class _Saves(_Writes):
         self,
         step: int,                     # Updates that were made
         model: nnx.Module,             # What is trained
-        optimizer: nnx.Module,         # Its optimizer
+        optimizer: nnx.Module | nnx.Optimizer, # Its optimizer
         *,
         data: Mapping[str, Any] | None = None, # JSON: where the data are
         loss: float | None = None,     # On held-out text: decides which is best
@@ -394,7 +394,7 @@ class _Restores(_Fills):
     def restore(
         self,
         model: nnx.Module,             # Filled in place; where its arrays lie, these will
-        optimizer: nnx.Module,         # Filled in place
+        optimizer: nnx.Module | nnx.Optimizer, # Filled in place
         *,
         step: int | None = None,       # Which; the newest when None
         **more: nnx.Module             # As they were saved

@@ -41,7 +41,7 @@ class StepRecord(NamedTuple):
 def train_steps(
     step: Callable,         # From `make_train_step`
     model: nnx.Module,      # Changed in place
-    optimizer: nnx.Module,  # Changed in place
+    optimizer: nnx.Module | nnx.Optimizer, # Changed in place
     batches: Iterator,      # What the step takes, one after the other
     *,
     first: int = 0,         # Updates that were made before

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from flax import nnx
 
 from ..layers.config import TransformerConfig
@@ -99,7 +100,7 @@ def _pretrained(name: str, tokenizer: str | os.PathLike | None, texts: Iterable[
         raise ValueError(f"`model` must be a folder or a name on the hub, whose weights are "
                          f"floats, got the file {place}")
     tokens = _tokenizer(tokenizer, place, texts)
-    model = load_pretrained(name, dtype="float32", **run)
+    model = load_pretrained(name, dtype=jnp.dtype("float32"), **run)
     if not isinstance(model, TransformerLM):
         raise ValueError(f"{name} must hold a decoder, which writes text, got a "
                          f"{type(model).__name__}")

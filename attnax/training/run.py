@@ -208,13 +208,13 @@ class _Parts(NamedTuple):
     start: Start
     model: TransformerLM
     optimizer: nnx.Optimizer
-    more: dict[str, nnx.Module]  # A running mean, if there is one
+    more: dict[str, Any]         # A running mean, if there is one
     data: TextData
     held_out: list[Packed]
     put: Callable[[Packed], Packed] # Lays a batch over the mesh
 
 # %% ../../nbs/95c_training.run.ipynb #lay-out
-def _trained(settings: TrainSettings, start: Start) -> tuple[nnx.Module, ...]:
+def _trained(settings: TrainSettings, start: Start) -> tuple[Any, ...]:
     """The model, its optimizer and its mean."""
     model = start.make()
     model.train()
@@ -222,7 +222,7 @@ def _trained(settings: TrainSettings, start: Start) -> tuple[nnx.Module, ...]:
     if s.average is None: return model, optimizer
     return model, optimizer, Average(model, s.average)
 
-def _laid_out(settings: TrainSettings, start: Start) -> tuple[tuple[nnx.Module, ...], Callable]:
+def _laid_out(settings: TrainSettings, start: Start) -> tuple[tuple[Any, ...], Callable]:
     """The same over a mesh, if there is one, and what lays batches there.
 
     Raises: as `make_training_mesh`, `make_rules` and `shard`."""

@@ -269,7 +269,8 @@ class _Lies:
         Raises: `ValueError` for sizes that do not divide."""
         axes = [axis if n > 1 else None for axis, n in zip(("batch", "sequence"), x.shape)]
         cuts = self.rules.spec(*axes, None)
-        return _lie(x, self.mesh, _full(_spec(self.mesh, cuts, axes, x.shape, "states"), 3))
+        spec = _spec(self.mesh, tuple(cuts), tuple(axes), x.shape, "states")
+        return _lie(x, self.mesh, _full(spec, 3))
 
 # %% ../../nbs/62d_training.sharding.ipynb #put-together
 def _put_together(x: Array, spec: PartitionSpec, moving: frozenset[str]) -> Array:
@@ -336,7 +337,8 @@ def _ring(layer: MultiHeadAttention, mesh: Mesh, rules: Rules) -> None:
     """Attention along cut positions. Raises: `NotImplementedError` for a kernel or rules that no
     ring knows."""
     if isinstance(layer.attention_fn, RingAttention): return
-    axes = {"axis_name": rules.sequence, "batch_axis": rules.batch, "head_axis": rules.heads}
+    axes: dict[str, Any] = {"axis_name": rules.sequence, "batch_axis": rules.batch,
+                            "head_axis": rules.heads}
     if several := [a for a in axes.values() if isinstance(a, tuple)]: raise NotImplementedError(
         f"`rules` that cut positions take one axis of the mesh each, got {several[0]}")
     if layer.style.keeps != "keys": raise NotImplementedError(
@@ -347,7 +349,8 @@ def _ring(layer: MultiHeadAttention, mesh: Mesh, rules: Rules) -> None:
 # %% ../../nbs/62d_training.sharding.ipynb #tell
 def _tell(node: Any, placement: Placement) -> None:
     """Say to the parts of a model how it lies."""
-    for _, module in nnx.iter_modules(node):
+    parts: list[Any] = [part for _, part in nnx.iter_modules(node)]
+    for module in parts:
         if hasattr(module, "placement"): module.placement = placement
         if placement.rules.sequence is not None and isinstance(module, MultiHeadAttention):
             _ring(module, placement.mesh, placement.rules)
@@ -461,7 +464,7 @@ def shard_caches(
     def put(x, stacked):
         axes = [*[None] * stacked, "batch", "heads", *[None] * x.ndim][:x.ndim]
         if x.ndim - stacked < 3: axes = [None] * x.ndim   # lengths
-        spec = _spec(mesh, tuple(rules.spec(*axes)), axes, x.shape, "`caches`")
+        spec = _spec(mesh, tuple(rules.spec(*axes)), tuple(axes), x.shape, "`caches`")
         return jax.device_put(x, NamedSharding(mesh, spec))
     if not isinstance(caches, StackedCaches): return jax.tree.map(partial(put, stacked=0), caches)
     kinds, rest = (jax.tree.map(partial(put, stacked=n), part)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from .sharding import Rules, make_rules, placements_of
@@ -33,7 +34,7 @@ def _row(path: tuple, x: Any, axes: tuple, spec: PartitionSpec, mesh: Mesh) -> P
     """The row of one array."""
     name = ".".join("*" if str(p).isdigit() else str(p) for p in path)
     held = NamedSharding(mesh, spec).shard_shape(x.shape)
-    size = 8 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x.dtype.itemsize
+    size = 8 if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x.dtype.itemsize
     return PlanRow(name, 1, tuple(x.shape), axes, spec, math.prod(x.shape) * size,
                    math.prod(held) * size)
 

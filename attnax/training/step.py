@@ -107,16 +107,16 @@ def _skipping(
     def none(): return jnp.zeros([], jnp.int32)
     def init(params):
         return optax.ApplyIfFiniteState(none(), jnp.array(True), none(), inner.init(params))
-    def update(grads, state, params=None):
-        wide = jax.tree.map(lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32)), grads)
+    def update(updates, state, params=None):
+        wide = jax.tree.map(lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32)), updates)
         finite = jnp.isfinite(optax.global_norm(wide))
         def more(n): return jnp.where(finite, n, optax.safe_increment(n))
         row = jnp.where(finite, 0, more(state.notfinite_count))
         take = finite | (row > most)
-        updates, after = inner.update(grads, state.inner_state, params)
-        updates = jax.tree.map(lambda u: jnp.where(take, u, jnp.zeros_like(u)), updates)
+        steps, after = inner.update(updates, state.inner_state, params)
+        steps = jax.tree.map(lambda u: jnp.where(take, u, jnp.zeros_like(u)), steps)
         after = jax.tree.map(lambda a, b: jnp.where(take, a, b), after, state.inner_state)
-        return updates, optax.ApplyIfFiniteState(row, finite, more(state.total_notfinite), after)
+        return steps, optax.ApplyIfFiniteState(row, finite, more(state.total_notfinite), after)
     return optax.GradientTransformation(init, update)
 
 # %% ../../nbs/62b_training.step.ipynb #make-optimizer

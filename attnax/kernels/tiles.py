@@ -112,6 +112,23 @@ def default_scale(
     check_number("scale", scale)
     return scale if isinstance(scale, jax.Array) else float(scale)
 
+# %% ../../nbs/14_kernels.tiles.ipynb #by-group
+def _cut(x: Array) -> bool: # Whether its type says how it lies: explicit axes
+    return any(jax.typeof(x).sharding.spec)
+
+def _by_group(x: Float[Array, "b h q d"], g: int) -> Float[Array, "b g r d"]:
+    """The query heads of a key head one after another, as rows. On explicit axes JAX has to see
+    that the cut is along groups."""
+    b, h, q, d = x.shape
+    if _cut(x): x = x.reshape(b, g, h // g, q, d)
+    return x.reshape(b, g, (h // g) * q, d)
+
+def _by_head(x: Float[Array, "b g r d"], shape: tuple) -> Float[Array, "b h q d"]:
+    """Back again."""
+    b, h, q, d = shape
+    if _cut(x): x = x.reshape(b, x.shape[1], h // x.shape[1], q, d)
+    return x.reshape(shape)
+
 # %% ../../nbs/14_kernels.tiles.ipynb #tile-scores
 def tile_scores(
     query: Float[Array, "b h q d"], # Queries of the tile
@@ -119,8 +136,8 @@ def tile_scores(
     scale: float | Float[Array, ""] # Factor on the scores
 ) -> Float[Array, "b h q k"]:       # In the accumulator's dtype
     """Scaled scores of every query head with its group's keys; K is never repeated."""
-    (b, h, q, d), (g, k), acc = query.shape, key.shape[1:3], accumulator_dtype(query, key)
-    rows = query.reshape(b, g, (h // g) * q, d)
+    (b, h, q), (g, k), acc = query.shape[:3], key.shape[1:3], accumulator_dtype(query, key)
+    rows = _by_group(query, g)
     def together(rows, key):
         return jnp.einsum("bgrd,bgkd->bgrk", rows, key, preferred_element_type=acc)
     def in_turn(rows, key):
@@ -132,7 +149,7 @@ def tile_scores(
     few = isinstance(rows.shape[2], int) and 1 < rows.shape[2] < 4
     if few: s = lax.platform_dependent(rows, key, cpu=in_turn, default=together)
     else: s = together(rows, key)
-    return s.reshape(b, h, q, k) * jnp.asarray(scale, acc)
+    return _by_head(s, (b, h, q, k)) * jnp.asarray(scale, acc)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #tile-values
 def tile_values(
@@ -140,10 +157,10 @@ def tile_values(
     value: Float[Array, "b g k e"]    # Values of the tile
 ) -> Float[Array, "b h q e"]:         # In the weights' dtype
     """Weighted sum of the group's values; V is never repeated."""
-    (b, h, q, k), (g, e) = weights.shape, value.shape[1::2]
-    rows = weights.reshape(b, g, (h // g) * q, k)
+    (b, h, q), (g, e) = weights.shape[:3], value.shape[1::2]
+    rows = _by_group(weights, g)
     out = jnp.einsum("bgrk,bgke->bgre", rows, value, preferred_element_type=weights.dtype)
-    return out.reshape(b, h, q, e)
+    return _by_head(out, (b, h, q, e))
 
 # %% ../../nbs/14_kernels.tiles.ipynb #softmax-state
 class SoftmaxState(NamedTuple):

@@ -83,6 +83,19 @@ def test_kernel_stays_on_its_share(name, cases, kind):
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=lambda kind: kind.name)
+def test_grouped_heads_of_the_formula_stay_on_their_share(kind):
+    q, k, v = QKV[0], *(x[:, :2] for x in QKV[1:])
+    fn = jax.jit(jax.value_and_grad(lambda *a: (ax.standard_attention(*a, score_mod=ax.causal_mod()) ** 2).sum(), (0, 1, 2)))
+    want, mesh = jax.tree.map(np.asarray, fn(q, k, v)), mesh_of(kind)
+    with jax.set_mesh(mesh):
+        args = [jax.device_put(x, NamedSharding(mesh, P("data", "model"))) for x in (q, k, v)]
+        gathers, got = look(fn, *args)
+    assert gathers == 0
+    close(got, want)
+    for x, like in zip(got[1], args): assert x.sharding.is_equivalent_to(like.sharding, 4)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=lambda kind: kind.name)
 def test_second_derivative_stays_on_its_share(kind):
     def hvp(kernel):
         def loss(q, k, v, slope): return jnp.sin(kernel(q, k, v, score_mod=MODS["by sequence and head"](slope, None))).sum()

@@ -35,7 +35,7 @@ from .text import (
     CharTokenizer, cache_folder, fetch_plays, plays_from_archive, random_windows, read_text,
     side_by_side, split_text, the_tempest, unigram_entropy)
 from ..typing import optional_import
-from ..weights import save_weights
+from ..weights import save_weights, written_whole
 
 # %% ../../nbs/64_training.demo.ipynb #user-error
 class UserError(Exception):
@@ -195,9 +195,8 @@ def _save(result: DemoResult, folder: Path, tokenizer: CharTokenizer) -> None:
 
 def _save_sample(result: DemoResult, folder: Path) -> None:
     """The sample, whole or not at all."""
-    beside = folder / f".part-{os.getpid()}"
-    try: beside.write_text(result.sample, encoding="utf-8"); os.replace(beside, folder / RESULTS[2])
-    finally: beside.unlink(missing_ok=True)
+    with written_whole(folder / RESULTS[2]) as beside:
+        beside.write_text(result.sample, encoding="utf-8")
 
 # %% ../../nbs/64_training.demo.ipynb #steps
 def _train(model, settings: DemoSettings, train_ids, bar, stop: Interrupt) -> list[float]:

@@ -24,6 +24,7 @@ from flax import nnx
 from ..models.transformer import TransformerLM
 from .step import StepReport, parameter_kinds
 from ..typing import optional_import
+from ..weights import written_whole
 
 # %% ../../nbs/62f_training.loop.ipynb #record
 class StepRecord(NamedTuple):
@@ -96,9 +97,8 @@ def _keep_until(file: Path, step: int | None) -> list[dict[str, Any]]:
     """Drop lines behind a step, all of them where it is None; what is left."""
     kept = [] if step is None or not file.exists() else [
         r for r in read_metrics(file) if r["step"] <= step]
-    beside = file.with_name(f".{file.name}.{os.getpid()}.part")
-    beside.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-    os.replace(beside, file)
+    with written_whole(file) as beside:
+        beside.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
     return kept
 
 # %% ../../nbs/62f_training.loop.ipynb #flops
@@ -292,6 +292,4 @@ def save_figure(
     file: Path   # A PNG file, which appears whole or not at all
 ) -> None:
     """Write a picture. Raises: `OSError`."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try: figure.savefig(beside, format="png"); os.replace(beside, file)
-    finally: beside.unlink(missing_ok=True)
+    with written_whole(file) as beside: figure.savefig(beside, format="png")

@@ -41,6 +41,7 @@ from .sharding import (
 from .step import (
     Average, Recipe, make_optimizer, make_train_step, skipped_steps)
 from ..typing import optional_import
+from ..weights import written_whole
 
 # %% ../../nbs/95c_training.run.ipynb #settings
 Precision = Literal["float32", "bfloat16"] # Of products; parameters stay in float32
@@ -125,9 +126,8 @@ def write_settings(
 ) -> None:
     """Write `settings.json`; it appears whole or not at all."""
     file = Path(settings.out) / SETTINGS
-    beside = file.with_name(f".{file.name}.{os.getpid()}.part")
-    beside.write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, file)
+    with written_whole(file) as beside:
+        beside.write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
 
 def read_settings(
     folder: str | os.PathLike # Of a run

@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ..typing import optional_import
+from ..weights import written_whole
 
 # %% ../../nbs/63_training.text.ipynb #char-tokenizer
 class CharTokenizer:
@@ -164,9 +165,7 @@ def save_tokenizer(
                            f"FileTokenizer, got {type(tokenizer).__name__}")
     file = Path(folder) / "tokenizer.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".part-{os.getpid()}")
-    try: beside.write_text(text, encoding="utf-8"); os.replace(beside, file)
-    finally: beside.unlink(missing_ok=True)
+    with written_whole(file) as beside: beside.write_text(text, encoding="utf-8")
     return file
 
 # %% ../../nbs/63_training.text.ipynb #open-file

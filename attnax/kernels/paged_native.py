@@ -145,7 +145,8 @@ def explain_paged_attention(
     return PagedChoice("portable" if broken else "jax", broken)
 
 # %% ../../nbs/28a_kernels.paged_native.ipynb #native
-def _native(platforms: list[str], query, cache: PagedKVCache, rows, q_start, scale) -> Array:
+def _native(platforms: list[str], query, cache: PagedKVCache, rows, q_start, scale,
+            no_holes: bool = False) -> Array:
     """A step by JAX's kernels on these platforms; by the portable one elsewhere, and over holes."""
     table, n = cache.block_table[rows], jnp.minimum(cache.seq_lengths[rows], cache.max_len)
     if q_start is not None: n = jnp.minimum(n, q_start + 1)
@@ -157,7 +158,7 @@ def _native(platforms: list[str], query, cache: PagedKVCache, rows, q_start, sca
         def run(query, cache):
             step = _by_head(query, cache, table, n, default_scale(scale, query.shape[-1]))
             return kernel(step).reshape(query.shape)
-        return lambda query, cache: lax.cond(whole, run, portable, query, cache)
+        return run if no_holes else lambda *args: lax.cond(whole, run, portable, *args)
     kernels = {name: by(_THEIRS[name]) for name in platforms}
     return lax.platform_dependent(query, cache, **kernels, default=portable)
 
@@ -168,6 +169,7 @@ def native_paged_attention(
     sequence_idx: int | Int[Array, "*b"] | None = None, # Of each row; all in order when None
     *,
     finite_pages: bool = False,      # Whether places without a token hold finite numbers
+    no_holes: bool = False,          # Whether every page that is read is known to be there
     q_start: Int[Array, " b"] | None = None, # Position of each row's query
     scale: float | Float[Array, ""] | None = None, # Factor on scores; 1/sqrt(d) when None
     **options                        # As for `paged_attention`
@@ -182,4 +184,4 @@ def native_paged_attention(
     if not able or not isinstance(cache, PagedKVCache):
         return paged_attention(query, cache, sequence_idx, q_start=q_start, scale=scale, **options)
     rows = _check_sequences(cache, sequence_idx, query.shape)
-    return _native(able, query, cache, rows, q_start, scale)
+    return _native(able, query, cache, rows, q_start, scale, no_holes)

@@ -363,10 +363,10 @@ def _by_memory(layer, query, call: AttentionCall, read: Callable, mask):
     """A memory that reads itself, in place of the layer's kernel; it is causal, and knows its
     positions."""
     mods = compose_score_mods(call.score_mod, _local(layer))
-    out, lse = read(
-        query, mask=mask, score_mod=mods, scale=layer.spec.scale, return_lse=True,
-        **call.dropout, broadcast_dropout=layer.spec.broadcast_dropout)
-    if not layer.spec.sinks: return out
+    how = dict(mask=mask, score_mod=mods, scale=layer.spec.scale, **call.dropout,
+               broadcast_dropout=layer.spec.broadcast_dropout)
+    if not layer.spec.sinks: return read(query, **how)
+    out, lse = read(query, **how, return_lse=True)
     # what the sinks leave of the weights
     share = jax.nn.sigmoid(lse - layer.sinks[...].astype(lse.dtype)[None, :, None])
     return (out * share[..., None]).astype(out.dtype)

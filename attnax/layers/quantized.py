@@ -21,7 +21,7 @@ from jax.sharding import AxisType
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from .embeddings import TokenEmbedding, take_rows
+from .embeddings import TokenEmbedding, take_rows, wide_product
 
 # %% ../../nbs/36_layers.quantized.ipynb #kinds
 class QuantizedKind(NamedTuple):
@@ -289,8 +289,7 @@ def _by_tiles(x: Float[Array, "r in"], w: QuantizedArray, rows: int) -> Float[Ar
 # %% ../../nbs/36_layers.quantized.ipynb #written-out
 def _written_out(x: Float[Array, "... in"], w: QuantizedArray) -> Float[Array, "... out"]:
     """The matrix in the dtype of `x`, and one product: left to XLA how to fuse them."""
-    return jnp.matmul(x, w.dequantize(x.dtype).T,
-                      preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
+    return wide_product(x, w.dequantize(x.dtype).T, jnp.promote_types(x.dtype, jnp.float32))
 
 # %% ../../nbs/36_layers.quantized.ipynb #on-cpu
 def _on_cpu(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:

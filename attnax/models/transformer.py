@@ -25,7 +25,7 @@ from ..layers.blocks import AUX, EncoderBlock
 from ..layers.cache import (
     Caches, StackedCaches, caches_length, check_layer_cache, positions_from)
 from ..layers.config import BlocksConfig, TransformerConfig, check_config
-from ..layers.embeddings import TokenEmbedding, check_rngs
+from ..layers.embeddings import TokenEmbedding, check_rngs, wide_dot_general
 from ..layers.feedforward import Linear, dropout_rngs, dropout_scope
 from ..layers.norms import RMSNorm, create_norm
 from ..layers.positions import Learned
@@ -304,7 +304,7 @@ def make_head(
     if config.tie_embeddings: return None
     return Linear(config.d_model, config.vocab_size, use_bias=False, rngs=rngs,
                   dtype=config.compute_dtype, param_dtype=config.param_dtype,
-                  preferred_element_type=logit_dtype(config))
+                  preferred_element_type=logit_dtype(config), dot_general=wide_dot_general)
 
 # %% ../../nbs/50_models.transformer.ipynb #logit-dtype
 def logit_dtype(

@@ -17,8 +17,9 @@ from jaxtyping import Array, Bool, Float
 from ..layers.attention import MultiHeadAttention
 from ..layers.blocks import EncoderBlock
 from ..layers.config import BlocksConfig, Pool, check_config
-from ..layers.embeddings import (
-    LearnedPositionalEmbedding, PatchEmbedding, as_pair, check_rngs)
+from attnax.layers.embeddings import (
+    LearnedPositionalEmbedding, PatchEmbedding, as_pair, check_rngs, wide_dot_general
+)
 from ..layers.feedforward import FeedForward, dropout_rngs
 from ..layers.norms import RMSNorm, create_norm
 from ..layers.positions import AxialRope, Learned, Positions
@@ -397,7 +398,8 @@ class VisionTransformer(_Made):
         self.final_norm = norm() if c.use_pre_norm else None
         self.head = None if c.num_classes is None else nnx.Linear(
             2 * m if c.pool == "cls_mean" else m, c.num_classes, rngs=rngs,
-            preferred_element_type=logit_dtype(c), **dtypes)
+            preferred_element_type=logit_dtype(c), dot_general=wide_dot_general,
+            **dtypes)
         self._make_pool(rngs, dtypes)
         self.dropout = nnx.Dropout(c.dropout_rate, rngs=dropout_rngs(rngs, c.dropout_rate))
 

@@ -91,7 +91,7 @@ def ragged_attention(
     r, cache, (h, d) = pages.rows, pages.cache(), query.shape[1::2]
     n, each, parts = r.wide * r.chunk, np.arange(r.starts.shape[0], dtype=np.int32), []
     if return_lse: how["return_lse"] = True
-    by_token = partial(native_paged_attention, finite_pages=True)
+    by_token = partial(native_paged_attention, finite_pages=True, no_holes=True)
     for attend, rows, flat in (
             (paged_attention, each[:r.wide], query[0, :, :n].reshape(h, r.wide, r.chunk, d)),
             (by_token, each[r.wide:], query[0, :, n:, None])):

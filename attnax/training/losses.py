@@ -7,6 +7,7 @@ __all__ = ['token_losses', 'masked_mean', 'chunked_losses', 'LossParts', 'lm_los
 
 # %% ../../nbs/62_training.losses.ipynb #imports
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float, Int
 
+from ..kernels.jaxprs import mesh_axes, vary_over
 from ..layers.feedforward import dropout_scope
 from ..models.transformer import TransformerLM, as_ids, as_key_mask, language_head
 from ..typing import ScoreMod
@@ -53,6 +56,12 @@ def masked_mean(
     return jnp.where(mask, x, 0).sum() / jnp.maximum(count, 1), count
 
 # %% ../../nbs/62_training.losses.ipynb #chunked-losses
+def _cut(x: Array, chunk: int) -> Array:
+    """Whole chunks of positions, in front; neighbours in different ones, so that each has a part of
+    every device's positions."""
+    whole = x.shape[1] // chunk * chunk
+    return jnp.moveaxis(x[:, :whole].reshape(x.shape[0], chunk, -1, *x.shape[2:]), 2, 0)
+
 def chunked_losses(
     to_logits: Callable,             # From hidden states `(b, c, m)` to logits `(b, c, v)`
     hidden: Float[Array, "b s m"],   # Hidden states
@@ -69,13 +78,43 @@ def chunked_losses(
     s = hidden.shape[1]
     if s <= chunk: return losses(hidden, targets)
     whole = s // chunk * chunk
-    def cut(x): # neighbours in different chunks: each has a part of every device's positions
-        return jnp.moveaxis(x[:, :whole].reshape(x.shape[0], chunk, -1, *x.shape[2:]), 2, 0)
     again = jax.checkpoint(losses)
-    out = lax.map(lambda part: again(*part), (cut(hidden), cut(targets)))
+    out = lax.map(lambda part: again(*part), (_cut(hidden, chunk), _cut(targets, chunk)))
     out = jnp.moveaxis(out, 0, 2).reshape(hidden.shape[0], whole)
     if whole == s: return out
     return jnp.concatenate([out, again(hidden[:, whole:], targets[:, whole:])], axis=1)
+
+# %% ../../nbs/62_training.losses.ipynb #sum-of-chunks
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _sum_of_chunks(each: Callable, params: Any, *parts: Any) -> Float[Array, ""]:
+    """The sum of `each(params, *part)` over parts with chunks in front; hidden states come first."""
+    def one(total, part): return total + each(params, *part), None
+    first = jax.eval_shape(each, params, *jax.tree.map(lambda x: x[0], parts))
+    start = vary_over(jnp.zeros((), first.dtype), mesh_axes(params, parts))
+    return lax.scan(one, start, parts)[0]
+
+# %% ../../nbs/62_training.losses.ipynb #sum-rule
+def _sum_jvp(each, primals, tangents):
+    """The rule for a derivative: the gradient of every chunk by what moves, in the same loop."""
+    (params, *parts), (d_params, d_hidden, *_) = primals, tangents
+    leaves, tree = jax.tree.flatten(params)
+    ways = tree.flatten_up_to(d_params)
+    moving = {i: leaves[i] for i, d in enumerate(ways) if not isinstance(d, SymbolicZero)}
+    def of(moving, *part):
+        return each(tree.unflatten([moving.get(i, x) for i, x in enumerate(leaves)]), *part)
+    def one(carry, part):
+        value, (slopes, d) = jax.value_and_grad(of, (0, 1))(moving, *part)
+        return jax.tree.map(lambda a, b: a + b.astype(a.dtype), carry, (value, slopes)), d
+    first = jax.eval_shape(each, params, *jax.tree.map(lambda x: x[0], parts))
+    zeros = {i: vary_over(jnp.zeros_like(x, jnp.promote_types(x.dtype, first.dtype)), mesh_axes(x))
+             for i, x in moving.items()}
+    start = vary_over(jnp.zeros((), first.dtype), mesh_axes(params, parts)), zeros
+    (total, sums), by_hidden = lax.scan(one, start, tuple(parts))
+    pairs = [(sums[i], ways[i]) for i in moving]
+    if not isinstance(d_hidden, SymbolicZero): pairs.append((by_hidden, d_hidden))
+    return total, sum(((slope * d).sum(dtype=first.dtype) for slope, d in pairs), start[0])
+
+_sum_of_chunks.defjvp(_sum_jvp, symbolic_zeros=True)
 
 # %% ../../nbs/62_training.losses.ipynb #parts
 class LossParts(NamedTuple):
@@ -96,6 +135,23 @@ def _draws(part: Any, deterministic: bool | None) -> bool:
     """Whether a part of a model may drop anything: it counts its draws, which no loop can."""
     if part is None or deterministic: return False
     return any(isinstance(m, nnx.Dropout) and m.rate > 0 for _, m in nnx.iter_modules(part))
+
+# %% ../../nbs/62_training.losses.ipynb #mean-of-chunks
+def _mean_of_chunks(model: TransformerLM, losses: Callable, parts: tuple, chunk: int):
+    """Mean of `losses(embedding, head, hidden, targets)` over what counts, and how many do."""
+    if chunk < 1: raise ValueError(f"`chunk` must be at least 1, got {chunk}")
+    heads = _read_once(model.decoder.token_embed), _read_once(model.lm_head)
+    graph, state = nnx.split(heads)
+    def each(state, h, y, mask):
+        found = losses(*nnx.merge(graph, state), h, y)
+        return (found if mask is None else jnp.where(mask, found, 0)).sum()
+    (_, targets, mask), s = parts, parts[0].shape[1]
+    whole, total = s // chunk * chunk, jnp.zeros((), jnp.float32)
+    if whole: total += _sum_of_chunks(each, state, *jax.tree.map(partial(_cut, chunk=chunk), parts))
+    if whole < s: total += _sum_of_chunks(
+        each, state, *jax.tree.map(lambda x: x[None, :, whole:], parts))
+    count = jnp.asarray(targets.size, total.dtype) if mask is None else mask.sum(dtype=total.dtype)
+    return total / jnp.maximum(count, 1), count
 
 # %% ../../nbs/62_training.losses.ipynb #lm-loss
 def lm_loss(
@@ -125,12 +181,12 @@ def lm_loss(
     hidden, aux = model.decoder(
         ids, padding_mask=as_key_mask(padding_mask), position_ids=position_ids, score_mod=score_mod,
         return_aux=True, deterministic=deterministic)
-    embed, head = _read_once(model.decoder.token_embed), _read_once(model.lm_head)
-    if _draws(model.lm_head, deterministic): head, chunk = model.lm_head, targets.shape[1]
-    def to_logits(h):
-        with dropout_scope(deterministic): return language_head(h, embed, head, model.config)
-    losses = chunked_losses(to_logits, hidden, targets, chunk=chunk,
-                            label_smoothing=label_smoothing, z_loss=z_loss)
-    mean, count = masked_mean(losses, mask)
+    def losses(embed, head, h, y):
+        with dropout_scope(deterministic): logits = language_head(h, embed, head, model.config)
+        return token_losses(logits, y, label_smoothing=label_smoothing, z_loss=z_loss)
+    if _draws(model.lm_head, deterministic):
+        each = losses(model.decoder.token_embed, model.lm_head, hidden, targets)
+        mean, count = masked_mean(each, mask)
+    else: mean, count = _mean_of_chunks(model, losses, (hidden, targets, mask), chunk)
     parts = LossParts(mean, count, aux["load_balance_loss"])
     return mean + expert_loss * parts.experts, parts

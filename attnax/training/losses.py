@@ -87,7 +87,8 @@ def chunked_losses(
 # %% ../../nbs/62_training.losses.ipynb #sum-of-chunks
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _sum_of_chunks(each: Callable, params: Any, *parts: Any) -> Float[Array, ""]:
-    """The sum of `each(params, *part)` over parts with chunks in front; hidden states come first."""
+    """The sum of `each(params, *part)` over parts, chunks in front, of which hidden states come
+    first."""
     def one(total, part): return total + each(params, *part), None
     first = jax.eval_shape(each, params, *jax.tree.map(lambda x: x[0], parts))
     start = vary_over(jnp.zeros((), first.dtype), mesh_axes(params, parts))

@@ -171,7 +171,7 @@ def _waiting(model: nnx.Module, origin: Mapping[str, str]
             yield origin.get(name, name), path, row if share else None, like
 
 # %% ../../nbs/66a_pretrained.filling.ipynb #host
-def _host() -> jax.Device:
+def _host() -> Any:
     """Where a matrix is quantised before it goes to its places: beside the devices of a mesh, where
     JAX has its processor."""
     try: return jax.local_devices(backend="cpu")[0]
@@ -204,7 +204,7 @@ def fill_in_turn(
     model, ways, origin = _planned(fill, parts, quantize, dtype)
     if scan: model = stack_layers(model)
     if lay is not None: model = lay(model)
-    waiting = {name: where for name, *where in _waiting(model, origin)}
+    waiting = {name: (path, row, like) for name, path, row, like in _waiting(model, origin)}
     done: dict[tuple, Any] = {}
     for part in parts:
         path, row, like = waiting[part[0]]

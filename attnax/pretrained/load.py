@@ -298,8 +298,7 @@ def load_pretrained(
     quantize: str | None = None, # "keep" the blocks of a GGUF file, or a kind to quantise matrices
     # to: "int8", "q4", "float8"; None: floats
     mesh: Mesh | None = None, # Devices to lay it over while it is read; one device when None
-    rules: Any = None, # How: a preset, "fsdp+tensor", or `attnax.training.Rules`; by the names of
-    # the mesh's axes when None
+    rules: Any = None, # A preset, "fsdp+tensor", or `training.Rules`; None: by the mesh's axes
     ignore: Sequence[str] = (), # Patterns (regular expressions) of tensors to leave out, r"^cls\."
     ignore_fields: Sequence[str] = (), # Fields of the config to pass over
     revision: str | None = None,      # Branch, tag or commit of a name; its main branch when None
@@ -312,9 +311,8 @@ def load_pretrained(
 
     A sentence encoder makes its vectors as `modules.json` beside it says, and by the mean where
     there is none. GGUF and CTranslate2 give float32; float64 is float32 unless JAX is told to have
-    it. `config.param_dtype` of the model is `dtype`, or the dtype of most tensors. Over a mesh each
-    tensor is read when its turn comes and each device gets its part; a size that the devices do not
-    divide is refused before anything is read.
+    it. `config.param_dtype` of the model is `dtype`, or the dtype of most tensors. Over a mesh
+    tensors are read one by one, and each device gets its part; CTranslate2 files are read whole.
 
     Raises: `FileNotFoundError`, `PermissionError` and `ConnectionError` that say what to do, as
     `fetch_pretrained`; `ValueError` that names the file, tensor, field or argument which is wrong;

@@ -82,7 +82,8 @@ class ResidualBlock(_Norms):
         y = self._normed(y, number, "output")
         if self.spec.norm_order == "both": y = getattr(self, f"post_ln{number}")(y)
         if hasattr(self, f"ls{number}"):
-            y = y * jnp.broadcast_to(getattr(self, f"ls{number}")[...].astype(y.dtype), y.shape)
+            y = y * jnp.expand_dims(getattr(self, f"ls{number}")[...].astype(y.dtype),
+                                    range(y.ndim - 1))
         if self.spec.residual_scale is not None: y = y * self.spec.residual_scale
         y = self.dropout(y, deterministic=deterministic)
         y = x + self.drop_path(y, deterministic=deterministic)

@@ -298,7 +298,9 @@ class LearnedPositionalEmbedding(nnx.Module):
         if x.shape[-1] != m: raise ValueError(f"`x` must have width {m}, got shape {x.shape}")
         rows = take_rows(self.embedding[...], positions_for(x, position_ids, n))
         work = _wider(x.dtype, rows.dtype)
-        return (x.astype(work) + jnp.broadcast_to(rows.astype(work), x.shape)).astype(x.dtype)
+        # axes of length one leave a sharded batch where it is, backward too
+        rows = jnp.expand_dims(rows.astype(work), range(x.ndim - rows.ndim))
+        return (x.astype(work) + rows).astype(x.dtype)
 
 # %% ../../nbs/31_layers.embeddings.ipynb #as-pair
 def as_pair(

@@ -70,9 +70,14 @@ class StackedBlocks(_LikeAList):
                              "alike")
         whole = len(blocks) // turn * turn
         self.turns, self.turn = whole // turn, turn
-        stack = lambda *x: jnp.stack(x)
-        self.kinds = nnx.List([jax.tree.map(stack, *blocks[i:whole:turn]) for i in range(turn)])
+        self.kinds = nnx.List([jax.tree.map(_stacked, *blocks[i:whole:turn]) for i in range(turn)])
         self.rest = nnx.List(blocks[whole:])
+
+def _stacked(*layers: Any) -> Any:
+    """Arrays of layers in one; of shapes alone, a shape."""
+    first = layers[0]
+    if not isinstance(first, jax.ShapeDtypeStruct): return jnp.stack(layers)
+    return jax.ShapeDtypeStruct((len(layers), *first.shape), first.dtype)
 
 # %% ../../nbs/44_layers.stack.ipynb #pure
 def _pure(call: Callable, graph) -> Callable:

@@ -194,7 +194,7 @@ class MaskedHead(nnx.Module):
         """Score every token of the vocabulary for each place."""
         x = self.norm(resolve_activation(self.activation)[0](self.dense(hidden)))
         scores = token_embed.attend(x, out_dtype=self.out_dtype)
-        return scores + jnp.broadcast_to(self.bias[...].astype(scores.dtype), scores.shape)
+        return scores + jnp.expand_dims(self.bias[...].astype(scores.dtype), range(scores.ndim - 1))
 
 # %% ../../nbs/55_models.sentence.ipynb #answers
 class _Answers(_Embeds):

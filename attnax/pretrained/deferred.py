@@ -73,7 +73,7 @@ def _reshaped(old: tuple[int, ...], wanted: tuple) -> Callable[[np.ndarray], np.
     front = _same(old, new)
     back = _same(old[front:][::-1], new[front:][::-1])
     middle = new[front:len(new) - back]
-    return lambda x: x.reshape(*x.shape[:front], *middle, *x.shape[x.ndim - back:])
+    return lambda x: x.reshape((*x.shape[:front], *middle, *x.shape[x.ndim - back:]))
 
 # %% ../../nbs/65b_pretrained.deferred.ipynb #shaped
 class _Shaped(NDArrayOperatorsMixin):

@@ -5,39 +5,34 @@
 # %% auto #0
 __all__ = ['HARMLESS', 'RUN_SETTINGS', 'Fields', 'check_divides', 'read_pad', 'read_rope', 'write_rope', 'read_layer_ropes',
            'fields_by_kind', 'write_layer_ropes', 'Family', 'tensors_of', 'clean_tensors', 'settled', 'with_settings',
-           'read_quantized', 'Origin', 'load_family', 'config_of', 'read_folder', 'relative_error',
-           'language_model_errors']
+           'Origin', 'load_family', 'config_of', 'read_folder', 'relative_error', 'language_model_errors']
 
 # %% ../../nbs/67_pretrained.family.ipynb #imports
 import json
 import math
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array
 
 from ..layers.config import TransformerConfig, check_biases, check_windows, repeating
 from ..layers.memory import init_decoder_kv_caches_from_config
-from ..layers.quantized import QuantizedArray, quantized_kinds
 from ..layers.rope import RopeScaling
 from ..layers.stack import stack_layers, unstack_layers
 from ..models.generate import generate
 from ..models.transformer import TransformerLM
-from .deferred import Deferred, blocks_along, form_along
 from .files import read_json, read_tensors
+from .filling import fill_in_turn
 from .mapping import (
     Rule, align_names, blueprint, check_tensors, parameter_shapes, read_parameters,
     rules_from_table, weight_dtype, write_tensors)
-from ..weights import named_parameters, put_quantized, quantizable
+from ..weights import named_parameters
 
 # %% ../../nbs/67_pretrained.family.ipynb #fields
 # What says nothing about the computation of a forward pass
@@ -573,83 +568,6 @@ def _matched(
     check_tensors(rules, parameter_shapes(model), {n: x.shape for n, x in found.items()}, note)
     return model, fill, rules, found
 
-# %% ../../nbs/67_pretrained.family.ipynb #kept-kinds
-def _kind_of(x: np.ndarray | Deferred, axis: int) -> str | None:
-    """The kind in which a tensor can be kept with its blocks along an axis; None: in none. Of
-    kinds that are alike, the one that the file names."""
-    form = form_along(x, axis)
-    alike = [name for name, kind in quantized_kinds.items() if kind[:3] == form]
-    if not alike or not isinstance(x, Deferred): return None
-    said = x.sources[0].kind.lower()
-    return said if said in alike else alike[-1]
-
-def _was_quantized(x: np.ndarray | Deferred) -> bool:
-    """Whether a file has a tensor as small codes of any kind."""
-    return isinstance(x, Deferred) and any(s.kind for s in x.sources)
-
-# %% ../../nbs/67_pretrained.family.ipynb #read-matrix
-def _quantized(x: np.ndarray | Deferred, axis: int, quantize: str) -> QuantizedArray | None:
-    """One matrix, its `axis` of inputs last; None where it cannot be kept in blocks, or has rows
-    that are no whole number of blocks."""
-    if quantize != "keep":
-        if x.shape[axis] % (quantized_kinds[quantize].block or 1): return None
-        return QuantizedArray.quantize(np.moveaxis(np.asarray(x), axis, -1), quantize)
-    kind = _kind_of(x, axis)
-    if kind is None or not isinstance(x, Deferred): return None
-    return QuantizedArray.from_blocks(*blocks_along(x, axis), kind=kind)
-
-# %% ../../nbs/67_pretrained.family.ipynb #read-quantized
-def read_quantized(
-    rules: Sequence[Rule],             # All rules of a model
-    tensors: Mapping[str, np.ndarray | Deferred], # Their tensors
-    axes: Mapping[str, int],           # Parameters to quantise, and their axis of inputs
-    quantize: str,                     # "keep", or a kind
-    dtype: jnp.dtype | None = None     # Of the other parameters; as stored when None
-) -> tuple[dict[str, Array], dict[str, QuantizedArray]]: # Parameters, and those quantised, by path
-    """Turn tensors into parameters one by one. Check them first.
-
-    Raises: as `read_parameters`. Warns: with the names of matrices that could not be kept as the
-    file has them, or quantised, because blocks would be cut.
-    """
-    plain: dict[str, Array] = {}
-    quantized: dict[str, QuantizedArray] = {}
-    lost = []
-    for rule in rules:
-        found = rule.read(*(tensors[name] for name in rule.theirs))
-        for name, x in zip(rule.ours, found, strict=True):
-            matrix = _quantized(x, axes[name], quantize) if name in axes else None
-            # experts of a layer are quantised together
-            if matrix is None and name in axes and x.ndim > 2:
-                matrix = _quantized(x, axes[name], "int8")
-                lost.append(f"{name} (int8)")
-            if matrix is not None:
-                # JAX may still be reading the tensor, which would stay in memory beside the next
-                quantized[name] = jax.block_until_ready(matrix)
-                continue
-            if name in axes and (quantize != "keep" or _was_quantized(x)): lost.append(name)
-            one = Rule((name,), rule.theirs[:1])
-            plain |= read_parameters([one], {rule.theirs[0]: np.asarray(x)}, dtype)
-    if lost:
-        warnings.warn(f"{len(lost)} of {len(axes)} matrices cannot be quantised with "
-                      f"`quantize`={quantize!r}, and are floats where nothing is said: "
-                      f"{', '.join(lost[:4])}", stacklevel=2)
-    return plain, quantized
-
-# %% ../../nbs/67_pretrained.family.ipynb #filled-quantized
-def _filled_quantized(model: nnx.Module, fill: Callable[..., nnx.Module], rules: Sequence[Rule],
-                      tensors: Mapping[str, np.ndarray], quantize: str, dtype) -> nnx.Module:
-    """A model around quantised matrices. Raises: as `read_parameters`; `NotImplementedError` where
-    the model has no matrix that could be one."""
-    axes, shapes = quantizable(model), parameter_shapes(model)
-    plain, quantized = read_quantized(rules, tensors, axes, quantize, dtype)
-    if not quantized:
-        raise NotImplementedError(f"`quantize`={quantize!r} finds no matrix to quantise in a "
-                                  f"{type(model).__name__} of these tensors")
-    blanks = {name: jax.ShapeDtypeStruct(shapes[name], jnp.float32) for name in quantized}
-    model = fill(plain | blanks)
-    put_quantized(model, quantized)
-    return model
-
 # %% ../../nbs/67_pretrained.family.ipynb #origin
 @dataclass(frozen=True)
 class Origin:
@@ -667,13 +585,15 @@ def load_family(
     ignore: Sequence[str] = (),        # Patterns (regular expressions) of tensors to leave out
     ignore_fields: Sequence[str] = (), # Fields of the config to pass over
     quantize: str | None = None,       # "keep", or a kind that matrices are quantised to
+    lay: Callable[[Any], Any] | None = None, # Says where each array of a model without numbers
+    # goes, as for `fill_in_turn`; None: all on one device
     **settings: Any                    # How to run it: fields among `RUN_SETTINGS`
 ) -> nnx.Module:                       # The model, in evaluation mode
     """Make a model from a config and tensors; nothing is made unless all of it fits.
 
     Raises: `NotImplementedError` that names a field which asks for something that attnax does not
     do; `ValueError` that names what is malformed: a field, a missing, extra or misshapen tensor, a
-    setting.
+    setting; as `lay`.
     """
     ignore, ignore_fields = (_several(n, x)
                              for n, x in (("ignore", ignore), ("ignore_fields", ignore_fields)))
@@ -681,13 +601,16 @@ def load_family(
     ours = with_settings(ours, settings) if settings else ours
     if scanned := settings.get("scan_layers", False):
         ours = with_settings(ours, {"scan_layers": False})
-    model, fill, rules, tensors = _matched(family, ours, tensors, ignore)
-    if quantize is None: model = fill(read_parameters(rules, tensors, dtype))
-    else: model = _filled_quantized(model, fill, rules, tensors, quantize, dtype)
+    _, fill, rules, tensors = _matched(family, ours, tensors, ignore)
+    if quantize is None and lay is None:
+        model = fill(read_parameters(rules, tensors, dtype))
+        if scanned: model = stack_layers(model)
+    else: model = fill_in_turn(fill, rules, tensors, dtype=dtype, quantize=quantize, scan=scanned,
+                               lay=lay)
     said = json.dumps(dict(config), sort_keys=True)
     model.origin = Origin(family.model_type, said)   # type: ignore[attr-defined]
     model.eval()
-    return stack_layers(model) if scanned else model
+    return model
 
 # %% ../../nbs/67_pretrained.family.ipynb #config-of
 def config_of(

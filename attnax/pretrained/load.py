@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import util
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from ..layers.attention import MultiHeadAttention
 from ..layers.stack import unstack_layers
@@ -276,6 +278,17 @@ def _family_in_dtype(family: Family, dtype: str) -> Family:
     def read_config(fields): return _with_param_dtype(family.read_config(fields), dtype)
     return replace(family, read_config=read_config)
 
+# %% ../../nbs/77_pretrained.load.ipynb #layout
+def _layout(mesh: Mesh | None, rules: Any) -> Callable[[Any], Any] | None:
+    """What lays a model out, with or without numbers; None without a mesh. Raises: `ValueError`
+    for rules without a mesh, or as `make_rules`."""
+    if mesh is None and rules is None: return None
+    if mesh is None: raise ValueError(
+        f"`rules` say how a model lies over a `mesh`, which is needed too; got rules={rules!r}")
+    from attnax.training.sharding import make_rules, shard
+    return partial(shard, mesh=mesh,
+                   rules=make_rules(rules, mesh) if isinstance(rules, str) else rules)
+
 # %% ../../nbs/77_pretrained.load.ipynb #load
 def load_pretrained(
     path: str | os.PathLike, # A folder with config.json and weights, a .gguf file, or a name on
@@ -284,6 +297,8 @@ def load_pretrained(
     dtype: jnp.dtype | None = None, # Of the parameters, or its name; as stored when None
     quantize: str | None = None, # "keep" the blocks of a GGUF file, or a kind to quantise matrices
     # to: "int8", "q4", "float8"; None: floats
+    mesh: Mesh | None = None, # Devices to lay it over while it is read; one device when None
+    rules: Any = None, # A preset, "fsdp+tensor", or `training.Rules`; None: by the mesh's axes
     ignore: Sequence[str] = (), # Patterns (regular expressions) of tensors to leave out, r"^cls\."
     ignore_fields: Sequence[str] = (), # Fields of the config to pass over
     revision: str | None = None,      # Branch, tag or commit of a name; its main branch when None
@@ -296,24 +311,27 @@ def load_pretrained(
 
     A sentence encoder makes its vectors as `modules.json` beside it says, and by the mean where
     there is none. GGUF and CTranslate2 give float32; float64 is float32 unless JAX is told to have
-    it. `config.param_dtype` of the model is `dtype`, or the dtype of most tensors.
+    it. `config.param_dtype` of the model is `dtype`, or the dtype of most tensors. Over a mesh
+    tensors are read one by one, and each device gets its part; CTranslate2 files are read whole.
 
     Raises: `FileNotFoundError`, `PermissionError` and `ConnectionError` that say what to do, as
     `fetch_pretrained`; `ValueError` that names the file, tensor, field or argument which is wrong;
     `NotImplementedError` that names what attnax cannot do; `ImportError` that names the extra.
     """
-    kind = weight_dtype(dtype)
+    kind, lay = weight_dtype(dtype), _layout(mesh, rules)
     _check_words(settings, quantize, path)
     hub: dict[str, Any] = dict(revision=revision, token=token, cache_dir=cache_dir,
                                local_files_only=local_files_only)
     place = _place(fetch_pretrained(path, weights=False, **hub))
     def fetch(family: Family, said: Mapping[str, Any]):
         _fetch_weights(path, place, family, said, ignore_fields, hub)
-    family, config, tensors = _contents(place, fetch, deferred=quantize is not None)
+    family, config, tensors = _contents(place, fetch, deferred=bool(quantize or lay))
     stored = _dtype_of_most(tensors) if kind is None else kind.name
     model = load_family(_family_in_dtype(family, stored), config, tensors, dtype=kind,
-                        ignore=ignore, ignore_fields=ignore_fields, quantize=quantize, **settings)
-    return _as_folder_says(model, place, kind)
+                        ignore=ignore, ignore_fields=ignore_fields, quantize=quantize, lay=lay,
+                        **settings)
+    model = _as_folder_says(model, place, kind)
+    return model if lay is None else lay(model)   # layers behind a pooling, too
 
 # %% ../../nbs/77_pretrained.load.ipynb #generation
 def _generation(place: Path, vocab_size: int) -> Sampling:

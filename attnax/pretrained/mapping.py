@@ -269,8 +269,10 @@ def weight_dtype(
 def read_parameters(
     rules: Sequence[Rule],             # All rules of a model
     tensors: Mapping[str, np.ndarray], # Their tensors
-    dtype: jnp.dtype | None = None     # Of the parameters; as stored when None
-) -> dict[str, Array]:                 # Our parameters, by path
+    dtype: jnp.dtype | None = None,    # Of the parameters; as stored when None
+    *,
+    put: Callable[..., Any] = jnp.asarray # Makes a parameter of an array, called with `dtype=` too
+) -> dict[str, Any]:                   # Our parameters, by path: what `put` made
     """Turn tensors into parameters. Check them first.
 
     Raises: `ValueError` for a dtype that weights cannot have, and for a weight that `dtype` would
@@ -288,7 +290,7 @@ def read_parameters(
             if dtype == np.float16 and float(np.abs(x).max(initial=0)) >= 65520:
                 raise ValueError(f"`{name}` has values beyond float16, whose largest is 65504; "
                                  "`dtype` may be bfloat16")
-            out[name] = jnp.asarray(x, dtype=dtype)
+            out[name] = put(x, dtype=dtype)
     return out
 
 # %% ../../nbs/66_pretrained.mapping.ipynb #write-tensors

@@ -182,8 +182,9 @@ def _check_model(node: Any, mesh: Mesh, rules: Rules) -> None:
         if wrong := set(names) - set(mesh.axis_names): raise ValueError(
             f"`rules` cuts {axis} along {min(wrong)!r}, and the mesh has {mesh.axis_names}")
     auto = all(kind is AxisType.Auto for kind in mesh.axis_types)
-    if not auto and (rules.sequence or rules.experts): raise NotImplementedError(
-        "`mesh` must have Auto axes to cut positions or experts, got "
+    mixed = any(isinstance(m, MixtureOfExperts) for _, m in nnx.iter_modules(node))
+    if not auto and (rules.sequence or mixed): raise NotImplementedError(
+        "`mesh` must have Auto axes to cut positions, or for a mixture of experts, got "
         f"{', '.join(kind.name for kind in mesh.axis_types)}")
     for path, module in nnx.iter_modules(node):
         if not isinstance(module, MultiHeadAttention | LatentAttention): continue

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PASSING', 'POINTWISE', 'ARRANGING', 'CALLS', 'TAKES_WIDE', 'called', 'primitive_names', 'walk_jaxpr', 'mesh_axes',
-           'vary_over', 'vary_like', 'unvary_like', 'struct_like', 'bind_primitive', 'needed_equations']
+           'vary_over', 'vary_like', 'unvary_like', 'struct_like', 'bind_primitive', 'closed_over', 'needed_equations']
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal, Primitive
+from jax.extend.core import ClosedJaxpr, Literal, Primitive
 from jaxtyping import Array
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #names
@@ -138,6 +138,16 @@ def bind_primitive(
     if axes: args = [vary_over(x, axes) for x in args]
     out = primitive.bind(*args, **params)
     return list(out) if primitive.multiple_results else [out]
+
+# %% ../../nbs/11a_kernels.jaxprs.ipynb #closed-over
+def closed_over(
+    jaxpr,             # Of a function of some arrays, then of its arguments
+    arrays: Sequence   # The arrays
+) -> ClosedJaxpr:      # Of its arguments alone
+    """Make the first inputs of a record its constants."""
+    n = len(arrays)
+    inside = jaxpr.replace(constvars=jaxpr.invars[:n], invars=jaxpr.invars[n:])
+    return ClosedJaxpr(inside, list(arrays))
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #needed
 def needed_equations(

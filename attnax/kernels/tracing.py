@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from .jaxprs import (
     ARRANGING, CALLS, PASSING, POINTWISE, TAKES_WIDE,
-    bind_primitive, called, closed_over, primitive_names, struct_like, walk_jaxpr)
+    bind_primitive, called, closed_over, primitive_names, walk_jaxpr)
 from .score_mods import CallSizes, call_score_mod, check_call
 from ..typing import ScoreMod
 
@@ -676,9 +676,8 @@ def _at_other_size(jaxpr, consts: Sequence, args: Sequence, old: Sequence, new: 
 # %% ../../nbs/12_kernels.tracing.ipynb #retraced
 def _retraced(first: ClosedJaxpr, old: Sequence, new: Sequence, inputs: Sequence) -> ClosedJaxpr:
     """A record at other sizes. Raises: `_Open`, or JAX's error for what does not fit there."""
-    captured = [struct_like(jnp.shape(x), jnp.result_type(x), x) for x in first.consts]
     def run(captured, *args): return _at_other_size(first.jaxpr, captured, args, old, new)
-    return closed_over(jax.make_jaxpr(run)(captured, *inputs).jaxpr, first.consts)
+    return closed_over(jax.make_jaxpr(run)(list(first.consts), *inputs).jaxpr, first.consts)
 
 # %% ../../nbs/12_kernels.tracing.ipynb #trace-any
 def _trace_any(size: Sequence, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype):

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PASSING', 'POINTWISE', 'ARRANGING', 'CALLS', 'TAKES_WIDE', 'called', 'primitive_names', 'walk_jaxpr', 'mesh_axes',
-           'vary_over', 'vary_like', 'unvary_like', 'struct_like', 'bind_primitive', 'closed_over', 'needed_equations']
+           'vary_over', 'vary_like', 'unvary_like', 'struct_like', 'explicit_mesh', 'is_cut', 'bind_primitive',
+           'closed_over', 'needed_equations']
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
+from jax.sharding import AbstractMesh, AxisType
 from jaxtyping import Array
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #names
@@ -125,6 +127,21 @@ def struct_like(
     """Describe an output that varies over the mesh as an input does."""
     varying = {"manual_axis_type": jax.typeof(ref).manual_axis_type} if mesh_axes(ref) else {}
     return jax.ShapeDtypeStruct(shape, dtype, **varying)
+
+# %% ../../nbs/11a_kernels.jaxprs.ipynb #explicit-mesh
+def explicit_mesh(
+    *trees                   # Arrays, or trees of them
+) -> AbstractMesh | None:    # `None` where there is none
+    """The mesh of explicit axes that any of the arrays lies on."""
+    meshes = (jax.typeof(x).sharding.mesh for x in jax.tree.leaves(trees))
+    return next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
+
+# %% ../../nbs/11a_kernels.jaxprs.ipynb #is-cut
+def is_cut(
+    x: Array # Any
+) -> bool:   # Whether a dimension of it is
+    """Whether the type of an array says that it is cut over explicit axes."""
+    return any(jax.typeof(x).sharding.spec)
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #bind
 def bind_primitive(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PASSING', 'POINTWISE', 'ARRANGING', 'CALLS', 'TAKES_WIDE', 'called', 'primitive_names', 'walk_jaxpr', 'mesh_axes',
-           'vary_over', 'vary_like', 'unvary_like', 'struct_like', 'bind_primitive', 'needed_equations']
+           'vary_over', 'vary_like', 'unvary_like', 'struct_like', 'explicit_mesh', 'is_cut', 'bind_primitive',
+           'closed_over', 'needed_equations']
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -12,7 +13,8 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal, Primitive
+from jax.extend.core import ClosedJaxpr, Literal, Primitive
+from jax.sharding import AbstractMesh, AxisType
 from jaxtyping import Array
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #names
@@ -126,6 +128,21 @@ def struct_like(
     varying = {"manual_axis_type": jax.typeof(ref).manual_axis_type} if mesh_axes(ref) else {}
     return jax.ShapeDtypeStruct(shape, dtype, **varying)
 
+# %% ../../nbs/11a_kernels.jaxprs.ipynb #explicit-mesh
+def explicit_mesh(
+    *trees                   # Arrays, or trees of them
+) -> AbstractMesh | None:    # `None` where there is none
+    """The mesh of explicit axes that any of the arrays lies on."""
+    meshes = (jax.typeof(x).sharding.mesh for x in jax.tree.leaves(trees))
+    return next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
+
+# %% ../../nbs/11a_kernels.jaxprs.ipynb #is-cut
+def is_cut(
+    x: Array # Any
+) -> bool:   # Whether a dimension of it is
+    """Whether the type of an array says that it is cut over explicit axes."""
+    return any(jax.typeof(x).sharding.spec)
+
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #bind
 def bind_primitive(
     primitive: Primitive,  # What is done
@@ -138,6 +155,16 @@ def bind_primitive(
     if axes: args = [vary_over(x, axes) for x in args]
     out = primitive.bind(*args, **params)
     return list(out) if primitive.multiple_results else [out]
+
+# %% ../../nbs/11a_kernels.jaxprs.ipynb #closed-over
+def closed_over(
+    jaxpr,             # Of a function of some arrays, then of its arguments
+    arrays: Sequence   # The arrays
+) -> ClosedJaxpr:      # Of its arguments alone
+    """Make the first inputs of a record its constants."""
+    n = len(arrays)
+    inside = jaxpr.replace(constvars=jaxpr.invars[:n], invars=jaxpr.invars[n:])
+    return ClosedJaxpr(inside, list(arrays))
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #needed
 def needed_equations(

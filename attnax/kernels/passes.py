@@ -18,8 +18,10 @@ from jax import lax
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
+
+from .jaxprs import explicit_mesh
 
 # %% ../../nbs/16_kernels.passes.ipynb #pass
 class Pass:
@@ -151,13 +153,6 @@ def _partitioned(what: Pass, spread: Spread, args: Sequence[Array]) -> list[Arra
                      sharding_rule=rule, **sizes)
     return fn(*args)
 
-# %% ../../nbs/16_kernels.passes.ipynb #explicit
-def _explicit_mesh(args: Sequence[Array]):
-    """The mesh of arrays whose sharding is part of their type; None where there is none."""
-    meshes = [jax.typeof(jnp.asarray(x)).sharding.mesh for x in args]
-    explicit = (mesh for mesh in meshes if not mesh.empty and AxisType.Explicit in mesh.axis_types)
-    return next(explicit, None)
-
 # %% ../../nbs/16_kernels.passes.ipynb #lie
 def _lie(x: Array, spec: PartitionSpec, mesh) -> Array:
     """An array laid out another way, where it is not that way already."""
@@ -190,7 +185,7 @@ def _on_each_share(what: Pass) -> Callable:
         alone = whole and not jax.sharding.get_abstract_mesh().manual_axes
         spread = what.spread([x.shape for x in args]) if alone else None
         if spread is None: return what.run(*args)
-        if (mesh := _explicit_mesh(args)) is None: return _partitioned(what, spread, args)
+        if (mesh := explicit_mesh(args)) is None: return _partitioned(what, spread, args)
         return _on_explicit(what, spread, args, mesh)
     return run
 
@@ -212,7 +207,7 @@ def lay_out(
 
     Raises: `ValueError` for sequences that are cut along their positions or widths.
     """
-    mesh = _explicit_mesh((query, key, value))
+    mesh = explicit_mesh(query, key, value)
     if mesh is None or jax.sharding.get_abstract_mesh().manual_axes:
         return query, key, value, *shared
     _check_whole(query=query, key=key, value=value)
@@ -230,7 +225,7 @@ def on_each_share(
 ):
     """Call a function of JAX, on each device's share where arrays lie on explicit axes."""
     arrays, tree = jax.tree.flatten(args)
-    mesh = _explicit_mesh(arrays)
+    mesh = explicit_mesh(arrays)
     if mesh is None or jax.sharding.get_abstract_mesh().manual_axes: return fn(*args)
     b, g = arrays[0].shape[:2]
     letters = "b" if b > 1 else None, "g" if g > 1 else None
@@ -443,7 +438,7 @@ def attention_pass(
     more = moving(tree.unflatten(range(len(args))))
     more = [i for i in more if jnp.issubdtype(args[i].dtype, jnp.floating)]
     what = kind("forward", program, tree, str(args[0].dtype), (0, 1, 2, *more))
-    mesh = None if jax.sharding.get_abstract_mesh().manual_axes else _explicit_mesh(args)
+    mesh = None if jax.sharding.get_abstract_mesh().manual_axes else explicit_mesh(args)
     # laid out here, so that gradients lie as what they are gradients of
     if mesh is not None: args, _ = _laid(what.spread([x.shape for x in args]), args, mesh)
     return carry_out(what, *args)

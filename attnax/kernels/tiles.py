@@ -21,6 +21,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from .score_mods import check_number, compose_score_mods
+from .jaxprs import is_cut
 from .tracing import ScoreModPlan, plan_score_mod
 from ..typing import ScoreMod, check_arrays
 
@@ -113,20 +114,17 @@ def default_scale(
     return scale if isinstance(scale, jax.Array) else float(scale)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #by-group
-def _cut(x: Array) -> bool: # Whether its type says how it lies: explicit axes
-    return any(jax.typeof(x).sharding.spec)
-
 def _by_group(x: Float[Array, "b h q d"], g: int) -> Float[Array, "b g r d"]:
     """The query heads of a key head one after another, as rows. On explicit axes JAX has to see
     that the cut is along groups."""
     b, h, q, d = x.shape
-    if _cut(x): x = x.reshape(b, g, h // g, q, d)
+    if is_cut(x): x = x.reshape(b, g, h // g, q, d)
     return x.reshape(b, g, (h // g) * q, d)
 
 def _by_head(x: Float[Array, "b g r d"], shape: tuple) -> Float[Array, "b h q d"]:
     """Back again."""
     b, h, q, d = shape
-    if _cut(x): x = x.reshape(b, x.shape[1], h // x.shape[1], q, d)
+    if is_cut(x): x = x.reshape(b, x.shape[1], h // x.shape[1], q, d)
     return x.reshape(shape)
 
 # %% ../../nbs/14_kernels.tiles.ipynb #tile-scores

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from .jaxprs import (
     ARRANGING, CALLS, PASSING, POINTWISE, TAKES_WIDE,
-    bind_primitive, called, primitive_names, walk_jaxpr)
+    bind_primitive, called, closed_over, primitive_names, walk_jaxpr)
 from .score_mods import CallSizes, call_score_mod, check_call
 from ..typing import ScoreMod
 
@@ -178,10 +178,11 @@ class _Reader(_Taken):
         number = lambda v, w: self._literal(v, w) if isinstance(v, Literal) else known[v]
         if len(first.eqns) != len(second.eqns): raise _depends_on_shape()
         for a, b in zip(first.eqns, second.eqns):
-            same = a.primitive.name == b.primitive.name and len(a.invars) == len(b.invars)
-            if not same: raise _depends_on_shape()
+            called = {a.primitive.name, b.primitive.name} <= CALLS
+            same = called or a.primitive.name == b.primitive.name
+            if not same or len(a.invars) != len(b.invars): raise _depends_on_shape()
             ins = [number(v, w) for v, w in zip(a.invars, b.invars)]
-            take = self._call if a.primitive.name in CALLS else self._step
+            take = self._call if called else self._step
             known.update(zip(a.outvars, take(a, b, ins)))
         return [number(v, w) for v, w in zip(first.outvars, second.outvars)]
 
@@ -593,12 +594,16 @@ def _reads(closed) -> tuple[tuple | None, list[Array]]:
     return read(closed.jaxpr, closed.consts), captures
 
 # %% ../../nbs/12_kernels.tracing.ipynb #trace-at
-def _trace_at(size: Sequence, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype):
-    """A mod traced for so many queries and keys."""
+def _inputs(size: Sequence, dims: tuple[int, int, int, int], dtype) -> list[jax.ShapeDtypeStruct]:
+    """What a mod is shown for so many queries and keys: scores, then positions."""
     b, h, *_ = dims
     shapes = (b, 1, 1, 1), (1, h, 1, 1), (1, 1, size[0], 1), (1, 1, 1, size[1])
-    return trace_score_mod(score_mod, jax.ShapeDtypeStruct((b, h, *size), dtype),
-                           *(jax.ShapeDtypeStruct(s, jnp.int32) for s in shapes))[0]
+    return [jax.ShapeDtypeStruct((b, h, *size), dtype),
+            *(jax.ShapeDtypeStruct(s, jnp.int32) for s in shapes)]
+
+def _trace_at(size: Sequence, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype):
+    """A mod traced for so many queries and keys."""
+    return trace_score_mod(score_mod, *_inputs(size, dims, dtype))[0]
 
 # %% ../../nbs/12_kernels.tracing.ipynb #or-refuse
 def _or_refuse(trace: Callable):
@@ -607,26 +612,107 @@ def _or_refuse(trace: Callable):
     except (ValueError, TypeError, IndexError, jax.errors.InconclusiveDimensionOperation) as e:
         raise _depends_on_shape() from e
 
+# %% ../../nbs/12_kernels.tracing.ipynb #broadcast-shape
+class _Open(ValueError):
+    """A record does not say what a number would be at other sizes."""
+
+def _broadcast_shape(e, shape: Sequence, old: Sequence, new: Sequence) -> tuple:
+    """What a broadcast makes of an input of this shape, where `old` sizes become `new` ones."""
+    before, made = e.invars[0].aval.shape, e.params["shape"]
+    kept = {axis: now for axis, was, now in
+            zip(e.params["broadcast_dimensions"], before, shape) if was == made[axis]}
+    def size(axis, n):
+        if axis in kept: return kept[axis]
+        if len(made) >= 4 and axis in (2, 3) and n == old[axis - 2]: return new[axis - 2]
+        if n in [a for a, b in zip(old, new) if a != b] and (len(made) < 4 or axis > 1): raise _Open
+        return n
+    return tuple(size(axis, n) for axis, n in enumerate(made))
+
+# %% ../../nbs/12_kernels.tracing.ipynb #reshape-shape
+def _reshape_shape(e, shape: Sequence) -> tuple:
+    """What a reshape that adds or drops axes of 1 makes of an input of this shape."""
+    before, made = e.invars[0].aval.shape, e.params["new_sizes"]
+    if [n for n in before if n != 1] != [n for n in made if n != 1]: raise _Open
+    others = (now for was, now in zip(before, shape) if was != 1)
+    return tuple(1 if n == 1 else next(others) for n in made)
+
+# %% ../../nbs/12_kernels.tracing.ipynb #may-be-length
+_ANY_SHAPE = POINTWISE | frozenset("squeeze expand_dims concatenate transpose gather".split())
+
+def _may_be_length(v, old: Sequence, new: Sequence) -> bool:
+    """Whether an input is a float that is written in the mod, and equals a length."""
+    number = isinstance(v, Literal) and jnp.issubdtype(v.aval.dtype, jnp.floating)
+    return number and any(a != b and bool(v.val == a) for a, b in zip(old, new))
+
+def _as_written(v, x):
+    """An input; a number of Python stays one, whose dtype is weak."""
+    weak = isinstance(v, Literal) and getattr(v.aval, "weak_type", False)
+    return np.asarray(v.val).item() if weak else x
+
+# %% ../../nbs/12_kernels.tracing.ipynb #other-size
+def _other_size(e, given: Sequence, old: Sequence, new: Sequence) -> list:
+    """Carry out an operation of a record on arrays of another size than it was traced with."""
+    name, shapes, params = e.primitive.name, list(map(jnp.shape, given)), dict(e.params)
+    changed = [v.aval.shape != shape for v, shape in zip(e.invars, shapes)]
+    given = [_as_written(v, x) for v, x in zip(e.invars, given)]
+    if any(_may_be_length(v, old, new) for v in e.invars): raise _Open
+    if name in CALLS:
+        inner, consts = _inside(e)
+        return jax.jit(lambda *args: _at_other_size(inner, consts, args, old, new))(*given)
+    if name == "broadcast_in_dim": params["shape"] = _broadcast_shape(e, shapes[0], old, new)
+    elif any(changed):
+        if name == "reshape": params["new_sizes"] = _reshape_shape(e, shapes[0])
+        elif name not in _ANY_SHAPE or name == "gather" and changed[0]: raise _Open
+        elif name == "custom_jvp_call":
+            if len(e.outvars) > 1: raise _Open
+            return [_with_own_rule(Step(e.primitive, (params, params), (), ()))(*given)]
+    if any(map(export.is_symbolic_dim, jax.tree.leaves(list(params.values())))): raise _Open
+    return bind_primitive(e.primitive, params, given)
+
+# %% ../../nbs/12_kernels.tracing.ipynb #at-other-size
+def _at_other_size(jaxpr, consts: Sequence, args: Sequence, old: Sequence, new: Sequence) -> list:
+    return walk_jaxpr(jaxpr, consts, args, lambda e, given: _other_size(e, given, old, new))
+
+# %% ../../nbs/12_kernels.tracing.ipynb #retraced
+def _retraced(first: ClosedJaxpr, old: Sequence, new: Sequence, inputs: Sequence) -> ClosedJaxpr:
+    """A record at other sizes. Raises: `_Open`, or JAX's error for what does not fit there."""
+    def run(captured, *args): return _at_other_size(first.jaxpr, captured, args, old, new)
+    return closed_over(jax.make_jaxpr(run)(list(first.consts), *inputs).jaxpr, first.consts)
+
+# %% ../../nbs/12_kernels.tracing.ipynb #trace-any
+def _trace_any(size: Sequence, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype):
+    """The record at this size of a mod that was traced with names for sizes."""
+    names, inputs = export.symbolic_shape("q, k"), _inputs(size, dims, dtype)
+    named = _or_refuse(lambda: _trace_at(names, score_mod, dims, dtype))
+    try: return _retraced(named, names, size, inputs)
+    except (ValueError, TypeError, NotImplementedError):
+        return _or_refuse(lambda: _trace_at(size, score_mod, dims, dtype))
+
 # %% ../../nbs/12_kernels.tracing.ipynb #plan-from
-def _plan_from(first, sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype,
-               moved: bool):
-    """Plan of a mod and its captures, from a trace and another of other sizes."""
-    again = lambda: _trace_at(sizes[1], score_mod, dims, dtype)
-    second = first if sizes[1] == sizes[0] else _or_refuse(again)
-    reader = _Reader((first, second), sizes)
-    return ScoreModPlan(reader, dims, moved), reader.captures
+def _plan_from(first: ClosedJaxpr, sizes: tuple, score_mod: ScoreMod,
+               dims: tuple[int, int, int, int], dtype, moved: bool, ask: bool = False):
+    """Plan of a mod and its captures, from its trace; from two on demand, or where one is short."""
+    inputs = _inputs(sizes[1], dims, dtype)
+    def plan(second):
+        reader = _Reader((first, second), sizes)
+        return ScoreModPlan(reader, dims, moved), reader.captures
+    if sizes[1] == sizes[0]: return plan(first)
+    if not ask:
+        try: return plan(_retraced(first, *sizes, inputs))
+        except (ValueError, TypeError, NotImplementedError): pass  # the mod has the last word
+    return plan(_or_refuse(lambda: _trace_at(sizes[1], score_mod, dims, dtype)))
 
 # %% ../../nbs/12_kernels.tracing.ipynb #plan-at
 _PLANS: dict[tuple, ScoreModPlan] = {}  # of what was traced before, by what the trace says
 
 def _plan_at(sizes: tuple, score_mod: ScoreMod, dims: tuple[int, int, int, int], dtype,
-             moved: bool):
+             moved: bool, any_size: bool = False):
     """Plan of a mod and its captures; the plan of a mod of the same text, where there is one."""
-    first = _trace_at(sizes[0], score_mod, dims, dtype)
+    first = (_trace_any if any_size else _trace_at)(sizes[0], score_mod, dims, dtype)
     text, captures = _reads(first)
     key = None if text is None else (text, sizes, dims, str(jnp.dtype(dtype)), moved)
     if key in _PLANS: return _PLANS[key], captures
-    plan, captures = _plan_from(first, sizes, score_mod, dims, dtype, moved)
+    plan, captures = _plan_from(first, sizes, score_mod, dims, dtype, moved, ask=any_size)
     if key is not None:
         if len(_PLANS) >= 256: _PLANS.pop(next(iter(_PLANS)))
         _PLANS[key] = plan
@@ -686,6 +772,5 @@ def open_score_mod(
     """
     if score_mod is None: return None, []
     dims = batch, num_heads, 2, 2
-    _or_refuse(lambda: _trace_at(export.symbolic_shape("q, k"), score_mod, dims, dtype))
-    plan, captures = _plan_at(_ANY_SIZE, score_mod, dims, dtype, True)
+    plan, captures = _plan_at(_ANY_SIZE, score_mod, dims, dtype, True, any_size=True)
     return OpenScoreMod(plan), captures

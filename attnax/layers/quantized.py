@@ -17,10 +17,10 @@ import numpy as np
 from flax import nnx
 from jax import lax
 from jax.core import Tracer
-from jax.sharding import AxisType
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from ..kernels.jaxprs import explicit_mesh
 from .embeddings import TokenEmbedding, take_rows, wide_product
 
 # %% ../../nbs/36_layers.quantized.ipynb #kinds
@@ -313,12 +313,6 @@ def _product_jvp(primals, tangents):
     x, w = primals
     return _product(x, w), jax.checkpoint(_written_out)(tangents[0], w)
 
-# %% ../../nbs/36_layers.quantized.ipynb #knows-its-mesh
-def _explicit(*trees) -> bool:
-    """Whether an array lies on a mesh of explicit axes, on which every step says how it lies."""
-    meshes = (jax.typeof(x).sharding.mesh for x in jax.tree.leaves(trees))
-    return any(AxisType.Explicit in mesh.axis_types for mesh in meshes)
-
 # %% ../../nbs/36_layers.quantized.ipynb #quantized-matmul
 def quantized_matmul(
     x: Float[Array, "*b in"],           # Rows
@@ -339,7 +333,7 @@ def quantized_matmul(
     if x.ndim < 1 or x.shape[-1] != w.shape[1]:
         raise ValueError(f"`x` must have width {w.shape[1]}, got shape {x.shape}")
     rows, out = x.size // w.shape[1], x.dtype if out_dtype is None else out_dtype
-    if written_out or _explicit(x, w) or not isinstance(rows, int) or not rows:
+    if written_out or explicit_mesh(x, w) is not None or not isinstance(rows, int) or not rows:
         return jax.checkpoint(_written_out)(x, jax.tree.map(lax.stop_gradient, w)).astype(out)
     y = _product(x.reshape(rows, -1), w)
     return y.reshape(*x.shape[:-1], w.shape[0]).astype(out)

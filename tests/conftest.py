@@ -61,6 +61,13 @@ def wheel(tmp_path_factory):
     return build(tmp_path_factory.mktemp("wheel"))
 
 
+@pytest.fixture(scope="session")
+def home(wheel, tmp_path_factory):
+    """An environment with the wheel and what it requires, and nothing else."""
+    from wheels import home
+    return home(tmp_path_factory.mktemp("home"), wheel)
+
+
 def pytest_terminal_summary(terminalreporter):
     if notes:
         terminalreporter.section("notebooks")

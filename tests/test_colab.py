@@ -1,16 +1,14 @@
 """The first cell of every page, for Colab: what it installs, that it does nothing elsewhere, and that a page runs from it."""
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-import venv
 
 import colab
 import pytest
 from notebooks import notebooks, root
-from wheels import run
+from wheels import python_of, run, without_attnax
 
 written = [nb for nb in notebooks() if any(c.get("id") == colab.ID for c in json.loads(nb.read_text(encoding="utf-8"))["cells"])]
 TUTORIAL, FILES = "03b_from_transformers.ipynb", "fixtures/pretrained/llama"  # the quickest that reads files, and what it reads
@@ -125,11 +123,10 @@ print("ran against", attnax.__file__)
 """
 
 
-def test_a_tutorial_runs_from_its_first_cell(wheel, tmp_path):
-    """In an empty environment with IPython, as a notebook has it; the wheel stands for the repository, and a copy of the
-    page's files for the clone of it."""
-    venv.create(tmp_path / "env", with_pip=True)
-    python = tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
+def test_a_tutorial_runs_from_its_first_cell(wheel, home, tmp_path):
+    """In an environment with JAX and Flax, as Colab has them, and IPython, as a notebook has it; the wheel stands for the
+    repository, and a copy of the page's files for the clone of it. That the wheel asks for JAX and Flax is test_wheel's."""
+    python = python_of(without_attnax(home, tmp_path))
     r = run(python, "-m", "pip", "install", "-q", "--no-compile", "ipython", cwd=tmp_path)
     assert r.returncode == 0, r.stderr[-3000:]
     assert run(python, "-c", "import attnax", cwd=tmp_path).returncode != 0

@@ -45,11 +45,11 @@ float_re = re.compile(r"[-+]?\d+\.\d*(?:e[-+]?\d+)?|[-+]?\d+e[-+]?\d+")
 # the rooms that do the same things once more (a kernel's layouts, a family's layers, benchmarks) use it by way of these
 INSIDES = {
     "jaxprs and their primitives": "11a_ 12_ 14_",
-    "derivatives, batching and loops of one's own, under the whole contract of a kernel": "21_ 24_ 25_",
+    "a primitive's derivatives, batching and partitioning, and loops with theirs under the contract of a kernel": "16_ 21_ 25_",
     "Pallas, its interpreter, and lowering for other platforms": "22_ 23_ 28a_",
-    "meshes, shard_map and types that say what varies": "08_ 26a_ 34_ 45_ 62d_",
-    "state of modules split, merged, scanned and traced without numbers": "36_ 41_ 44_ 50_ 67_",
-    "loops that generate, and programs that must be compiled once": "51_ 86_",
+    "meshes, shard_map and types that say what varies": "08_ 26a_ 45_ 62d_",
+    "state of modules split, merged, scanned and traced without numbers": "36a_ 41_ 44_ 67_",
+    "loops that generate, and programs that must be compiled once": "51a_ 86_",
     "optimizers and checkpoints": "62b_ 62c_"}
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import colab
 import pytest
@@ -62,27 +63,29 @@ def test_readme_runs_as_pasted():
     assert [needs.findall(c["source"]) for c in own] == [c["directives"]["real_weights"].split() for c in own] and len(own) <= 1
 
 
-def checked(folder, files: dict[str, str]) -> list[str]:
-    """What basedpyright, as strict as pyright is by itself, has to say of some files."""
+def checked(folder, files: dict[str, str]) -> dict[str, list[str]]:
+    """What basedpyright, as strict as pyright is by itself, has to say of each of some files."""
     for name, text in files.items(): (folder / name).write_text(text, encoding="utf-8")
     options = {"typeCheckingMode": "standard", "extraPaths": [str(root)]}
     (folder / "pyrightconfig.json").write_text(json.dumps(options), encoding="utf-8")
     command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--outputjson", "-p", str(folder)]
     said = json.loads(subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout)
     errors = [d for d in said["generalDiagnostics"] if d["severity"] == "error"]
-    return [f"{d['file']}:{d['range']['start']['line'] + 1}: {d['rule']}" for d in errors]
+    of = lambda name: [f"line {d['range']['start']['line'] + 1}: {d['rule']}" for d in errors if Path(d["file"]).name == name]
+    assert said["summary"]["filesAnalyzed"] == len(files)
+    return {name: of(name) for name in files}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("basedpyright") is None, reason="basedpyright, of the extra `dev`, is not installed")
 def test_readme_and_users_are_well_typed(tmp_path):
-    for name in ("readme", "user", "wrong"): (tmp_path / name).mkdir()
-    assert checked(tmp_path / "readme", {"readme.py": "\n".join(blocks())}) == []
-    assert checked(tmp_path / "user", {"user.py": script}) == []
-    # and it does look: a name, a mod, a word and a keyword that there are not
+    """And the checker does look: a name, a mod, a word and a keyword that there are not."""
     wrong = ["import attnax; attnax.generat", "from attnax import compose_score_mods; compose_score_mods(lambda s, q, k: s)",
              "from attnax import TransformerConfig; TransformerConfig(vocab_size=9, attention_type='fast')",
              "from attnax import TransformerConfig; TransformerConfig(vocab_size=9, width=3)"]
-    assert len(checked(tmp_path / "wrong", {f"wrong{i}.py": w for i, w in enumerate(wrong)})) == len(wrong)
+    named = {f"wrong{i}.py": text for i, text in enumerate(wrong)}
+    said = checked(tmp_path, {"readme.py": "\n".join(blocks()), "user.py": script} | named)
+    assert (said.pop("readme.py"), said.pop("user.py")) == ([], [])
+    assert [len(errors) for errors in said.values()] == [1] * len(wrong)
 
 
 def test_names_are_those_of_the_imports():
@@ -90,12 +93,31 @@ def test_names_are_those_of_the_imports():
     assert stale_pages() == [], "run `python tools/public_names.py --write`"
 
 
+PROMPTS = """
+import os
+import sys
+
+import attnax
+
+assert not {"jax", "flax"} & set(sys.modules), "the import is heavy"
+import flax.nnx, optax   # which every session would import; of attnax nothing more
+assert [name for name in sys.modules if name.startswith("attnax.")] == []
+for name in sys.argv[1:]:
+    if os.fork():
+        os.wait()
+        continue
+    thing = attnax
+    for part in name.split("."): thing = getattr(thing, part)
+    print(name, callable(thing))
+    sys.exit()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="sessions are forks of one")
 def test_first_prompt():
     """What README names is there after `import attnax` alone, each in a session of its own; and the import is light."""
-    for name in ("testing.check_attention_fn", "pretrained.load_pretrained", "training.run_demo", "bench.bench_moe",
-                 "models.TransformerLM",
-                 "layers.RMSNorm", "kernels.flash_attention", "kernels.score_mods.causal_mod", "models.generate.generate",
-                 "generate", "__version__"):
-        code = f"import attnax, sys; heavy = {{'jax', 'flax'}} & set(sys.modules); print(heavy, callable(attnax.{name}))"
-        said = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
-        assert said.stdout.strip() == f"set() {name != '__version__'}", (name, said.stderr)
+    names = ("testing.check_attention_fn pretrained.load_pretrained training.run_demo bench.bench_moe models.TransformerLM "
+             "layers.RMSNorm kernels.flash_attention kernels.score_mods.causal_mod models.generate.generate generate").split()
+    command = [sys.executable, "-c", PROMPTS, *names, "__version__"]
+    said = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert said.stdout.split("\n")[:-1] == [*(f"{name} True" for name in names), "__version__ False"], said.stderr

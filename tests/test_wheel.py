@@ -1,11 +1,8 @@
 """What users get: the wheel, in an empty environment with nothing but its own requirements."""
-import os
-import venv
 import zipfile
 
-import pytest
 from notebooks import root
-from wheels import run
+from wheels import python_of, run
 
 attend = """
 import attnax, jax, jax.numpy as jnp
@@ -18,17 +15,6 @@ print(attnax.__file__)
 """
 
 
-@pytest.fixture(scope="session")
-def home(wheel, tmp_path_factory):
-    """An environment with the wheel and its requirements; its `bin` folder."""
-    folder = tmp_path_factory.mktemp("home")
-    venv.create(folder / "env", with_pip=True)
-    bin = folder / "env" / ("Scripts" if os.name == "nt" else "bin")
-    r = run(bin / "python", "-m", "pip", "install", "-q", "--no-compile", wheel, cwd=folder)
-    assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
-    return bin
-
-
 def test_wheel_contents(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {"attnax/py.typed", "attnax/kernels/score_mods.py", "attnax/data/help.json"} <= set(names)
@@ -39,34 +25,34 @@ def test_wheel_contents(wheel):
 
 
 def test_attention_runs(home, tmp_path):
-    r = run(home / "python", "-c", attend, cwd=tmp_path)
+    r = run(python_of(home), "-c", attend, cwd=tmp_path)
     assert r.returncode == 0, r.stderr
-    assert str(home.parent) in r.stdout, "another attnax was imported"
+    assert str(home) in r.stdout, "another attnax was imported"
 
 
 def test_help_is_in_it(home, tmp_path):
     """What `help` says comes from a file: the wheel carries it, and imports give it out."""
     look = "import attnax; print(attnax.MultiHeadAttention.__doc__)"
-    r = run(home / "python", "-c", look, cwd=tmp_path)
+    r = run(python_of(home), "-c", look, cwd=tmp_path)
     assert "\nArgs:\n    rngs (nnx.Rngs): " in r.stdout, r.stderr
 
 
 def test_nothing_else_is_installed(home, tmp_path):
     names = "nbdev fastcore execnb IPython matplotlib safetensors sklearn pytest smalldocs".split()
     look = f"from importlib.util import find_spec; print([m for m in {names} if find_spec(m)])"
-    r = run(home / "python", "-c", look, cwd=tmp_path)
+    r = run(python_of(home), "-c", look, cwd=tmp_path)
     assert r.stdout.strip() == "[]", r.stdout + r.stderr
 
 
 def test_command(home, tmp_path):
-    r = run(home / "attnax", "--help", cwd=tmp_path)
+    r = run(python_of(home).with_name("attnax"), "--help", cwd=tmp_path)
     assert r.returncode == 0 and "demo" in r.stdout, r.stdout + r.stderr
-    assert run(home / "python", "-m", "attnax", "--help", cwd=tmp_path).returncode == 0
+    assert run(python_of(home), "-m", "attnax", "--help", cwd=tmp_path).returncode == 0
 
 
 def test_demo_names_its_extra(home, tmp_path):
     """Without the extra the demo says so in one line, and leaves nothing behind."""
-    r = run(home / "attnax", "demo", cwd=tmp_path, timeout=120)
+    r = run(python_of(home).with_name("attnax"), "demo", cwd=tmp_path, timeout=120)
     said = r.stderr.strip().splitlines()
     assert r.returncode != 0 and len(said) == 1 and "attnax[demo]" in said[0], r.stdout + r.stderr
     assert list(tmp_path.iterdir()) == []

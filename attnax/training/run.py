@@ -29,7 +29,6 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 # %% ../../nbs/95c_training.run.ipynb #own-imports
-from ..bench.accelerator import peak_tflops
 from ..layers.config import Remat
 from ..layers.specs import check_choice
 from ..lora import add_lora
@@ -385,6 +384,8 @@ class _Agreed:
 # %% ../../nbs/95c_training.run.ipynb #peak
 def _log(settings: TrainSettings, parts: _Parts, after: int | None) -> RunLog:
     """The log of a run, on one process with a file."""
+    # importing benchmarks makes configs, and so arrays, which must wait for `join_processes`
+    from attnax.bench.accelerator import peak_tflops
     peak = peak_tflops(jax.devices()[0].device_kind) * 1e12 * jax.device_count()
     file = Path(settings.out) / METRICS if jax.process_index() == 0 else None
     # the work beside adapters is less than that of all weights, by what is no gradient

@@ -113,7 +113,8 @@ def _add_train(commands) -> None:
                  "and at the end the model, which `attnax write` opens, and a picture. A folder "
                  "that holds a run is gone on with, so that `--out FOLDER` alone is enough; Ctrl-C "
                  "saves.", "train my_texts/ --out my_run --steps 2000",
-                 "train book.txt --model org/name --out tuned --steps 200 --precision bfloat16")
+                 "train book.txt --model org/name --out tuned --steps 200 --precision bfloat16",
+                 "train book.txt --model smollm2 --lora 8 --quantize keep --out style")
     train.add_argument("text", metavar="TEXT", nargs="*",
                        help="files, .jsonl among them, folders, or patterns in quotation marks")
     train.add_argument("--out", metavar="FOLDER", default="attnax-train",
@@ -127,21 +128,28 @@ def _add_train(commands) -> None:
         train.add_argument(option, default=argparse.SUPPRESS, help=words, **how)
     train.add_argument("--validation", metavar="TEXT", nargs="+", default=argparse.SUPPRESS,
                        help="texts to judge by (default: a part of TEXT)")
+    train.add_argument("--coordinator", metavar="HOST:PORT",
+                       help="of several processes, that of the first; auto: as Slurm, MPI or the "
+                            "environment say")
+    train.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    train.add_argument("--process", type=int, metavar="I", help="which this one is, from 0")
 
 # %% ../nbs/97_cli.ipynb #train-table
 _TRAIN = (
     ("--model", str, "MODEL", "tiny, small, base or large; a JSON file of config fields; a folder "
-                              "that was trained; a folder or name of Hugging Face's (default: "
-                              "tiny)"),
+                              "that was trained; a folder or name of Hugging Face's, a .gguf "
+                              "file, or smollm2 (default: tiny)"),
     ("--tokenizer", str, "NAME", "bytes, chars, a tokenizer.json or its folder (default: the "
                                  "model's own, or bytes)"),
     ("--steps", int, "N", "updates in all (default: 1000)"),
     ("--context", int, "N", "tokens that the model sees (default: 256)"),
     ("--batch", int, "N", "rows of an update (default: 16)"),
-    ("--learning-rate", float, "X", "at its highest (default: 0.001; of weights that exist 5e-05)"),
+    ("--learning-rate", float, "X", "at its highest (default: 0.001; of a whole model that exists "
+                                    "5e-05)"),
     ("--schedule", str, "NAME", "cosine, linear, wsd or constant (default: cosine)"),
     ("--warmup", int, "N", "updates on which it rises (default: a tenth, at most 100)"),
-    ("--weight-decay", float, "X", "share per update and learning rate (default: 0.1)"),
+    ("--weight-decay", float, "X", "share per update and learning rate (default: 0.1; of adapters "
+                                   "0)"),
     ("--seed", int, "N", "of weights and of the order of texts (default: 0)"),
     ("--held-out-share", float, "X", "part of TEXT to judge by (default: 0.05)"),
     ("--save-every", int, "N", "updates between checkpoints, each judged (default: 200)"),
@@ -150,6 +158,13 @@ _TRAIN = (
     ("--precision", str, "DTYPE", "of products: float32 or bfloat16 (default: float32)"),
     ("--remat", str, "WHAT", "computed again in the backward pass: nothing, dots or everything"),
     ("--scan-layers", bool, "", "run all layers by one loop, which compiles faster"),
+    ("--lora", int, "RANK", "train adapters of this rank beside weights that exist, and only them"),
+    ("--lora-alpha", float, "A", "their scale is A / RANK (default: RANK)"),
+    ("--lora-where", str, "PATTERN", "ends of layers' names, query_proj,value_proj, or a regular "
+                                     "expression (default: all linear layers but the head)"),
+    ("--dora", bool, "", "train the lengths of columns too"),
+    ("--quantize", str, "KIND", "keep the weights below in few bits: int8, q4, ..., or keep, for "
+                                "the blocks of a .gguf file"),
     ("--accumulate", int, "N", "parts of a batch, one after the other (default: 1)"),
     ("--mesh", str, "WORDS", "devices by what they cut, such as fsdp or data=4,tensor=2"),
     ("--rules", str, "NAME", "what is cut along them (default: what the mesh's names say)"))
@@ -424,6 +439,9 @@ def _add_bench_train(kinds) -> None:
                           ("--repeats", 5, "interleaved runs of each"))
     parser.add_argument("--kv-heads", type=int, help="key/value heads (default: as many)")
     parser.add_argument("--dtype", help="float32 or bfloat16 (default: float32)")
+    parser.add_argument("--device", choices=("cpu", "gpu"), help="default: what JAX takes")
+    parser.add_argument("--run-s", type=float, metavar="X",
+                        help="seconds of a run, at least: as many updates (default: one update)")
     parser.add_argument("--remat", action="store_true",
                         help="compute every block again in the backward pass")
     # the names are checked by the benchmark, which is imported only when it runs
@@ -754,7 +772,7 @@ def _run_bench(what: str, options: dict) -> int:
     if not options.pop("overwrite", False) and os.path.exists(options.get("chart", "")):
         raise ValueError(f"--chart {options['chart']} is there already: name another file, or add "
                          "--overwrite")
-    if options.pop("device", "cpu") == "cpu":
+    if what == "train" or options.pop("device", "cpu") == "cpu":
         module, name = _BENCHES[what].split(".")
         done = getattr(import_module(f"attnax.bench.{module}"), name)(**options)
         return done if isinstance(done, int) else 0
@@ -908,9 +926,19 @@ def _run_demo(options: dict) -> int:
     try: return 130 if run_demo(DemoSettings(**options), say=_say).stopped else 0
     except UserError as e: return _refuse(e)
 
-def _run_train(out: str, overwrite: bool, **given) -> int:
+def _join(coordinator: str | None, processes: int | None, process: int | None,
+          own_process: bool) -> None:
+    """Be one of several processes, where that is asked. Raises: as `join_processes`."""
+    from attnax.training.run import join_processes
+    if coordinator is None and processes is None and process is None: return
+    if coordinator is None: raise ValueError("--processes and --process need --coordinator")
+    with _quit_at_once(own_process): join_processes(coordinator, processes, process)
+
+def _run_train(out: str, overwrite: bool, own_process: bool, coordinator: str | None,
+               processes: int | None, process: int | None, **given) -> int:
     """Train or go on; 1 where updates were not finite, 130 where a signal ended it."""
     from attnax.training.run import asked_settings, run_training
+    _join(coordinator, processes, process, own_process)
     settings = asked_settings(out, overwrite=overwrite, **given)
     try: return 130 if run_training(settings, overwrite=overwrite, say=_say).stopped else 0
     except FloatingPointError as e:
@@ -922,7 +950,7 @@ def _run(command: str, options: dict, own_process: bool) -> int:
     """Run a command; requests that cannot be met are refused in one line."""
     if command == "demo": return _run_demo(options)
     try:
-        if command == "train": return _run_train(**options)
+        if command == "train": return _run_train(**options, own_process=own_process)
         if command == "info": return run_info(**options)
         if command == "check": return run_check(options["kernels"], options["only"])
         if command == "chat": return run_chat(**options, own_process=own_process)

@@ -1,12 +1,15 @@
-"""A run of `attnax train` that is killed with SIGKILL makes the updates of one that is not, bit for bit.
+"""A run of `attnax train` that is killed with SIGKILL makes the updates of one that is not, bit for bit; two processes make those
+of one.
 
-Two kills in CI; `ATTNAX_RESUME=all` for ten. Each kill comes at a chosen moment of a chosen update, wherever the process is
-then: in a step, in a write of a checkpoint, in a line of the metrics.
+Two kills in CI; `ATTNAX_RESUME=all` for ten, for adapters, for meshes and for several processes. Each kill comes at a chosen
+moment of a chosen update, wherever the process is then: in a step, in a write of a checkpoint, in a line of the metrics.
 """
 import json
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +24,8 @@ from attnax.training.run import TrainSettings, run_training
 from attnax.training.step import Recipe
 from attnax.training.text import the_tempest
 
-STEPS, KILLS = 24, 10 if os.environ.get("ATTNAX_RESUME") == "all" else 2
+everything = os.environ.get("ATTNAX_RESUME") == "all"
+STEPS, KILLS = 24, 10 if everything else 2
 # dropout, a running mean, parts of a batch, two texts: all that has a state
 OPTIONS = ["--model", "model.json", "--context", "48", "--batch", "8", "--save-every", "4", "--average", "0.9",
            "--accumulate", "2", "--learning-rate", "0.01", "--steps", str(STEPS)]
@@ -39,8 +43,9 @@ def place(tmp_path_factory):
     return place
 
 
-def start(place, *argv):
+def start(place, *argv, devices=1):
     env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(place / "programs"), "JAX_PLATFORMS": "cpu",
+                        "JAX_NUM_CPU_DEVICES": str(devices),
                         "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0",
                         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])}
     return subprocess.Popen([sys.executable, "-m", "attnax", "train", *argv], cwd=place, env=env, text=True,
@@ -108,8 +113,73 @@ def test_interrupted_run_says_where_it_is(place, whole):
     assert wrote.returncode == 0 and wrote.stdout.startswith("My "), wrote
 
 
-@pytest.mark.skipif(os.environ.get("ATTNAX_RESUME") != "all" or len(jax.devices()) < 8,
-                    reason="ATTNAX_RESUME=all, and eight devices")
+@pytest.mark.skipif(not everything, reason="ATTNAX_RESUME=all")
+def test_killed_adapters_resume_bit_for_bit(place, whole):
+    """Adapters on weights of eight bits; the folder that results writes."""
+    argv = ["texts", "--model", "whole", "--lora", "2", "--dora", "--quantize", "int8", "--context", "48", "--batch", "8",
+            "--save-every", "3", "--average", "0.9", "--learning-rate", "0.03", "--steps", "12"]
+    with start(place, *argv, "--out", "tuned") as p: said = p.stdout.read()
+    assert p.returncode == 0 and "parameters in adapters of rank 2" in said, said
+    shutil.rmtree(place / "killed", ignore_errors=True)
+    assert kill(place, [*argv, "--out", "killed"], after=4, pause=0.1) + kill(place, ["--out", "killed"], after=7, pause=0.0)
+    with start(place, "--out", "killed") as p: said = p.stdout.read()
+    assert p.returncode == 0, said
+    assert lines(place, "killed") == lines(place, "tuned")
+    ours, theirs = (load_file(place / out / "adapter_model.safetensors") for out in ("killed", "tuned"))
+    assert ours.keys() == theirs.keys() and not (place / "tuned" / "model.safetensors").exists()
+    for name, x in ours.items(): np.testing.assert_array_equal(x, theirs[name], name)
+    wrote = subprocess.run([sys.executable, "-m", "attnax", "write", "--model", "tuned", "My ", "--tokens", "5"],
+                           cwd=place, capture_output=True, text=True)
+    assert wrote.returncode == 0 and wrote.stdout.startswith("My "), wrote
+
+
+def together(place, *argv):
+    """Two processes with two devices each."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{s.getsockname()[1]}"
+    return [start(place, *argv, "--coordinator", address, "--processes", "2", "--process", str(i), devices=2) for i in range(2)]
+
+
+def ended(processes):
+    """What each said, and its exit code; none outlives it."""
+    try: said = [p.communicate(timeout=300)[0] for p in processes]
+    finally:
+        for p in processes: p.kill()
+    return said, [p.returncode for p in processes]
+
+
+@pytest.mark.skipif(not everything, reason="ATTNAX_RESUME=all")
+@pytest.mark.parametrize("mesh", ["data", "fsdp=2,tensor=2"])
+def test_two_processes_make_the_run_of_one(place, mesh):
+    """Losses of a run of two processes with two devices each, stopped by a signal to the second alone and gone on with by both,
+    are those of one process with one device; what is saved is the same model."""
+    (place / "plain.json").write_text(json.dumps(CONFIG | {"dropout_rate": 0.0}))
+    argv = ["texts", "--model", "plain.json", "--context", "48", "--batch", "8", "--save-every", "4", "--average", "0.9",
+            "--steps", "12", "--learning-rate", "0.01"]
+    if not (place / "alone").exists():
+        with start(place, *argv, "--out", "alone") as p: said = p.stdout.read()
+        assert p.returncode == 0, said
+    shutil.rmtree(place / "several", ignore_errors=True)
+    both = together(place, *argv, "--out", "several", "--mesh", mesh)
+    while all(p.poll() is None for p in both) and not any("loss" in r for r in lines(place, "several")): time.sleep(0.01)
+    both[1].send_signal(signal.SIGINT)
+    said, codes = ended(both)
+    assert codes == [130, 130], said
+    assert "stopped at step " in said[0] and "loss" not in said[1], said
+    assert max(r["step"] for r in lines(place, "several")) < 12
+    said, codes = ended(together(place, "--out", "several"))
+    assert codes == [0, 0], said
+    got, want = ({r["step"]: r["loss"] for r in lines(place, out) if "loss" in r} for out in ("several", "alone"))
+    assert got.keys() == want.keys()
+    np.testing.assert_allclose(list(got.values()), list(want.values()), rtol=1e-5)
+    ours, theirs = (load_file(place / out / "model.safetensors") for out in ("several", "alone"))
+    assert ours.keys() == theirs.keys()
+    for name, x in ours.items(): np.testing.assert_allclose(x, theirs[name], atol=1e-4, err_msg=name)
+    assert (place / "several" / "loss.png").is_file()
+
+
+@pytest.mark.skipif(not everything or len(jax.devices()) < 8, reason="ATTNAX_RESUME=all, and eight devices")
 def test_run_over_a_mesh_is_the_run(place):
     """On eight devices, cut in one way and gone on with in another, the losses are those of one."""
     def run(out, steps, mesh=None):

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['Precision', 'SETTINGS', 'METRICS', 'PICTURE', 'CHECKPOINTS', 'TrainSettings', 'asked_settings', 'write_settings',
-           'read_settings', 'TrainResult', 'run_training']
+           'read_settings', 'join_processes', 'TrainResult', 'run_training']
 
 # %% ../../nbs/95c_training.run.ipynb #imports
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -21,11 +22,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 from flax import nnx
+from flax.nnx.filterlib import Filter
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ..bench.accelerator import peak_tflops
+# %% ../../nbs/95c_training.run.ipynb #own-imports
 from ..layers.config import Remat
 from ..layers.specs import check_choice
+from ..lora import add_lora
 from ..models.transformer import TransformerLM
 from ..pretrained.files import read_json
 from .checkpoints import Checkpoints
@@ -34,7 +40,8 @@ from .documents import Documents, open_documents
 from .loop import (
     Interrupt, RunLog, StepRecord, flops_per_token, make_judge, plot_losses, progress_bar,
     save_figure, train_steps)
-from .models import SIZES, Start, find_start, save_trained
+from .models import (
+    SIZES, Start, find_start, save_trained, save_trained_adapters)
 from .packing import Packed, packed_loss
 from .sharding import (
     create_sharded, make_rules, make_training_mesh, put_batch, shard)
@@ -42,6 +49,7 @@ from .step import (
     Average, Recipe, make_optimizer, make_train_step, skipped_steps)
 from ..typing import optional_import
 from ..weights import written_whole
+from ..writing import adapter_family
 
 # %% ../../nbs/95c_training.run.ipynb #settings
 Precision = Literal["float32", "bfloat16"] # Of products; parameters stay in float32
@@ -53,7 +61,7 @@ class TrainSettings:
     text: tuple[str, ...]            # Files, folders, or patterns
     out: str                         # Folder of the run
     recipe: Recipe                   # How long, and how
-    model: str = "tiny"              # A size, a JSON file, a folder, or a name on the hub
+    model: str = "tiny"              # As `find_start` takes it
     tokenizer: str | None = None     # "bytes", "chars", a file or a folder; None: the model's own
     context: int = 256               # Tokens that the model sees
     batch: int = 16                  # Rows of an update
@@ -67,22 +75,53 @@ class TrainSettings:
     precision: Precision = "float32" # Of products
     remat: Remat = "nothing"         # What is computed again in the backward pass
     scan_layers: bool = False        # Whether one loop runs all layers
+    lora: int | None = None          # Rank of adapters, which alone are trained; None: all weights
+    lora_alpha: float | None = None  # Their scale is `lora_alpha / lora`; None: as much as the rank
+    lora_where: str | None = None    # Ends of layers' names, by commas, or a regular expression of
+    # whole names; None: all linear layers but the head
+    dora: bool = False               # Whether lengths of columns are trained too
+    quantize: str | None = None      # Kind of the weights below, as `load_pretrained` takes it
     accumulate: int = 1              # Parts of a batch, one after the other
     mesh: str | None = None          # Devices by words, "data=4,tensor=2"; None: the first alone
     rules: str | None = None         # What is cut along them; None: what the words say
 
     def __post_init__(self) -> None:
-        check_choice("precision", self.precision, Precision)
-        check_choice("remat", self.remat, Remat)
-        if not self.text: raise ValueError("`text` must name at least one file, got none")
-        for name in ("context", "batch", "judged", "save_every", "keep_last", "accumulate"):
-            if (got := getattr(self, name)) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {got}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"`seed` must lie between 0 and {2**32 - 1}, got {self.seed}")
-        if not 0 < self.held_out_share < 1:
-            raise ValueError(f"`held_out_share` must lie between 0 and 1, got "
-                             f"{self.held_out_share}")
+        _check_settings(self)
+        _check_adapters(self)
+
+# %% ../../nbs/95c_training.run.ipynb #check-settings
+def _check_settings(s: TrainSettings) -> None:
+    """Raises: `ValueError` for a number or a word that cannot be."""
+    check_choice("precision", s.precision, Precision)
+    check_choice("remat", s.remat, Remat)
+    if not s.text: raise ValueError("`text` must name at least one file, got none")
+    for name in ("context", "batch", "judged", "save_every", "keep_last", "accumulate"):
+        if (got := getattr(s, name)) < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {got}")
+    if not 0 <= s.seed < 2**32:
+        raise ValueError(f"`seed` must lie between 0 and {2**32 - 1}, got {s.seed}")
+    if not 0 < s.held_out_share < 1:
+        raise ValueError(f"`held_out_share` must lie between 0 and 1, got "
+                         f"{s.held_out_share}")
+
+# %% ../../nbs/95c_training.run.ipynb #adapter-settings
+def _begins_fresh(model: str) -> bool: return model in SIZES or model.endswith(".json")
+
+def _check_adapters(s: TrainSettings) -> None:
+    """Raises: `ValueError` for settings of adapters that make no sense."""
+    if s.lora is None:
+        for name, off in (("lora_alpha", None), ("lora_where", None), ("dora", False),
+                          ("quantize", None)):
+            if (got := getattr(s, name)) != off: raise ValueError(
+                f"`{name}` is of adapters, and without `lora` there are none, got {got!r}")
+        return
+    if s.lora < 1: raise ValueError(f"`lora` must be at least 1, got {s.lora}")
+    if s.lora_alpha is not None and not 0 < s.lora_alpha < float("inf"):
+        raise ValueError(f"`lora_alpha` must be above 0, and finite, got {s.lora_alpha}")
+    if _begins_fresh(s.model): raise ValueError(
+        f"`lora` trains beside weights that exist, and {s.model} begins from nothing")
+    if s.tokenizer is not None: raise ValueError(
+        f"`tokenizer` must be the model's own for adapters, got {s.tokenizer!r}")
 
 # %% ../../nbs/95c_training.run.ipynb #kept-path
 def _kept(name: str, x: Any) -> Any:
@@ -111,10 +150,11 @@ def asked_settings(
     if not given.get("text"):
         raise ValueError(f"TEXT must name files, or --out a folder that holds a run, and {out} "
                          "holds none")
-    name, steps = given.get("model", "tiny"), recipe.get("steps", 1000)
-    fresh = name in SIZES or name.endswith(".json")
-    usual = dict(steps=steps, learning_rate=1e-3 if fresh else 5e-5,
+    fresh, steps = _begins_fresh(given.get("model", "tiny")), recipe.get("steps", 1000)
+    adapters = given.get("lora") is not None
+    usual = dict(steps=steps, learning_rate=1e-3 if fresh or adapters else 5e-5,
                  warmup_steps=min(100, max(steps, 0) // 10))
+    if adapters: usual["weight_decay"] = 0.0
     return TrainSettings(out=out, recipe=Recipe(**usual | recipe), **given)
 
 # %% ../../nbs/95c_training.run.ipynb #settings-file
@@ -169,14 +209,15 @@ def _begun(settings: TrainSettings, overwrite: bool) -> bool:
         if held: raise ValueError(f"{folder} holds {held[0]} and no run: name another folder, or "
                                   "overwrite what is there")
     folder.mkdir(parents=True, exist_ok=True)
-    (probe := folder / f".attnax-{os.getpid()}").touch()
+    (probe := folder / f".attnax-{os.getpid()}-{jax.process_index()}").touch()
     probe.unlink()
     return False
 
 def _clear(folder: Path) -> None:
     """Take away what a run left."""
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    for name in (SETTINGS, METRICS, PICTURE, "model.safetensors"):
+    for name in (SETTINGS, METRICS, PICTURE, "model.safetensors", "config.json",
+                 "adapter_model.safetensors", "adapter_config.json"):
         (folder / name).unlink(missing_ok=True)
 
 # %% ../../nbs/95c_training.run.ipynb #texts
@@ -192,7 +233,7 @@ def _start(settings: TrainSettings, texts: tuple[Documents, Documents]) -> Start
     letters = (document for part in texts for document in part)
     return find_start(
         s.model, tokenizer=s.tokenizer, texts=letters, context=s.context, seed=s.seed,
-        attention_type="flash", remat=s.remat, scan_layers=s.scan_layers,
+        quantize=s.quantize, attention_type="flash", remat=s.remat, scan_layers=s.scan_layers,
         compute_dtype=None if s.precision == "float32" else s.precision)
 
 # %% ../../nbs/95c_training.run.ipynb #data
@@ -213,25 +254,41 @@ class _Parts(NamedTuple):
     held_out: list[Packed]
     put: Callable[[Packed], Packed] # Lays a batch over the mesh
 
+# %% ../../nbs/95c_training.run.ipynb #what-is-trained
+def _wrt(settings: TrainSettings) -> Filter:
+    """Which variables are trained."""
+    return nnx.Param if settings.lora is None else nnx.LoRAParam
+
+def _targets(where: str | None) -> str | list[str]:
+    """Layers that take adapters, for `add_lora`."""
+    if where is None: return "all-linear"
+    return where.split(",") if re.fullmatch(r"[\w.]+(,[\w.]+)*", where) else where
+
 # %% ../../nbs/95c_training.run.ipynb #lay-out
 def _trained(settings: TrainSettings, start: Start) -> tuple[Any, ...]:
-    """The model, its optimizer and its mean."""
-    model = start.make()
+    """The model, its optimizer and its mean. Raises: as `add_lora` and `adapter_family`."""
+    s, model = settings, start.make()
+    if s.lora is not None:
+        adapted = add_lora(model, s.lora, alpha=s.lora_alpha, targets=_targets(s.lora_where),
+                           use_dora=s.dora, rngs=nnx.Rngs(s.seed))
+        adapter_family(model, adapted)
     model.train()
-    s, optimizer = settings, make_optimizer(model, settings.recipe)
+    optimizer = make_optimizer(model, s.recipe, wrt=_wrt(s))
     if s.average is None: return model, optimizer
-    return model, optimizer, Average(model, s.average)
+    return model, optimizer, Average(model, s.average, wrt=_wrt(s))
 
+# %% ../../nbs/95c_training.run.ipynb #over-a-mesh
 def _laid_out(settings: TrainSettings, start: Start) -> tuple[tuple[Any, ...], Callable]:
     """The same over a mesh, if there is one, and what lays batches there.
 
     Raises: as `make_training_mesh`, `make_rules` and `shard`."""
     s = settings
-    if s.mesh is None:
+    words = "data" if s.mesh is None and jax.process_count() > 1 else s.mesh
+    if words is None:
         if s.rules is None: return _trained(s, start), lambda batch: batch
         raise ValueError(f"`rules` say what is cut along a mesh, and there is none, got "
                          f"{s.rules!r}")
-    mesh = make_training_mesh(s.mesh)
+    mesh = make_training_mesh(words)
     rules = make_rules(s.rules, mesh)
     def make(): return _trained(s, start)
     laid = shard(make(), mesh, rules) if start.loaded else create_sharded(make, mesh, rules)
@@ -270,12 +327,70 @@ def _result(parts: _Parts) -> TransformerLM:
 # %% ../../nbs/95c_training.run.ipynb #judge
 _judge = make_judge(lambda model, batch: packed_loss(model, batch, deterministic=True))
 
+# %% ../../nbs/95c_training.run.ipynb #join
+def join_processes(
+    coordinator: str,              # HOST:PORT of the first process; "auto": as Slurm, MPI or a TPU
+    # say, or the environment's JAX_COORDINATOR_ADDRESS
+    processes: int | None = None,  # How many there are; None: as they say
+    process: int | None = None     # Which this one is, from 0
+) -> None:
+    """Make this process one of several; before anything is computed.
+
+    Raises: `ValueError` for numbers that cannot be; `ConnectionError` where the others are not met.
+    """
+    if not re.fullmatch(r"auto|\S+:\d+", coordinator): raise ValueError(
+        f"`coordinator` must be HOST:PORT or auto, got {coordinator!r}")
+    if (processes is None) != (process is None): raise ValueError(
+        f"`processes` and `process` belong together, got {processes} and {process}")
+    if processes is not None and not 0 <= (process or 0) < processes: raise ValueError(
+        f"`process` must lie in 0 ... {processes - 1}, got {process}")
+    try: jax.distributed.initialize(None if coordinator == "auto" else coordinator,
+                                    num_processes=processes, process_id=process)
+    except RuntimeError as e: raise ConnectionError(
+        f"the processes of {coordinator} did not meet: {str(e).splitlines()[0]}") from e
+
+# %% ../../nbs/95c_training.run.ipynb #together
+def _together(where: str) -> None:
+    """Wait for the other processes, if there are any."""
+    if jax.process_count() > 1: multihost_utils.sync_global_devices(where)
+
+def _here(model: TransformerLM, wrt: Filter) -> TransformerLM:
+    """The same, with what was trained whole in this process; asked for by all of them."""
+    if jax.process_count() == 1: return model
+    graph, trained, rest = nnx.split(model, wrt, ...)
+    whole = jax.tree.map(lambda x: multihost_utils.process_allgather(x, tiled=True), trained)
+    return nnx.merge(graph, whole, rest)
+
+# %% ../../nbs/95c_training.run.ipynb #agreed
+class _Agreed:
+    """Whether any process was asked to end; each call gives the same answer to all."""
+    def __init__(self, stop: Interrupt, several: bool):
+        self._stop, self._several, self.asked, self._before = stop, several, False, None
+        mesh = Mesh(np.asarray(jax.devices()), ("all",))
+        self._place = NamedSharding(mesh, PartitionSpec("all"))
+        whole = NamedSharding(mesh, PartitionSpec())
+        self._any = jax.jit(lambda said: said.any(), out_shardings=whole)
+
+    def __call__(self) -> bool:
+        if not self._several:
+            self.asked = self._stop.asked
+            return self.asked
+        mine = np.full(jax.local_device_count(), self._stop.asked)
+        said = self._any(jax.make_array_from_process_local_data(self._place, mine))
+        if self._before is not None: self.asked = bool(self._before)
+        self._before = said
+        return self.asked
+
 # %% ../../nbs/95c_training.run.ipynb #peak
 def _log(settings: TrainSettings, parts: _Parts, after: int | None) -> RunLog:
     """The log of a run, on one process with a file."""
+    # importing benchmarks makes configs, and so arrays, which must wait for `join_processes`
+    from attnax.bench.accelerator import peak_tflops
     peak = peak_tflops(jax.devices()[0].device_kind) * 1e12 * jax.device_count()
     file = Path(settings.out) / METRICS if jax.process_index() == 0 else None
-    flops = flops_per_token(parts.model, settings.context)
+    # the work beside adapters is less than that of all weights, by what is no gradient
+    whole = settings.lora is None
+    flops = flops_per_token(parts.model, settings.context) if whole else float("nan")
     return RunLog(file, after=after, flops=flops, peak=peak)
 
 # %% ../../nbs/95c_training.run.ipynb #train-result
@@ -306,7 +421,7 @@ def _save(step: int, parts: _Parts, log: RunLog, checkpoints: Checkpoints) -> No
 
 # %% ../../nbs/95c_training.run.ipynb #train
 def _train(settings: TrainSettings, parts: _Parts, done: int, log: RunLog,
-           checkpoints: Checkpoints, bar: Any, stop: Interrupt) -> int:
+           checkpoints: Checkpoints, bar: Any, stop: Interrupt, agreed: _Agreed) -> int:
     """All steps that are left, or those until a signal; how many updates were made.
 
     Raises: `FloatingPointError` for steps that are not finite, one after the other."""
@@ -315,7 +430,7 @@ def _train(settings: TrainSettings, parts: _Parts, done: int, log: RunLog,
     bar.set_postfix_str("compiling the first step")
     for record in train_steps(_step(s, parts), parts.model, parts.optimizer,
                               map(parts.put, parts.data), first=done, last=s.recipe.steps,
-                              pause=due, stop=lambda: stop.asked or patience.over):
+                              pause=due, stop=lambda: agreed() or patience.over):
         stop.armed, done = True, record.step
         log.add(record)
         patience.add(record)
@@ -331,19 +446,22 @@ def _train(settings: TrainSettings, parts: _Parts, done: int, log: RunLog,
 def _tell(say: Callable[[str], None], settings: TrainSettings, parts: _Parts) -> None:
     """What is trained on what."""
     s = settings
-    size = sum(x.size for x in jax.tree.leaves(nnx.state(parts.model, nnx.Param)))
+    size = sum(x.size for x in jax.tree.leaves(nnx.state(parts.model, _wrt(s))))
+    what = "parameters" if s.lora is None else f"parameters in adapters of rank {s.lora}"
     names = [os.path.basename(text) for text in s.text]
     texts = ", ".join(names) if len(names) < 4 else f"{len(names)} texts"
-    say(f"{os.path.basename(s.model)}: {size:,} parameters, {parts.start.tokenizer.vocab_size:,} "
+    say(f"{os.path.basename(s.model)}: {size:,} {what}, {parts.start.tokenizer.vocab_size:,} "
         f"tokens; {s.recipe.steps:,} updates of {s.batch} x {s.context} tokens on {texts}")
 
 # %% ../../nbs/95c_training.run.ipynb #finish
 def _finish(settings: TrainSettings, parts: _Parts, log: RunLog) -> TransformerLM:
-    """Write the model and the picture."""
-    model, folder = _result(parts), Path(settings.out)
+    """Write the model, or its adapters, and the picture."""
+    s, folder = settings, Path(settings.out)
+    model = _here(_result(parts), _wrt(s))
     model.eval()
     if jax.process_index() == 0:
-        save_trained(model, folder, parts.start)
+        if s.lora is None: save_trained(model, folder, parts.start)
+        else: save_trained_adapters(model, folder, s.model)
         save_figure(plot_losses(log.losses, log.held_out), folder / PICTURE)
     return model
 
@@ -368,7 +486,8 @@ def _told(settings: TrainSettings, parts: _Parts, done: int, log: RunLog, stoppe
     skipped = skipped_steps(parts.optimizer)
     said = [f"held-out loss after {done:,} updates {log.held_out[done]:.3f} nats per token"]
     if skipped: said.append(f"{skipped} updates were not finite and were skipped")
-    said.append(f"{f'stopped at step {of}, ' if stopped else ''}saved {folder}/model.safetensors, "
+    file = "model.safetensors" if settings.lora is None else "adapter_model.safetensors"
+    said.append(f"{f'stopped at step {of}, ' if stopped else ''}saved {folder}/{file}, "
                 f"{folder}/{PICTURE}, {folder}/{CHECKPOINTS}")
     if done < settings.recipe.steps:
         said.append(f"to go on: attnax train --out {shlex.quote(folder)}")
@@ -387,19 +506,22 @@ def _go(settings: TrainSettings, say: Callable[[str], None], stop: Interrupt,
         bar: Callable) -> TrainResult:
     """Make everything, train, and save."""
     s, parts = settings, _everything(settings)
-    write_settings(s)
+    lead, agreed = jax.process_index() == 0, _Agreed(stop, jax.process_count() > 1)
+    if lead: write_settings(s)
     _tell(say, s, parts)
-    with (Checkpoints(Path(s.out) / CHECKPOINTS, keep_last=s.keep_last) as checkpoints,
+    kept = ... if s.lora is None else nnx.LoRAParam
+    with (Checkpoints(Path(s.out) / CHECKPOINTS, keep_last=s.keep_last, wrt=kept) as checkpoints,
           parts.data):
         done, log = _begin(s, parts, checkpoints, say)
         with bar(s.recipe.steps, done=done) as shown:
-            done = _train(s, parts, done, log, checkpoints, shown, stop)
+            done = _train(s, parts, done, log, checkpoints, shown, stop, agreed)
         checkpoints.wait()
         if done not in checkpoints.steps: _save(done, parts, log, checkpoints)
         model = _finish(s, parts, log)
         checkpoints.wait()
-    say(_told(s, parts, done, log, stop.asked))
-    return TrainResult(model, log.losses, log.held_out, done, stop.asked)
+    if lead: say(_told(s, parts, done, log, agreed.asked))
+    _together("the end")   # nobody leaves while another still writes
+    return TrainResult(model, log.losses, log.held_out, done, agreed.asked)
 
 # %% ../../nbs/95c_training.run.ipynb #run-training
 # Of the extra `train`
@@ -420,8 +542,10 @@ def run_training(
     finite, one after the other; `KeyboardInterrupt` before the first one."""
     for package in _PACKAGES: optional_import(package, extra="train")
     folder, lead = Path(settings.out), jax.process_index() == 0
-    made, begun = not folder.exists(), _begun(settings, overwrite)
+    made, begun = lead and not folder.exists(), _begun(settings, overwrite)
+    _together("the folder")   # nobody changes it while another still looks
     bar = partial(progress_bar, wanted=progress and lead, stream=stream)
     with Interrupt(signal.SIGINT, signal.SIGTERM) as stop, _kept_if(made, folder, stop):
-        if not begun: _clear(folder)
+        if lead and not begun: _clear(folder)
+        _together("the beginning")
         return _go(settings, say if lead else lambda words: None, stop, bar)

@@ -19,10 +19,11 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from ..kernels.jaxprs import explicit_mesh, is_cut
 from .rope import _wider, check_position_ids
 from ..typing import check_arrays, explain_words
 
@@ -40,8 +41,7 @@ def take_rows(
 def _as_ids_lie(table: Array, ids: Array) -> NamedSharding | None:
     """On a mesh of explicit axes rows lie as their ids do; elsewhere it is for XLA to decide."""
     of_table, of_ids = (jax.typeof(x).sharding for x in (table, ids))
-    explicit = (s.mesh for s in (of_ids, of_table) if AxisType.Explicit in s.mesh.axis_types)
-    if (mesh := next(explicit, None)) is None: return None
+    if (mesh := explicit_mesh(ids, table)) is None: return None
     return NamedSharding(mesh, PartitionSpec(*of_ids.spec, of_table.spec[1]))
 
 # %% ../../nbs/31_layers.embeddings.ipynb #check-rngs
@@ -60,7 +60,7 @@ def _by_rows(
     x: Float[Array, "... m"]    # Vectors
 ) -> Float[Array, "... n"]:     # Of each, what the product makes of it
     """Apply a product of rows to vectors of any axes."""
-    spread = jax.device_count() > 1 or any(jax.typeof(x).sharding.spec)
+    spread = jax.device_count() > 1 or is_cut(x)
     if x.ndim < 3 or spread: return product(x)
     y = product(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]))
     return y.reshape(*x.shape[:-1], y.shape[-1])

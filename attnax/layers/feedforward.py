@@ -16,10 +16,11 @@ import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from ..kernels.jaxprs import explicit_mesh
 from .embeddings import _by_rows, check_rngs
 from .norms import one_program
 from ..typing import explain_words
@@ -59,8 +60,8 @@ def resolve_activation(
 # %% ../../nbs/33_layers.feedforward.ipynb #linear
 def _as_rows_lie(x: Array, kernel: nnx.Param) -> NamedSharding | None:
     """Where products of rows lie whose columns are cut over explicit axes; elsewhere JAX knows."""
-    rows, mesh = jax.typeof(x).sharding.spec, jax.typeof(x).sharding.mesh
-    if AxisType.Explicit not in mesh.axis_types or not rows or rows[-1] is None: return None
+    rows, mesh = jax.typeof(x).sharding.spec, explicit_mesh(x)
+    if mesh is None or not rows or rows[-1] is None: return None
     return NamedSharding(mesh, PartitionSpec(*rows[:-1], jax.typeof(kernel[...]).sharding.spec[1]))
 
 class Linear(nnx.Linear):

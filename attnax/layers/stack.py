@@ -20,6 +20,7 @@ from jaxtyping import Array
 from .cache import (
     BorrowedLayerCache, Caches, LayerCache, LendingLayerCache, StackedCaches, StackedParts)
 from .config import Remat, repeating, sources_in_turn
+from .feedforward import read_where_it_lies
 
 # %% ../../nbs/44_layers.stack.ipynb #like-a-list
 class _LikeAList(nnx.Module):
@@ -190,7 +191,7 @@ def _turn(runs: Sequence[Callable], sources) -> Callable:
         for n, run in enumerate(runs):
             slot, mine = None if kept is None else kept[n].at_layer(
                 i), None if own is None else own[n]
-            (x, used, aux), written = run(states[n], x, handed.over(n, slot), mine)
+            (x, used, aux), written = run(states[n], i, x, handed.over(n, slot), mine)
             slot = handed.back(n, slot, used)
             if kept is not None: kept = (*kept[:n], kept[n].put_layer(i, slot), *kept[n + 1:])
             said.append((aux, written))
@@ -203,6 +204,15 @@ def _turn(runs: Sequence[Callable], sources) -> Callable:
         return (x, kept), said
     return body
 
+# %% ../../nbs/44_layers.stack.ipynb #of-layer
+def _of_layer(call: Callable, kind: nnx.Module, lies: bool) -> Callable:
+    """The same call, told the number of the layer, whose block may read where all of its `kind`
+    lie."""
+    def run(block, i, *args):
+        if lies: read_where_it_lies(block, kind, i)
+        return call(block, *args)
+    return run
+
 # %% ../../nbs/44_layers.stack.ipynb #scan-all
 def _scan(layers: StackedBlocks, call: Callable, x, caches, own, remat: Remat, sources):
     """A loop over the turns, in each of which every kind has one layer; then the rest."""
@@ -212,7 +222,8 @@ def _scan(layers: StackedBlocks, call: Callable, x, caches, own, remat: Remat, s
     if own is not None and not (isinstance(own, StackedParts) and len(own.kinds) == layers.turn):
         own = StackedParts.of(list(own), layers.turn)
     graphs, states = zip(*(nnx.split(kind) for kind in layers.kinds))
-    runs = [_forgetting(_pure(call, graph), remat, looped=True) for graph in graphs]
+    runs = [_forgetting(_pure(_of_layer(call, kind, caches is not None), graph), remat, looped=True)
+            for kind, graph in zip(layers.kinds, graphs)]
     start = x, None if caches is None else caches.kinds
     turns = jnp.arange(layers.turns, dtype=jnp.int32)
     each = turns, states, None if own is None else own.kinds

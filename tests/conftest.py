@@ -12,10 +12,10 @@ jax.config.update("jax_num_cpu_devices", 8)  # before anything is computed: a me
 # Programs that run a few times on a few numbers: LLVM's optimizations would take half of the time or more, and are no part of
 # JAX or attnax. XLA's newer way to write fused loops for a CPU takes as much again up to JAX 0.10; later ones have no other
 users_flags = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = f"{users_flags} --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-if jax.__version_info__ < (0, 11): os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 # A program is compiled in one part: cutting it into several, for cores that are busy anyway, costs a tenth of the time
-os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
+optimized_flags = f"{users_flags} --xla_cpu_parallel_codegen_split_count=1"
+if jax.__version_info__ < (0, 11): optimized_flags += " --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{optimized_flags} --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 # Programs are lowered without the line of Python that each of their operations comes from
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"

@@ -64,6 +64,7 @@ def rests_on_internals(nb: Path) -> bool:
 # Gemma and the tutorials, which compute for longer than they compile. The others are many small programs, of whose time
 # LLVM's optimizations, no part of JAX or attnax, would take the most
 OPTIMIZED = re.compile(r"00_|64_|76e_|8[0-4]_")
+IN_ONE_PART = re.compile(r"76e_|84_")   # of these, those with large programs: optimized, and compiled in two thirds of the time
 
 
 def recorded() -> dict[str, float]:
@@ -81,6 +82,7 @@ def compiled_in(folder: Path) -> dict[str, str]:
 def environment(nb: Path, compiled: Path) -> dict[str, str]:
     """The variables under which a page runs: no screen, a CPU, what was compiled before, and the compiler that suits it."""
     flags = conftest.users_flags if OPTIMIZED.match(nb.name) else os.environ["XLA_FLAGS"]
+    if IN_ONE_PART.match(nb.name): flags = conftest.optimized_flags
     return {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "XLA_FLAGS": flags, **compiled_in(compiled)}
 
 

@@ -7,8 +7,10 @@ __all__ = ['TextData']
 
 # %% ../../nbs/63b_training.data.ipynb #imports
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, NamedTuple, Self
 from weakref import finalize
 
@@ -161,6 +163,14 @@ def _about(source: _Tokens, plan: _Plan, repeat: bool) -> dict[str, Any]:
             "end_token_id": source.end_token_id, "length": plan.length, "buffer": plan.buffer,
             "seed": plan.seed, "shuffle": plan.shuffle, "packed": plan.packed, "repeat": repeat}
 
+# %% ../../nbs/63b_training.data.ipynb #other-grain
+def _warn_of(theirs: str | None, ours: str) -> None:
+    """Warn of a state that another version of grain wrote; None: nobody knows which."""
+    if theirs in (None, ours): return
+    warnings.warn(f"grain {theirs} chose the order of these documents, and this is grain {ours}: "
+                  "should its shuffle be another, some come twice and some not at all",
+                  stacklevel=3)
+
 # %% ../../nbs/63b_training.data.ipynb #held
 def _let_go(held: list[Any]) -> None:
     """Close what is held, while grain is still there."""
@@ -189,7 +199,7 @@ class _Stream(_Held):
     """An iterator with a state, whose waiting is counted."""
     def __init__(self, inside: Any, about: dict[str, Any]):
         super().__init__(inside)
-        self._about, self._start = about, inside.get_state()
+        self._about, self._start, self._grain = about, inside.get_state(), version("grain")
         self.waited = 0.0   # Seconds that were spent in `next`
 
     def __iter__(self) -> Self: return self
@@ -200,7 +210,7 @@ class _Stream(_Held):
 
     def get_state(self) -> dict[str, Any]: # JSON; the same in every process
         """Where the next batch begins, and what it is a batch of."""
-        return {**self._about, **self._inside.get_state()}
+        return {**self._about, "grain": self._grain, **self._inside.get_state()}
 
     def set_state(
         self,
@@ -213,6 +223,7 @@ class _Stream(_Held):
             if state.get(name) != ours: raise ValueError(
                 f"`state` must be of the same batches, and its `{name}` is {state.get(name)!r} "
                 f"where ours is {ours!r}")
+        _warn_of(state.get("grain"), self._grain)
         self._inside.set_state({name: state[name] for name in self._start})
 
     def rewind(self) -> None:

@@ -124,8 +124,8 @@ def _own(name: str, file: Path, tokenizer: str | os.PathLike | None, texts: Iter
 
 # %% ../../nbs/95b_training.models.ipynb #find-start
 def find_start(
-    name: str,                            # A size, a JSON file, a folder, a GGUF file, `smollm2`, or
-    # a name on the hub
+    name: str,                            # A size, a JSON file, a folder, a GGUF file, `smollm2`,
+    # or a name on the hub
     *,
     tokenizer: str | os.PathLike | None = None, # As `open_tokenizer` takes it; the model's own, or
     # bytes, when None

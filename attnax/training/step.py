@@ -9,6 +9,7 @@ __all__ = ['Schedule', 'PARAMETER_KINDS', 'Recipe', 'make_schedule', 'parameter_
 # %% ../../nbs/62b_training.step.ipynb #imports
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -119,6 +120,21 @@ def _skipping(
         return steps, optax.ApplyIfFiniteState(row, finite, more(state.total_notfinite), after)
     return optax.GradientTransformation(init, update)
 
+# %% ../../nbs/62b_training.step.ipynb #transformation
+@lru_cache(maxsize=64)
+def _transformation(recipe: Recipe,
+                    kinds: tuple[tuple[tuple, str], ...]) -> optax.GradientTransformation:
+    """What a recipe does with the gradients of parameters of such kinds."""
+    kind_of = dict(kinds)
+    def decays(params):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: kind_of[_names(path)] in recipe.decayed, params)
+    steps: list[optax.GradientTransformation] = [
+        optax.adamw(make_schedule(recipe), b1=recipe.b1, b2=recipe.b2,
+                    weight_decay=recipe.weight_decay, mask=decays)]
+    if recipe.clip_norm is not None: steps.insert(0, optax.clip_by_global_norm(recipe.clip_norm))
+    return _skipping(optax.chain(*steps), recipe.max_skipped)
+
 # %% ../../nbs/62b_training.step.ipynb #make-optimizer
 def make_optimizer(
     model: nnx.Module,        # What to train
@@ -132,16 +148,8 @@ def make_optimizer(
     Source: Loshchilov and Hutter 2019 (AdamW); Pascanu et al. 2013 (clipping)."""
     if not jax.tree.leaves(nnx.state(model, wrt)):
         raise ValueError(f"`wrt` must leave something to train, and {wrt!r} leaves nothing")
-    kinds = parameter_kinds(model)
-    def decays(params):
-        return jax.tree_util.tree_map_with_path(
-            lambda path, x: kinds[_names(path)] in recipe.decayed, params)
-    steps: list[optax.GradientTransformation] = [
-        optax.adamw(make_schedule(recipe), b1=recipe.b1, b2=recipe.b2,
-                    weight_decay=recipe.weight_decay, mask=decays)]
-    if recipe.clip_norm is not None: steps.insert(0, optax.clip_by_global_norm(recipe.clip_norm))
-    safe = _skipping(optax.chain(*steps), recipe.max_skipped)
-    return nnx.Optimizer(model, safe, wrt=wrt)
+    kinds = tuple(parameter_kinds(model).items())
+    return nnx.Optimizer(model, _transformation(recipe, kinds), wrt=wrt)
 
 # %% ../../nbs/62b_training.step.ipynb #report
 class StepReport(NamedTuple):

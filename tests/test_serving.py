@@ -157,7 +157,7 @@ def test_smollm2(window):
             nnx.Rngs(0), replace(model.config, attention_window=window)))
         model = nnx.merge(nnx.split(twin)[0], nnx.state(model))
     model.eval()
-    run(model, 200, 160, 40, num_blocks=32, max_slots=16, prefill_chunk=128, max_len=208)
+    run(model, 200, 160, 40, num_blocks=56, block_size=4, max_slots=16, prefill_chunk=128, max_len=208)
 
 
 @pytest.mark.parametrize("fields, word", [

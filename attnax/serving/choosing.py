@@ -105,14 +105,11 @@ def _cut(logits: Float[Array, "n v"], numbers: Float[Array, "n 8"]) -> Float[Arr
     return logits
 
 # %% ../../nbs/85b_serving.choosing.ipynb #choose-rows
-def choose_rows(
-    logits: Float[Array, "n v"],      # Logits of the next token of each row
-    rows: RowSettings                 # How each row chooses
-) -> tuple[Int[Array, " n"], Float[Array, " n"]]: # Tokens, -1 where no logit is the greatest; logs
-    """A token for each row, and the logarithm of its probability by the model alone where that is
-    wanted, else 0."""
+def _by_settings(logits: Float[Array, "n v"], left: Float[Array, "n v"], rows: RowSettings
+                 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
+    """Tokens and scores where some row asks for more than its likeliest token."""
     greedy, keys = jnp.asarray(rows.greedy), jax.random.wrap_key_data(jnp.asarray(rows.keys))
-    left = _penalised(logits.astype(jnp.float32) + rows.bias, rows)
+    left = _penalised(left, rows)
     top = left.max(-1, keepdims=True)
     def sample(left):
         step = jnp.asarray(rows.places)[:, 0]
@@ -124,6 +121,22 @@ def choose_rows(
     score = lax.cond(jnp.asarray(rows.scored).any(), lambda: _log_p(logits, token),
                      lambda: jnp.zeros(token.shape, jnp.float32))
     return token, score
+
+# %% ../../nbs/85b_serving.choosing.ipynb #choose-rows-all
+def choose_rows(
+    logits: Float[Array, "n v"],      # Logits of the next token of each row
+    rows: RowSettings                 # How each row chooses
+) -> tuple[Int[Array, " n"], Float[Array, " n"]]: # Tokens, -1 where no logit is the greatest; logs
+    """A token for each row, and the logarithm of its probability by the model alone where that is
+    wanted, else 0."""
+    left = logits.astype(jnp.float32) + rows.bias
+    penalised = (jnp.asarray(rows.numbers)[:, 5:] != np.array(_OFF[5:])).any(1)
+    more = (~jnp.asarray(rows.greedy) | jnp.asarray(rows.scored) | penalised).any()
+    def likeliest():
+        top = left.max(-1, keepdims=True)
+        token = jnp.where(jnp.isfinite(top[:, 0]), _likeliest(left, top), -1).astype(jnp.int32)
+        return token, jnp.zeros(token.shape, jnp.float32)
+    return lax.cond(more, lambda: _by_settings(logits, left, rows), likeliest)
 
 # %% ../../nbs/85b_serving.choosing.ipynb #chooses
 class Chooses(NamedTuple):

@@ -9,6 +9,7 @@ import os
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -108,10 +109,8 @@ def check(model, engine, requests, longest, most):
     """How many requests were compared; where two tokens tie within rounding, the rest of that text is not."""
     ties = 0
     for r in requests:
+        tokens, scores, chosen = (np.asarray(x)[0].tolist() for x in alone(model, r, longest, most))
         n = len(r.tokens)
-        few = everything and n <= most // 5   # a second program, and most requests are short
-        tokens, scores, chosen = (np.asarray(x)[0].tolist() for x in alone(
-            model, r, longest, most // 5 if few else most))
         if r.state == "finished": assert n == r.max_new_tokens and r.finish_reason == "length"
         if r.tokens != tokens[:n]:
             at = next(i for i in range(n) if r.tokens[i] != tokens[i])
@@ -121,7 +120,42 @@ def check(model, engine, requests, longest, most):
     return ties
 
 
-def run(model, count, longest, most, **how):
+@nnx.jit(static_argnames=("sampling",))
+def read_alone(model, text, prompt, key, steps, *, sampling):
+    """Of a whole text (1, n) by itself: what a chooser of `generate` takes at each of the steps, by how much it is ahead, and
+    the log-probability of the token that is there."""
+    logits = model(text, deterministic=True)[0][prompt + steps - 1]
+    chooser = make_chooser(sampling, model.config.vocab_size, key[None] if sampling.temperature else None, 1)
+    def at(step, logits):
+        real = jnp.arange(text.shape[1])[None] < prompt + step
+        left = process_logits(logits[None], chooser, Context(text, real, step, prompt))
+        if sampling.temperature:
+            left = filter_logits(left - left.max(), temperature=sampling.temperature, top_p=sampling.top_p)
+            left += jax.random.gumbel(jax.random.fold_in(key, step), left.shape[1:], left.dtype)
+        (first, second), (token, _) = jax.lax.top_k(left[0], 2)
+        return token, first - second, jax.nn.log_softmax(logits)[text[0, prompt + step]]
+    return jax.vmap(at)(steps, logits)
+
+
+def check_read(model, engine, requests, longest, most):
+    """As `check`, for a large model: a text is read at once, and each token must be the one that its beginning chooses."""
+    ties = 0
+    for r in requests:
+        n, size = len(r.tokens), next(s for s in (longest // 2, longest + most) if s >= len(r.prompt) + len(r.tokens))
+        if r.state == "finished": assert n == r.max_new_tokens and r.finish_reason == "length"
+        text = np.zeros((1, size), np.int32)
+        text[0, :len(r.prompt) + n] = [*r.prompt, *r.tokens]
+        steps = np.minimum(np.arange(most), max(0, n - 1))   # always as many, so that few programs are compiled
+        tokens, ahead, scores = (np.asarray(x)[:n] for x in read_alone(
+            model, text, np.int32(len(r.prompt)), jax.random.key(r.seed), steps, sampling=r.sampling))
+        other = tokens != r.tokens
+        assert (ahead[other] < 1e-4).all(), (r.id, ahead[other], r.tokens, tokens)
+        ties += bool(other.any())
+        if r.want_log_probs: np.testing.assert_allclose(r.log_probs, scores, atol=2e-3)
+    return ties
+
+
+def run(model, count, longest, most, check=check, **how):
     engine = Engine(model, **how)
     engine.warm_up()
     programs = engine.stats.programs
@@ -135,7 +169,7 @@ def run(model, count, longest, most, **how):
     assert stats.reused_tokens
     if None in engine.groups.sees: assert stats.preemptions # windows alone give pages back in time
     ties = check(model, engine, requests, longest, most)
-    print(f"{count} requests, {ties} with a tie; {stats}")
+    print(f"{count} requests, {ties} with a tie; {sum(r.preemptions > 0 for r in requests)} preempted; {stats}")
     return ties
 
 
@@ -159,7 +193,8 @@ def test_smollm2(window):
             nnx.Rngs(0), replace(model.config, attention_window=window)))
         model = nnx.merge(nnx.split(twin)[0], nnx.state(model))
     model.eval()
-    run(model, 200, 160, 40, num_blocks=56, block_size=4, max_slots=16, prefill_chunk=128, max_len=208)
+    run(model, 200, 160, 40, check_read, num_blocks=80, block_size=4, max_slots=16,
+        prefill_chunk=128, max_len=208)
 
 
 @pytest.mark.parametrize("fields, word", [

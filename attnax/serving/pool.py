@@ -235,7 +235,8 @@ class _Growing(_Held):
     ) -> list[tuple[int, int]]:  # Blocks to copy first, `(source, target)`
         """Make room for tokens. Raises: `PoolExhausted`, and nothing has changed."""
         tokens, copies = list(tokens), []
-        taken = self.pool.allocate(self.missing(len(tokens)))
+        needed = self.missing(len(tokens))
+        taken = self.pool.allocate(needed) if needed else []
         if tokens and self._shared_end():
             at = self.length // self.pool.block_size
             copies.append((self.block_ids[at], taken[0]))

@@ -259,6 +259,11 @@ class _Work:
     @property
     def left(self) -> int: return self.request.length - self.computed
 
+    def upcoming(self, n: int) -> list[int]:
+        """The next tokens to compute; of a request that decodes, without going over its text."""
+        at = self.computed - len(self.request.prompt)
+        return self.request.tokens[at:at + n] if at >= 0 else self.text[self.computed:][:n]
+
     def chooses(self) -> Chooses:
         """How its next token is chosen."""
         r = self.request
@@ -293,14 +298,15 @@ class _Holds(_Programs):
         self._stats.preemptions += 1
         insort(self._waiting, work, key=lambda w: w.rank)
 
-    def _make_room(self, work: _Work, n: int) -> bool:
-        """Pages for `n` more tokens of a running request, taken from others if need be. False: the
+    def _make_room(self, work: _Work, tokens: list[int]) -> bool:
+        """Pages for more tokens of a running request, taken from others if need be. False: the
         request was preempted itself."""
+        n = len(tokens)
         while any(p.missing(n) > _available(p.pool) for p in work.pages):
             last = max((w for w in self._running if not w.planned), key=lambda w: w.rank)
             self._preempt(last)
             if last is work: return False
-        for pages in work.pages: pages.extend(work.text[work.computed:work.computed + n])
+        for pages in work.pages: pages.extend(tokens)
         return True
 
 # %% ../../nbs/85d_serving.steps.ipynb #admits
@@ -333,10 +339,11 @@ class _Plans(_Admits):
         """Rows of one running request."""
         n = min(work.left, max(1, (self.wide - len(wide)) * self.chunk))
         if n == 1 < work.left and len(wide) == self.wide: return
-        if not self._make_room(work, n): return
-        work.planned, text = n, work.text
-        for at in range(work.computed, work.computed + n, self.chunk):
-            row = _Row(work, at, text[at:min(at + self.chunk, work.computed + n)])
+        tokens = work.upcoming(n)
+        if not self._make_room(work, tokens): return
+        work.planned = n
+        for at in range(0, n, self.chunk):
+            row = _Row(work, work.computed + at, tokens[at:at + self.chunk])
             (wide if work.left > 1 else single).append(row)
 
     def _plan(self) -> tuple[list[_Row], list[_Row]]:

@@ -7,10 +7,13 @@ answer was given once to a client alone. Bad ones send bodies that are wrong and
 do not finish their request, or do not read their answer, and must be cut off; vanishing ones close the connection at any
 time. At the end nothing may run, no page be in use, no task, thread or file be left, and the memory may not have grown since
 the first third. SIGTERM comes while a last answer is on its way: it must come whole, and the process end with 0.
+
+With --adapters the model has two, which are models of their own to a client, and requests for all three share steps.
 """
 import argparse
 import asyncio
 import collections
+import functools
 import json
 import os
 import random
@@ -25,6 +28,7 @@ from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
 PATIENCE, SECONDS, KEY = 2, 20, "soak"
+ADAPTERS = ("formal", "short")
 
 
 def save_model(folder: Path) -> None:
@@ -41,14 +45,35 @@ def save_model(folder: Path) -> None:
     shutil.copy(chat / "chatml.jinja", folder / "chat_template.jinja")
 
 
+def serve_adapters(arguments: list[str]) -> int:
+    """`attnax serve` of a folder, with adapters, for which it has no option."""
+    import jax
+    from flax import nnx
+
+    from attnax import cli
+    from attnax.lora import add_lora, adapters_of
+    from attnax.pretrained.load import load_pretrained
+    from attnax.serving import start
+    adapters = {}
+    for i, name in enumerate(ADAPTERS):
+        add_lora(twin := load_pretrained(arguments[0]), 2, name=name, rngs=nnx.Rngs(i))
+        adapters[name] = adapters_of(twin, name)
+        for at, a in enumerate(adapters[name].values()):   # fresh ones change nothing
+            a.lora_b[...] = jax.random.normal(jax.random.key(100 * i + at), a.lora_b.shape)
+    start.open_served = functools.partial(start.open_served, adapters=adapters)
+    return cli.main(["serve", *arguments])
+
+
 class Server:
     """`attnax serve` in a process of its own."""
-    def __init__(self, folder: Path, log: Path):
+    def __init__(self, folder: Path, log: Path, adapters: bool = False):
         options = (f"--name tiny --port 0 --context 128 --slots 4 --pages 24 --waiting 40 --patience {PATIENCE} "
                    f"--seconds {SECONDS}")
         self.log = log.open("w")
         env = os.environ | {"ATTNAX_API_KEY": KEY, "PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen([sys.executable, "-m", "attnax", "serve", str(folder), *options.split()],
+        how = [__file__, "--serve-adapters"] if adapters else ["-m", "attnax", "serve"]
+        self.models = ["tiny", *(ADAPTERS if adapters else ())]
+        self.process = subprocess.Popen([sys.executable, *how, str(folder), *options.split()],
                                         stdout=subprocess.PIPE, stderr=self.log, text=True, env=env)
         line = self.process.stdout.readline()
         found = re.search(r"http://([\d.]+):(\d+)", line)
@@ -98,7 +123,7 @@ class Clients:
     def a_body(self) -> tuple[str, dict]:
         """One of the requests whose answers are known."""
         i = self.rng.randrange(12)
-        common = {"model": "tiny", "seed": i, "max_tokens": 4 + 3 * i, "temperature": (0, 0.9)[i % 2], "stream": i % 3 > 0}
+        common = {"model": self.rng.choice(self.server.models), "seed": i, "max_tokens": 4 + 3 * i, "temperature": (0, 0.9)[i % 2], "stream": i % 3 > 0}
         text = "A common beginning. " * (i % 3) + f"{i}."
         if i % 2: return "/v1/completions", common | {"prompt": text, "n": 1 + i % 3, "presence_penalty": 0.5}
         return "/v1/chat/completions", common | {"messages": [{"role": "user", "content": text}], "top_p": 1}
@@ -189,9 +214,12 @@ async def soak(server: Server, seconds: float, seed: int, people: int) -> list[s
     """Run it, and say what was found wrong."""
     clients = Clients(server, seed)
     clients.rng, kept = random.Random(0), clients.rng
-    for _ in range(60): await clients.good()   # alone: these are the answers that all others must get
-    clients.rng = kept
-    print(f"{len(clients.known)} answers known", flush=True)
+    for _ in range(60 * len(server.models)): await clients.good()   # alone: the answers that all others must get
+    clients.rng, texts = kept, collections.defaultdict(set)
+    for body, answer in clients.known.items(): texts[json.dumps(json.loads(body) | {"model": ""})].add(str(answer))
+    most = max(map(len, texts.values()))
+    print(f"{len(clients.known)} answers known, to one question up to {most}", flush=True)
+    if most < len(server.models): clients.wrong.append("adapters change nothing")
     states = [await clients.quiet()]
     for part in range(3):
         until = time.monotonic() + seconds / 3
@@ -213,10 +241,10 @@ async def soak(server: Server, seconds: float, seed: int, people: int) -> list[s
     return wrong
 
 
-def main(seconds: float = 600, seed: int = 0, people: int = 12) -> int:
+def main(seconds: float = 600, seed: int = 0, people: int = 12, adapters: bool = False) -> int:
     with tempfile.TemporaryDirectory() as place:
         save_model(Path(place) / "tiny")
-        server = Server(Path(place) / "tiny", Path(place) / "log")
+        server = Server(Path(place) / "tiny", Path(place) / "log", adapters)
         try:
             wrong = asyncio.run(soak(server, seconds, seed, people))
             if (code := server.process.wait(60)) != 0: wrong.append(f"the server ended with {code}")
@@ -228,8 +256,10 @@ def main(seconds: float = 600, seed: int = 0, people: int = 12) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--serve-adapters"]: sys.exit(serve_adapters(sys.argv[2:]))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--people", type=int, default=12)
+    parser.add_argument("--adapters", action="store_true")
     sys.exit(main(**vars(parser.parse_args())))

@@ -123,7 +123,8 @@ class Clients:
     def a_body(self) -> tuple[str, dict]:
         """One of the requests whose answers are known."""
         i = self.rng.randrange(12)
-        common = {"model": self.rng.choice(self.server.models), "seed": i, "max_tokens": 4 + 3 * i, "temperature": (0, 0.9)[i % 2], "stream": i % 3 > 0}
+        common = {"model": self.rng.choice(self.server.models), "seed": i, "max_tokens": 4 + 3 * i,
+                  "temperature": (0, 0.9)[i % 2], "stream": i % 3 > 0}
         text = "A common beginning. " * (i % 3) + f"{i}."
         if i % 2: return "/v1/completions", common | {"prompt": text, "n": 1 + i % 3, "presence_penalty": 0.5}
         return "/v1/chat/completions", common | {"messages": [{"role": "user", "content": text}], "top_p": 1}

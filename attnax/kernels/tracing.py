@@ -641,7 +641,7 @@ _ANY_SHAPE = POINTWISE | frozenset("squeeze expand_dims concatenate transpose ga
 
 def _may_be_length(v, old: Sequence, new: Sequence) -> bool:
     """Whether an input is a float that is written in the mod, and equals a length."""
-    number = isinstance(v, Literal) and jnp.issubdtype(v.aval.dtype, jnp.floating)
+    number = isinstance(v, Literal) and jnp.issubdtype(jnp.result_type(v.val), jnp.floating)
     return number and any(a != b and bool(v.val == a) for a, b in zip(old, new))
 
 def _as_written(v, x):
@@ -698,7 +698,7 @@ def _plan_from(first: ClosedJaxpr, sizes: tuple, score_mod: ScoreMod,
         return ScoreModPlan(reader, dims, moved), reader.captures
     if sizes[1] == sizes[0]: return plan(first)
     if not ask:
-        try: return plan(_retraced(first, *sizes, inputs))
+        try: return plan(_retraced(first, sizes[0], sizes[1], inputs))
         except (ValueError, TypeError, NotImplementedError): pass  # the mod has the last word
     return plan(_or_refuse(lambda: _trace_at(sizes[1], score_mod, dims, dtype)))
 

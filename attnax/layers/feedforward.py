@@ -116,7 +116,8 @@ def read_where_it_lies(
 ) -> None:
     """Let a block's products of one row read matrices where those of all layers lie."""
     for (_, part), (_, whole) in zip(nnx.iter_modules(block), nnx.iter_modules(stacked)):
-        if isinstance(part, Linear) and part.dot_general is lax.dot_general:
+        if not (isinstance(part, Linear) and isinstance(whole, Linear)): continue
+        if part.dot_general is lax.dot_general:
             part.dot_general = _dot_in_stack(whole.kernel[...], i)
 
 # %% ../../nbs/33_layers.feedforward.ipynb #activate

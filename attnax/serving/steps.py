@@ -170,7 +170,7 @@ def _step(tree, size: Size, chunk: int, names: Sequence[str], packed: Packed) ->
         adapters = _Adapters(model, names)
         def weigh(tokens): adapters.weigh(chosen[rows[0].owner][tokens])
         logits, pools = run_ragged(model, flat, pools, rows, keep, weigh if names else None)
-        token, score = choose_rows(logits, RowSettings(*chosen_by, bias, text))
+        token, score = choose_rows(logits, RowSettings(*[*chosen_by, bias, text]))
         return jnp.stack([token, lax.bitcast_convert_type(score, jnp.int32)]), pools
     return step
 

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -134,6 +135,7 @@ def main(args: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which what a shell starts in the background ignores; pages send it
     if sys.argv[1:2] == ["--one"]: run_one(Path(sys.argv[2]), Path(sys.argv[3]))
     elif sys.argv[1:] == ["--serve"]: serve()
     else: sys.exit(min(main(sys.argv[1:]), 1))

@@ -467,14 +467,6 @@ def find_blocks(
     columns = _lists(live.swapaxes(1, 2), clear.swapaxes(1, 2), blocks.span)
     return BlockMask(rows, columns, *size, blocks)
 
-# %% ../../nbs/13_kernels.sparsity.ipynb #compares-ids
-def _compares_ids(plan: ScoreModPlan) -> bool:
-    """Whether a mod hides scores, and looks integers up by the query and by the key."""
-    found = [plan.values[i] for i in plan.hoisted]
-    sides = [v.depends & {"q", "k"} for v in found if jnp.issubdtype(v.dtype, jnp.integer)]
-    hides = any(plan.masks(step) is not None for step in plan.tile_steps)
-    return hides and {"q"} in sides and {"k"} in sides
-
 # %% ../../nbs/13_kernels.sparsity.ipynb #fitting-blocks
 def fitting_blocks(
     plan: ScoreModPlan | None,               # Of the mod
@@ -482,12 +474,10 @@ def fitting_blocks(
     size: tuple[int, int],                   # Queries and keys of the call
     block_size: int = 512                    # Largest number of queries in a block
 ) -> Blocks:                                 # From the lengths, and from a mod known while tracing
-    """Block sizes for a call: finer where the mod leaves a narrow band, or documents, of it."""
+    """Block sizes for a call: a finer grid where the mod leaves a narrow band of the usual one."""
     usual = choose_blocks(*size, block_size)
     half = max(block_size // 2, 8)
     fine = Blocks(_fit(size[0], half), _fit(size[1], half), 2)
-    middling = block_size < min(size) and max(size) <= 8 * block_size
-    if plan is not None and middling and _compares_ids(plan): return fine._replace(span=1)
     known = plan is not None and not plan.hoisted and not plan.looked_up and mask is None
     if not known or min(size) < 4 * block_size: return usual
     tiles = lambda m: int((m.rows.clear_count + m.rows.masked_count).sum())

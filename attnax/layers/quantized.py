@@ -308,10 +308,15 @@ def _product(x: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"
     return lax.platform_dependent(x, w, cpu=_on_cpu, default=_written_out)
 
 # %% ../../nbs/36_layers.quantized.ipynb #product-rule
+@jax.checkpoint
+def _moved(dx: Float[Array, "r in"], w: QuantizedArray) -> Float[Array, "r out"]:
+    """What a change of the rows changes, multiplied in their dtype."""
+    return (dx @ w.dequantize(dx.dtype).T).astype(jnp.promote_types(dx.dtype, jnp.float32))
+
 @_product.defjvp
 def _product_jvp(primals, tangents):
     x, w = primals
-    return _product(x, w), jax.checkpoint(_written_out)(tangents[0], w)
+    return _product(x, w), _moved(tangents[0], w)
 
 # %% ../../nbs/36_layers.quantized.ipynb #quantized-matmul
 def quantized_matmul(

@@ -85,14 +85,17 @@ def chunked_losses(
     return jnp.concatenate([out, again(hidden[:, whole:], targets[:, whole:])], axis=1)
 
 # %% ../../nbs/62_training.losses.ipynb #sum-of-chunks
+def _nothing(each: Callable, params: Any, parts: tuple) -> Float[Array, ""]:
+    """A sum over chunks before the first, of the dtype that `each` gives."""
+    first = jax.eval_shape(each, params, *jax.tree.map(lambda x: x[0], parts))
+    return vary_over(jnp.zeros((), first.dtype), mesh_axes(params, parts))
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _sum_of_chunks(each: Callable, params: Any, *parts: Any) -> Float[Array, ""]:
     """The sum of `each(params, *part)` over parts, chunks in front, of which hidden states come
     first."""
     def one(total, part): return total + each(params, *part), None
-    first = jax.eval_shape(each, params, *jax.tree.map(lambda x: x[0], parts))
-    start = vary_over(jnp.zeros((), first.dtype), mesh_axes(params, parts))
-    return lax.scan(one, start, parts)[0]
+    return lax.scan(one, _nothing(each, params, parts), parts)[0]
 
 # %% ../../nbs/62_training.losses.ipynb #sum-rule
 def _sum_jvp(each, primals, tangents):
@@ -106,14 +109,13 @@ def _sum_jvp(each, primals, tangents):
     def one(carry, part):
         value, (slopes, d) = jax.value_and_grad(of, (0, 1))(moving, *part)
         return jax.tree.map(lambda a, b: a + b.astype(a.dtype), carry, (value, slopes)), d
-    first = jax.eval_shape(each, params, *jax.tree.map(lambda x: x[0], parts))
-    zeros = {i: vary_over(jnp.zeros_like(x, jnp.promote_types(x.dtype, first.dtype)), mesh_axes(x))
+    none = _nothing(each, params, tuple(parts))
+    zeros = {i: vary_over(jnp.zeros_like(x, jnp.promote_types(x.dtype, none.dtype)), mesh_axes(x))
              for i, x in moving.items()}
-    start = vary_over(jnp.zeros((), first.dtype), mesh_axes(params, parts)), zeros
-    (total, sums), by_hidden = lax.scan(one, start, tuple(parts))
+    (total, sums), by_hidden = lax.scan(one, (none, zeros), tuple(parts))
     pairs = [(sums[i], ways[i]) for i in moving]
     if not isinstance(d_hidden, SymbolicZero): pairs.append((by_hidden, d_hidden))
-    return total, sum(((slope * d).sum(dtype=first.dtype) for slope, d in pairs), start[0])
+    return total, sum(((slope * d).sum(dtype=none.dtype) for slope, d in pairs), none)
 
 _sum_of_chunks.defjvp(_sum_jvp, symbolic_zeros=True)
 

@@ -467,6 +467,14 @@ def find_blocks(
     columns = _lists(live.swapaxes(1, 2), clear.swapaxes(1, 2), blocks.span)
     return BlockMask(rows, columns, *size, blocks)
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #per-query
+_SMALL_BATCHED = jax.__version_info__ >= (0, 11)   # small batched products use every core
+
+def _per_query(plan: ScoreModPlan) -> bool:
+    """Whether a mod looks at captured whole numbers or booleans of each query."""
+    kinds = [plan.values[i] for i in plan.hoisted]
+    return any(x.shapes[0][2] != 1 and not jnp.issubdtype(x.dtype, jnp.floating) for x in kinds)
+
 # %% ../../nbs/13_kernels.sparsity.ipynb #fitting-blocks
 def fitting_blocks(
     plan: ScoreModPlan | None,               # Of the mod
@@ -474,12 +482,14 @@ def fitting_blocks(
     size: tuple[int, int],                   # Queries and keys of the call
     block_size: int = 512                    # Largest number of queries in a block
 ) -> Blocks:                                 # From the lengths, and from a mod known while tracing
-    """Block sizes for a call: a finer grid where the mod leaves a narrow band of the usual one."""
+    """Block sizes for a call: a finer grid where the mod leaves a narrow band of the usual one, or
+    goes by numbers given per query, as documents do, and JAX is one that is fast with it."""
     usual = choose_blocks(*size, block_size)
     half = max(block_size // 2, 8)
     fine = Blocks(_fit(size[0], half), _fit(size[1], half), 2)
-    known = plan is not None and not plan.hoisted and not plan.looked_up and mask is None
-    if not known or min(size) < 4 * block_size: return usual
+    if plan is None or mask is not None or min(size) < 4 * block_size: return usual
+    if plan.hoisted or plan.looked_up:
+        return fine._replace(span=1) if _SMALL_BATCHED and _per_query(plan) else usual
     tiles = lambda m: int((m.rows.clear_count + m.rows.masked_count).sum())
     masks = [find_blocks(plan, ([], []), None, size, usual)]
     if 2 * tiles(masks[0]) > -(-size[0] // usual.q) * -(-size[1] // usual.k): return usual

@@ -124,24 +124,31 @@ class Pages:
 def start_all(request, tmp_path_factory):
     """All chosen notebooks, two at a time, since much of a run is one thread that traces and compiles; longest first.
 
-    They start with the session: while they run, the other tests do too.
+    They start with the session: while they run, the other tests do too. When these are through, a third is run beside the
+    two, for some pages wait: for servers, for other processes, for a disk.
     """
     chosen = [i.callspec.params["nb"] for i in request.session.items if getattr(i, "originalname", "") == "test_notebook"]
     took = recorded()
     chosen.sort(key=lambda nb: -took.get(nb.name, math.inf))  # one that is not written down might be the longest
-    folder, compiled, pool = tmp_path_factory.mktemp("nbs"), request.config.cache.mkdir("xla"), ThreadPoolExecutor(2)
+    folder, compiled, turns = tmp_path_factory.mktemp("nbs"), request.config.cache.mkdir("xla"), queue.SimpleQueue()
+    pool = ThreadPoolExecutor(3, initializer=turns.get)  # a worker begins when there is a turn for it
+    for _ in range(2): turns.put(None)
     if hasattr(os, "fork") and chosen:
-        both, mine = [Pages(folder, compiled) for _ in range(2)], threading.local()
-        idle = queue.SimpleQueue()
-        for pages in both: idle.put(pages)
+        servers, mine = [], threading.local()
         def run(nb):
-            if not hasattr(mine, "pages"): mine.pages = idle.get()
+            if not hasattr(mine, "pages"):
+                mine.pages = Pages(folder, compiled)
+                servers.append(mine.pages)
             return mine.pages.execute(nb)
-    else: both, run = [], partial(execute, folder=folder, compiled=compiled)
+    else: servers, run = [], partial(execute, folder=folder, compiled=compiled)
     jobs = {nb: pool.submit(run, nb) for nb in chosen}
-    yield jobs
+    def wait_for(nb):
+        if turns.empty(): turns.put(None)
+        return jobs[nb].result()
+    yield wait_for
+    turns.put(None)
     pool.shutdown(cancel_futures=True)
-    for pages in both: pages.close()
+    for pages in servers: pages.close()
     times = sorted(((job.result()[2], nb.name) for nb, job in jobs.items() if job.done() and not job.cancelled()), reverse=True)
     conftest.notes += [f"{seconds:5.0f} s  {name}" for seconds, name in times]
     if times: conftest.notes.append(f"{sum(t for t, _ in times):5.0f} s  of CPU in all")
@@ -223,7 +230,7 @@ def parameter(nb: Path):
 
 @pytest.mark.parametrize("nb", [parameter(nb) for nb in notebooks()])
 def test_notebook(nb, runs):
-    rc, said, seconds, out = runs[nb].result()
+    rc, said, seconds, out = runs(nb)
     if found := skipped(nb): conftest.notes.append(f"{nb.name} skips " + ", ".join(f"{n} x {flag}" for flag, n in found.items()))
     tail = "\n".join(said.splitlines()[-40:])
     if rc: pytest.fail(f"{nb.name} failed after {seconds:.0f} s; the end of what it said:\n\n{tail}", pytrace=False)

@@ -16,7 +16,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+import zlib
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -91,6 +94,29 @@ def reuse_contexts(times: int = 10) -> None:
     mlir.make_ir_context = reused
 
 
+def store_uncompressed() -> None:
+    """Let JAX write what it compiled as it is: most of it is read once or never, and zlib's best effort on all of it takes a
+    hundredth of the time. What was compressed before can still be read."""
+    from jax._src import compilation_cache
+    if getattr(compilation_cache, "zlib", None) is zlib:
+        compilation_cache.zlib = SimpleNamespace(compress=partial(zlib.compress, level=0), decompress=zlib.decompress)
+
+
+def compare_whole_arrays() -> None:
+    """Let fastcore's `test_eq` compare arrays of JAX as wholes. It knows numpy's by their name and walks through others number
+    by number, a program of JAX each: seconds for some thousand numbers. Shapes must be the same, as in that walk."""
+    import fastcore.imports
+    import fastcore.test
+    import jax
+    import numpy as np
+    piecewise = fastcore.imports.equals
+    def plain(x):
+        return (isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
+                and not jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended))
+    def equals(a, b): return bool(np.array_equal(a, b)) if plain(a) and plain(b) else piecewise(a, b)
+    fastcore.imports.equals = fastcore.test.equals = equals  # the first is asked for what is in lists
+
+
 EVERY_PAGE = ("flax.nnx optax matplotlib.pyplot fastcore.test nbdev.showdoc "
               "execnb.nbio execnb.shell nbdev.clean nbdev.frontmatter nbdev.process")
 
@@ -100,6 +126,8 @@ def serve() -> None:
     among them. Answers with the number of the process, and then its exit code and the seconds of CPU that it took."""
     for name in EVERY_PAGE.split(): importlib.import_module(name)
     reuse_contexts()
+    store_uncompressed()
+    compare_whole_arrays()
     gc.collect()
     gc.freeze()  # what all share is not searched for garbage again
     gc.set_threshold(50_000, 20, 20)  # tracing makes millions of small objects, few of them in circles

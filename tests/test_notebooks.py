@@ -65,6 +65,7 @@ def rests_on_internals(nb: Path) -> bool:
 # LLVM's optimizations, no part of JAX or attnax, would take the most
 OPTIMIZED = re.compile(r"00_|64_|76e_|8[0-4]_")
 IN_ONE_PART = re.compile(r"76e_|84_")   # of these, those with large programs: optimized, and compiled in two thirds of the time
+WEIGHTS_ALONE = re.compile(r"76e_")     # of these, one where it is the cell of real weights that computes
 
 
 def recorded() -> dict[str, float]:
@@ -108,7 +109,8 @@ class Pages:
     def execute(self, nb: Path) -> tuple[int, str, float, Path]:
         """As `execute` answers, but in seconds of CPU, which are the same on a busy machine."""
         out, said = self.folder / nb.name, self.folder / f"{nb.stem}.txt"
-        job = dict(nb=str(nb), out=str(out), said=str(said), variables={"XLA_FLAGS": environment(nb, self.compiled)["XLA_FLAGS"]})
+        job = dict(nb=str(nb), out=str(out), said=str(said), weights_alone=bool(WEIGHTS_ALONE.match(nb.name)),
+                   variables={"XLA_FLAGS": environment(nb, self.compiled)["XLA_FLAGS"]})
         self.process.stdin.write(json.dumps(job) + "\n")
         late = Timer(TIMEOUT, os.killpg, (int(self.process.stdout.readline()), signal.SIGKILL))
         late.start()

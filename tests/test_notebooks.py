@@ -226,6 +226,20 @@ def test_comparison_sees_differences():
     assert stale(one, {}, False) == ["a"] and stale({}, one, False) == ["a"]
 
 
+def test_wholes_see_differences(monkeypatch):
+    """`test_eq` on a page of the suite: what is compared in one step is told apart as number by number."""
+    import fastcore.imports
+    import fastcore.test
+    import jax.numpy as jnp
+    for module in (fastcore.imports, fastcore.test): monkeypatch.setattr(module, "equals", module.equals)   # put back later
+    exec_nbs.compare_as_wholes()
+    x = jnp.arange(6.0).reshape(2, 3)
+    fastcore.test.test_eq([x, b"ab", {"a": 1}], [x + 0, b"ab", {"a": 1}])
+    for a, b in ((x, x.at[1, 2].set(0)), (x, x[:1]), (x, x[0]), ([x], [x[:1]]), (x * jnp.nan, x * jnp.nan), (b"ab", b"ac"),
+                 ((1, b"ab"), (1, b"a"))):
+        with pytest.raises(AssertionError): fastcore.test.test_eq(a, b)
+
+
 def parameter(nb: Path):
     return pytest.param(nb, id=nb.stem, marks=[pytest.mark.internals] if rests_on_internals(nb) else [])
 

@@ -24,9 +24,10 @@ jax.config.update("jax_traceback_in_locations_limit", 0)
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
-from exec_nbs import reuse_contexts  # noqa: E402
+from exec_nbs import reuse_contexts, store_uncompressed  # noqa: E402
 
 reuse_contexts()
+store_uncompressed()
 
 notes: list[str] = []  # what the tests want to have said at the end, skipped cells above all
 
@@ -49,7 +50,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="session", autouse=True)
 def runs(request, tmp_path_factory):
-    """The notebooks, running; by notebook a future of what `execute` returns."""
+    """The notebooks, running: a function that waits for one, and gives what `execute` returned."""
     from test_notebooks import start_all
     yield from start_all(request, tmp_path_factory)
 

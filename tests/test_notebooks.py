@@ -65,6 +65,7 @@ def rests_on_internals(nb: Path) -> bool:
 # LLVM's optimizations, no part of JAX or attnax, would take the most
 OPTIMIZED = re.compile(r"00_|64_|76e_|8[0-4]_")
 IN_ONE_PART = re.compile(r"76e_|84_")   # of these, those with large programs: optimized, and compiled in two thirds of the time
+WEIGHTS_ALONE = re.compile(r"76e_")     # of these, one where it is the cell of real weights that computes
 
 
 def recorded() -> dict[str, float]:
@@ -108,7 +109,8 @@ class Pages:
     def execute(self, nb: Path) -> tuple[int, str, float, Path]:
         """As `execute` answers, but in seconds of CPU, which are the same on a busy machine."""
         out, said = self.folder / nb.name, self.folder / f"{nb.stem}.txt"
-        job = dict(nb=str(nb), out=str(out), said=str(said), variables={"XLA_FLAGS": environment(nb, self.compiled)["XLA_FLAGS"]})
+        job = dict(nb=str(nb), out=str(out), said=str(said), weights_alone=bool(WEIGHTS_ALONE.match(nb.name)),
+                   variables={"XLA_FLAGS": environment(nb, self.compiled)["XLA_FLAGS"]})
         self.process.stdin.write(json.dumps(job) + "\n")
         late = Timer(TIMEOUT, os.killpg, (int(self.process.stdout.readline()), signal.SIGKILL))
         late.start()
@@ -124,24 +126,31 @@ class Pages:
 def start_all(request, tmp_path_factory):
     """All chosen notebooks, two at a time, since much of a run is one thread that traces and compiles; longest first.
 
-    They start with the session: while they run, the other tests do too.
+    They start with the session: while they run, the other tests do too. When these are through, a third is run beside the
+    two, for some pages wait: for servers, for other processes, for a disk.
     """
     chosen = [i.callspec.params["nb"] for i in request.session.items if getattr(i, "originalname", "") == "test_notebook"]
     took = recorded()
     chosen.sort(key=lambda nb: -took.get(nb.name, math.inf))  # one that is not written down might be the longest
-    folder, compiled, pool = tmp_path_factory.mktemp("nbs"), request.config.cache.mkdir("xla"), ThreadPoolExecutor(2)
+    folder, compiled, turns = tmp_path_factory.mktemp("nbs"), request.config.cache.mkdir("xla"), queue.SimpleQueue()
+    pool = ThreadPoolExecutor(3, initializer=turns.get)  # a worker begins when there is a turn for it
+    for _ in range(2): turns.put(None)
     if hasattr(os, "fork") and chosen:
-        both, mine = [Pages(folder, compiled) for _ in range(2)], threading.local()
-        idle = queue.SimpleQueue()
-        for pages in both: idle.put(pages)
+        servers, mine = [], threading.local()
         def run(nb):
-            if not hasattr(mine, "pages"): mine.pages = idle.get()
+            if not hasattr(mine, "pages"):
+                mine.pages = Pages(folder, compiled)
+                servers.append(mine.pages)
             return mine.pages.execute(nb)
-    else: both, run = [], partial(execute, folder=folder, compiled=compiled)
+    else: servers, run = [], partial(execute, folder=folder, compiled=compiled)
     jobs = {nb: pool.submit(run, nb) for nb in chosen}
-    yield jobs
+    def wait_for(nb):
+        if turns.empty(): turns.put(None)
+        return jobs[nb].result()
+    yield wait_for
+    turns.put(None)
     pool.shutdown(cancel_futures=True)
-    for pages in both: pages.close()
+    for pages in servers: pages.close()
     times = sorted(((job.result()[2], nb.name) for nb, job in jobs.items() if job.done() and not job.cancelled()), reverse=True)
     conftest.notes += [f"{seconds:5.0f} s  {name}" for seconds, name in times]
     if times: conftest.notes.append(f"{sum(t for t, _ in times):5.0f} s  of CPU in all")
@@ -217,13 +226,27 @@ def test_comparison_sees_differences():
     assert stale(one, {}, False) == ["a"] and stale({}, one, False) == ["a"]
 
 
+def test_wholes_see_differences(monkeypatch):
+    """`test_eq` on a page of the suite: what is compared in one step is told apart as number by number."""
+    import fastcore.imports
+    import fastcore.test
+    import jax.numpy as jnp
+    for module in (fastcore.imports, fastcore.test): monkeypatch.setattr(module, "equals", module.equals)   # put back later
+    exec_nbs.compare_as_wholes()
+    x = jnp.arange(6.0).reshape(2, 3)
+    fastcore.test.test_eq([x, b"ab", {"a": 1}], [x + 0, b"ab", {"a": 1}])
+    for a, b in ((x, x.at[1, 2].set(0)), (x, x[:1]), (x, x[0]), ([x], [x[:1]]), (x * jnp.nan, x * jnp.nan), (b"ab", b"ac"),
+                 ((1, b"ab"), (1, b"a"))):
+        with pytest.raises(AssertionError): fastcore.test.test_eq(a, b)
+
+
 def parameter(nb: Path):
     return pytest.param(nb, id=nb.stem, marks=[pytest.mark.internals] if rests_on_internals(nb) else [])
 
 
 @pytest.mark.parametrize("nb", [parameter(nb) for nb in notebooks()])
 def test_notebook(nb, runs):
-    rc, said, seconds, out = runs[nb].result()
+    rc, said, seconds, out = runs(nb)
     if found := skipped(nb): conftest.notes.append(f"{nb.name} skips " + ", ".join(f"{n} x {flag}" for flag, n in found.items()))
     tail = "\n".join(said.splitlines()[-40:])
     if rc: pytest.fail(f"{nb.name} failed after {seconds:.0f} s; the end of what it said:\n\n{tail}", pytrace=False)

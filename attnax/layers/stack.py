@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['StackedBlocks', 'Handed', 'run_blocks', 'stored_blocks', 'unsliced', 'stack_parts', 'stacks_of', 'names_in_list',
-           'weights_by_layer', 'make_stack', 'stack_layers', 'unstack_layers']
+           'weights_by_layer', 'make_stack', 'stack_layers', 'unstack_layers', 'apart_if_few']
 
 # %% ../../nbs/44_layers.stack.ipynb #imports
 from collections.abc import Callable, Mapping, Sequence
@@ -350,3 +350,13 @@ def unstack_layers(
 ) -> _Model:          # Another with the same parameters, its layers in a list; or the model itself
     """Undo `stack_layers`."""
     return _converted(model, False)
+
+# %% ../../nbs/44_layers.stack.ipynb #apart-if-few
+def apart_if_few(
+    model: _Model,    # A model of ours, or several in one
+    most: int = 4     # Layers of a stack
+) -> _Model:          # Its layers in a list, if no stack has more than `most`; else the model itself
+    """Take few layers apart, before a loop that runs them many times; on one device."""
+    stacks = stacks_of(model).values()
+    few = all(len(stack) <= most for stack in stacks) and jax.device_count() == 1
+    return unstack_layers(model) if stacks and few else model

@@ -355,7 +355,7 @@ def unstack_layers(
 def apart_if_few(
     model: _Model,    # A model of ours, or several in one
     most: int = 4     # Layers of a stack
-) -> _Model:          # Its layers in a list, if no stack has more than `most`; else the model itself
+) -> _Model:          # Its layers in a list, if no stack has more than `most`; else itself
     """Take few layers apart, before a loop that runs them many times; on one device."""
     stacks = stacks_of(model).values()
     few = all(len(stack) <= most for stack in stacks) and jax.device_count() == 1

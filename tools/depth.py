@@ -48,7 +48,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, nargs="+", default=[4, 32])
     parser.add_argument("--rows", type=int, default=8, help="sequences that are decoded")
-    parser.add_argument("--positions", type=int, default=2048, help="prompt and new tokens")
+    parser.add_argument("--positions", type=int, default=256, help="prompt and new tokens")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved runs of each")
     args = parser.parse_args()
     print(machine())

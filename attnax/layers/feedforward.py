@@ -7,6 +7,7 @@ __all__ = ['ff_activations', 'resolve_activation', 'Linear', 'read_where_it_lies
            'told_deterministic', 'FeedForward']
 
 # %% ../../nbs/33_layers.feedforward.ipynb #imports
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -95,18 +96,42 @@ def _row_by_slices(
         return x[j::parts, None] * rows.reshape(n // parts, m)
     return jnp.ones(n // parts, x.dtype) @ reduce(jnp.add, map(part, range(parts)))
 
+# %% ../../nbs/33_layers.feedforward.ipynb #rows-by-pieces
+def _pieces(n: int, m: int, most: int = 2**15) -> int:
+    """In how many equal runs of rows a matrix of `n` rows is cut so that none has more than `most`
+    numbers; 1 where its rows cannot be cut so in runs of 8 or more."""
+    return next((p for p in range(1, n // 8 + 1) if n % p == 0 and n // p * m <= most), 1)
+
+def _rows_by_pieces(
+    x: Float[Array, "b n"],              # Vectors
+    kernels: Float[Array, "layers n m"], # A matrix for each layer
+    i: Int[Array, ""],                   # Which
+    parts: int                           # Pieces
+) -> Float[Array, "b m"]:                # `x @ kernels[i]`
+    """A product that takes one piece of the matrix after the other out of the stack."""
+    (b, n), m = x.shape, kernels.shape[2]
+    size, zero = n // parts, jnp.int32(0)
+    def add(j, out):
+        piece = lax.dynamic_slice(kernels, (i, j * size, zero), (1, size, m))
+        return out + lax.dynamic_slice(x, (zero, j * size), (b, size)) @ piece[0]
+    return lax.fori_loop(jnp.int32(0), jnp.int32(parts), add, jnp.zeros((b, m), x.dtype))
+
 # %% ../../nbs/33_layers.feedforward.ipynb #read-where-it-lies
 def _dot_in_stack(kernels: Float[Array, "layers n m"], i: Int[Array, ""]) -> Callable:
     """What `jax.lax.dot_general` is to a layer whose matrix is `kernels[i]`."""
     def dot_general(x, kernel, dims, precision=None, **how):
         def plain(x, kernel, kernels, i): return lax.dot_general(x, kernel, dims, precision, **how)
-        def by_slices(x, kernel, kernels, i):
-            return _row_by_slices(x.reshape(-1), kernels, i, 8).reshape(*x.shape[:-1], -1)
+        def lying(x, kernel, kernels, i):
+            vectors = x.reshape(-1, x.shape[-1])
+            out = (_row_by_slices(vectors[0], kernels, i, 8) if rows == 1 else
+                   _rows_by_pieces(vectors, kernels, i, parts))
+            return out.reshape(*x.shape[:-1], -1)
+        rows, parts = math.prod(x.shape[:-1]), _pieces(*kernel.shape)
         alike = x.dtype == kernel.dtype == kernels.dtype == jnp.float32
-        more = any(n != 1 for n in x.shape[:-1]) or any(v is not None for v in how.values())
-        if more or x.shape[-1] % 8 or not alike or jax.device_count() > 1:
-            return plain(x, kernel, kernels, i)
-        return lax.platform_dependent(x, kernel, kernels, i, cpu=by_slices, default=plain)
+        gains = x.shape[-1] % 8 == 0 if rows == 1 else 1 < rows <= 16 and parts > 1
+        special = any(v is not None for v in how.values()) or jax.device_count() > 1
+        if special or not (gains and alike): return plain(x, kernel, kernels, i)
+        return lax.platform_dependent(x, kernel, kernels, i, cpu=lying, default=plain)
     return dot_general
 
 def read_where_it_lies(
@@ -114,7 +139,7 @@ def read_where_it_lies(
     stacked: nnx.Module,   # The layers of its kind, their arrays with an axis of layers in front
     i: Int[Array, ""]      # Which of them it is
 ) -> None:
-    """Let a block's products of one row read matrices where those of all layers lie."""
+    """Let a block's products of few rows read matrices where those of all layers lie."""
     for (_, part), (_, whole) in zip(nnx.iter_modules(block), nnx.iter_modules(stacked)):
         if not (isinstance(part, Linear) and isinstance(whole, Linear)): continue
         if part.dot_general is lax.dot_general:

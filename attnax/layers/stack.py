@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['StackedBlocks', 'Handed', 'run_blocks', 'stored_blocks', 'unsliced', 'stack_parts', 'stacks_of', 'names_in_list',
-           'weights_by_layer', 'make_stack', 'stack_layers', 'unstack_layers']
+           'weights_by_layer', 'make_stack', 'stack_layers', 'unstack_layers', 'apart_if_few']
 
 # %% ../../nbs/44_layers.stack.ipynb #imports
 from collections.abc import Callable, Mapping, Sequence
@@ -110,8 +110,16 @@ def _not_moved(primitive, *_, **params) -> bool:
     """Whether a value is more than another one in another place, dtype or order."""
     return primitive.name not in _MOVES
 
+_ARITHMETIC = frozenset("""add add_any sub mul div neg integer_pow square max min and or not
+    eq ne lt le gt ge select_n is_finite broadcast_in_dim squeeze slice pad concatenate iota
+    """.split())
+
+def _not_arithmetic(primitive, *_, **params) -> bool:
+    """Whether a value takes more than a sum, a product or a comparison of others."""
+    return primitive.name not in _MOVES and primitive.name not in _ARITHMETIC
+
 _POLICIES = {"everything": None, "dots": jax.checkpoint_policies.dots_saveable,
-             "gathered": _not_moved}
+             "gathered": _not_moved, "arithmetic": _not_arithmetic}
 
 def _forgetting(run: Callable, remat: str, looped: bool) -> Callable:
     """The same function, of whose insides the backward pass recomputes what `remat` says."""
@@ -222,7 +230,8 @@ def _scan(layers: StackedBlocks, call: Callable, x, caches, own, remat: Remat, s
     if own is not None and not (isinstance(own, StackedParts) and len(own.kinds) == layers.turn):
         own = StackedParts.of(list(own), layers.turn)
     graphs, states = zip(*(nnx.split(kind) for kind in layers.kinds))
-    runs = [_forgetting(_pure(_of_layer(call, kind, caches is not None), graph), remat, looped=True)
+    how: str = "arithmetic" if caches is None and remat in ("nothing", "gathered") else remat
+    runs = [_forgetting(_pure(_of_layer(call, kind, caches is not None), graph), how, looped=True)
             for kind, graph in zip(layers.kinds, graphs)]
     start = x, None if caches is None else caches.kinds
     turns = jnp.arange(layers.turns, dtype=jnp.int32)
@@ -341,3 +350,13 @@ def unstack_layers(
 ) -> _Model:          # Another with the same parameters, its layers in a list; or the model itself
     """Undo `stack_layers`."""
     return _converted(model, False)
+
+# %% ../../nbs/44_layers.stack.ipynb #apart-if-few
+def apart_if_few(
+    model: _Model,    # A model of ours, or several in one
+    most: int = 4     # Layers of a stack
+) -> _Model:          # Its layers in a list, if no stack has more than `most`; else itself
+    """Take few layers apart, before a loop that runs them many times; on one device."""
+    stacks = stacks_of(model).values()
+    few = all(len(stack) <= most for stack in stacks) and jax.device_count() == 1
+    return unstack_layers(model) if stacks and few else model

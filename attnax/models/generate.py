@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
 from ..layers.positions import Learned
+from ..layers.stack import apart_if_few
 from .sampling import (
     Chooser, Context, Sampling, _choose, _number, make_chooser, with_settings)
 from .transformer import as_ids
@@ -108,7 +109,7 @@ def _score(scores: tuple, new, ended, t) -> tuple:
 def _generate(model, prompt, rows, source, source_mask, chooser, pad, *, max_new_tokens,
               cache_dtype, cache_kind, scored=False):
     """Prefill, then decode until every row has ended; tokens, scores, and which rows lost one."""
-    (b, s), n = prompt.shape, max_new_tokens
+    model, (b, s), n = apart_if_few(model), prompt.shape, max_new_tokens
     scores = (jnp.zeros((b, n), jnp.float32),) * 2 if scored else ()
     if not b: return jnp.zeros((0, n), jnp.int32), scores, jnp.zeros(0, bool)
     caches = init_decoder_kv_caches_from_config(

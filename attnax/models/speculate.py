@@ -22,9 +22,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.cache import Caches, StackedCaches, caches_per_row, rewind_caches
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
-from attnax.models.generate import (
-    _check_lost, _check_prompt, _check_source, _choosing, _config, _memory, _placed, _reader, _room,
-    generate)
+from .generate import (
+    _check_lost, _check_prompt, _check_source, _choosing, _config, _memory, _placed,
+    _reader, _refuse_explicit, _room, generate)
 from attnax.models.sampling import (
     _CUTS, Chooser, Context, Sampling, _as_pytree, _likeliest, _number, filter_logits,
     process_logits)
@@ -380,7 +380,8 @@ def speculate(
     the same tokens if greedy, from the same distribution if sampled.
 
     Raises: `ValueError` as `generate` does, and for a draft that does not fit;
-    `NotImplementedError` for layers that cannot forget. Source: Leviathan et al. 2023."""
+    `NotImplementedError` for layers that cannot forget, or a model on explicit axes. Source: Leviathan et al. 2023."""
+    _refuse_explicit(model, "guesses")
     config, n = _config(model), int(_number("max_new_tokens", max_new_tokens, whole=True))
     prompt, rows = _check_prompt(prompt_ids, prompt_lengths, attention_mask, n, config)
     read = _check_source(model, source, source_mask, b := prompt.shape[0])

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Int
 
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
 from .generate import (
-    _check_lost, _check_prompt, _choosing, _context, _placed, _reader)
+    _check_lost, _check_prompt, _choosing, _context, _on_its_mesh, _placed, _reader)
 from .sampling import Sampling, _choose, _number
 from .transformer import TransformerLM
 
@@ -39,13 +39,14 @@ def _pick(logits, text, t, mask, chooser, states, prompt_len, allowed=None):
 
 # %% ../../nbs/51a_models.streaming.ipynb #advance
 @functools.partial(jax.jit, donate_argnames=("caches", "text"), static_argnames="prompt_len")
+@_on_its_mesh
 def _advance(model, ids, caches, mask, positions, text, t, chooser, states, prompt_len):
     """Read, then pick."""
     logits, caches = _read(model, ids, caches, mask, positions)
     return *_pick(logits, text, t, mask, chooser, states, prompt_len), caches
 
-_read_alone = jax.jit(_read, donate_argnames="caches")
-_pick_alone = jax.jit(_pick, donate_argnames="text", static_argnames="prompt_len")
+_read_alone = jax.jit(_on_its_mesh(_read), donate_argnames="caches")
+_pick_alone = jax.jit(_on_its_mesh(_pick), donate_argnames="text", static_argnames="prompt_len")
 
 # %% ../../nbs/51a_models.streaming.ipynb #ask
 def _ask(allowed: Callable, written: list, ended: np.ndarray, v: int) -> Bool[np.ndarray, "#b v"]:

@@ -59,7 +59,9 @@ def read_mixtral(
 def write_mixtral(
     config: TransformerConfig # A config of ours
 ) -> dict[str, Any]:          # Fields of theirs
-    """A Mixtral."""
+    """A Mixtral. Raises: `ValueError` for a model without experts."""
+    if config.num_experts is None:
+        raise ValueError("`num_experts` is what a Mixtral has, got None")
     return write_mistral(config) | dict(num_local_experts=config.num_experts,
                                         num_experts_per_tok=config.experts_top_k,
                                         router_jitter_noise=config.router_jitter)

@@ -55,7 +55,9 @@ class _Made(_Takes):
         adapters: Mapping[str, Mapping[str, Adapter]] | None = None, # More adapters, by name
         tokenizer: Any = None,            # With `decode`, for text and stop strings
         seed: int = 0,                    # Of requests that bring none
-        cache_dtype: DTypeLike = jnp.float32 # Of keys and values in pages
+        cache_dtype: DTypeLike = jnp.float32, # Of keys and values in pages
+        round_once: bool = True           # Whether matrices are kept as `compute_dtype` rounds
+                                          # them, in a copy; else each step rounds them
     ):
         check_served(model)
         room = _room(model.config)
@@ -78,7 +80,7 @@ class _Made(_Takes):
         self.pools = [BlockPool(n, block_size) for n in self.num_blocks]
         self._works, self._waiting, self._running = {}, [], []
         self._stats, self._next = Stats(), 0
-        self._make(model, adapters, cache_dtype)
+        self._make(model, adapters, cache_dtype, round_once)
 
 # %% ../../nbs/86_serving.engine.ipynb #check-request
 class _Checks(_Made):

@@ -19,6 +19,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Int
 
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
+from ..layers.stack import _placements
 from .generate import (
     _check_lost, _check_prompt, _choosing, _context, _on_its_mesh, _placed, _reader)
 from .sampling import Sampling, _choose, _number
@@ -118,6 +119,9 @@ def stream(
     chooser, pad = _choosing(model, sampling, settings, rng, b, pad_token_id)
     caches = init_decoder_kv_caches_from_config(
         model.config, batch_size=b, max_len=s + n, dtype=cache_dtype, kind=cache_kind)
+    # on a mesh as the first step wants them, which takes over their buffers
+    if (placement := next(_placements(model.decoder.layers), None)) is not None:
+        caches = placement.entering((), caches)[1]
     return _tokens(model, prompt, rows, caches, n, chooser, pad, allowed)
 
 # %% ../../nbs/51a_models.streaming.ipynb #text

@@ -296,6 +296,7 @@ def _row_keys(chooser: Chooser, b: int) -> Array | None:
 def _speculate(model, draft_model, lookup, prompt, rows, source, source_mask, chooser, pad, tie, *,
                num_draft_tokens, max_new_tokens, cache_dtype, cache_kind):
     """Prefill, then draft and check until every row has ended; the last state."""
+    _refuse_explicit(model, "guesses")
     (b, s), k, n = prompt.shape, num_draft_tokens, max_new_tokens
     if not b: return jnp.zeros((0, n), jnp.int32), _first_state(prompt, n, pad)
     begins = jnp.zeros(b, jnp.int32) if rows is None else jnp.asarray(s - rows.lengths, jnp.int32)
@@ -380,8 +381,7 @@ def speculate(
     the same tokens if greedy, from the same distribution if sampled.
 
     Raises: `ValueError` as `generate` does, and for a draft that does not fit;
-    `NotImplementedError` for layers that cannot forget, or a model on explicit axes. Source: Leviathan et al. 2023."""
-    _refuse_explicit(model, "guesses")
+    `NotImplementedError` for layers that cannot forget. Source: Leviathan et al. 2023."""
     config, n = _config(model), int(_number("max_new_tokens", max_new_tokens, whole=True))
     prompt, rows = _check_prompt(prompt_ids, prompt_lengths, attention_mask, n, config)
     read = _check_source(model, source, source_mask, b := prompt.shape[0])

@@ -453,7 +453,7 @@ def save_pretrained(
     kind, model = find_family(family, model=model), unstack_layers(model)
     bare = _without_vector_layers(model)
     check_as_described(kind, bare)
-    config, tensors = config_of(kind, bare), tensors_of(kind, bare)
+    tensors, config = tensors_of(kind, bare), config_of(kind, bare)
     config["torch_dtype" if "torch_dtype" in config else "dtype"] = _dtype_of_most(tensors)
     others = write_pooling(model) if isinstance(model, SentenceEncoder) else {}
     if said := getattr(model, "generation", None):

@@ -299,6 +299,10 @@ class _Lies:
         spec = _spec(self.mesh, tuple(cuts), tuple(axes), x.shape, "states")
         return _lie(x, self.mesh, _full(spec, 3))
 
+# %% ../../nbs/62d_training.sharding.ipynb #entering
+@dataclass(frozen=True)
+class _Enters(_Lies):
+    """What comes to the first block."""
     def entering(
         self,
         x: Any,     # States (b, s, m), or nothing
@@ -341,7 +345,7 @@ def _own_experts(layer: MixtureOfExperts, how: Any, specs, x, weights, experts, 
 
 # %% ../../nbs/62d_training.sharding.ipynb #placed-experts
 @dataclass(frozen=True)
-class Placement(_Lies):
+class Placement(_Enters):
     """How a model lies on a mesh: what its blocks and experts ask. Made by `shard`."""
     @property
     def _rows(self) -> PartitionSpec: # Of tokens in a row

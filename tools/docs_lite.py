@@ -65,7 +65,7 @@ def mathml(tex: str, display: bool) -> str:
     """
     from latex2mathml.converter import convert
     out = convert(re.sub(r"\{(aligned|gathered)\}", "{align*}", tex), display="block" if display else "inline")
-    if left := re.search(r"<mi>\\\w+|>&</", out): raise ValueError(f"cannot render {left[0]!r} in the formula {tex!r}")
+    if left := re.search(r"<m[io][^>]*>\\\w+|>&</", out): raise ValueError(f"cannot render {left[0]!r} in the formula {tex!r}")
     out = out.replace("<mi>:</mi>", "<mo>:</mo>")  # a colon is a relation, with room around it
     out = re.sub(r'columnalign="(left|right)"', r'style="text-align: \1"', out)
     struck = dict(zip("CHNPQRZE", "ℂℍℕℙℚℝℤ𝔼"))

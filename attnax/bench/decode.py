@@ -113,9 +113,8 @@ class DecodeRow(NamedTuple):
 def _step_bytes(model: TransformerLM, batch: int, length: int) -> int:
     """Bytes that one step reads at the end of a text: the weights, and the cache of every row."""
     c = model.config
-    weights = sum(x.nbytes for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
     width = (c.num_kv_heads or c.num_heads) * (c.head_dim or c.d_model // c.num_heads)
-    return weights + 2 * c.num_layers * batch * width * length * 4
+    return model_nbytes(model) + 2 * c.num_layers * batch * width * length * 4
 
 # %% ../../nbs/93_bench.decode.ipynb #measure
 def measure_decode(

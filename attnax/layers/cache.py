@@ -22,6 +22,8 @@ from jax.experimental import checkify
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from ..kernels.jaxprs import is_cut
+
 
 # %% ../../nbs/41_layers.cache.ipynb #seen
 class KeysSeen(NamedTuple):
@@ -290,7 +292,8 @@ def write_rows(
     theirs."""
     new = new.astype(buffer.dtype)
     if jnp.ndim(start): return _scatter(buffer, new, start, layer)
-    if isinstance(start, Tracer) and not layer and 1 in buffer.shape[:2]:
+    thin = not layer and 1 in buffer.shape[:2] and not is_cut(buffer)
+    if isinstance(start, Tracer) and thin:
         return lax.platform_dependent(buffer, new, start, cpu=_scatter, default=_write_slice)
     return _write_slice(buffer, new, start, layer)
 

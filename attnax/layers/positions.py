@@ -20,9 +20,9 @@ from jaxtyping import Array, Float, Int
 from ..kernels.score_mods import (
     CallSizes, alibi_mod, check_buckets, check_call, check_number, relative_position_bias_mod)
 from .embeddings import LearnedPositionalEmbedding, PositionalEncoding, positions_for
-from attnax.layers.rope import (
-    RopeScaling, _check_rotary, _cos_sin, _cos_sin_at, _wider, apply_rope, check_position_ids,
-    rope_inv_freq)
+from .rope import (
+    RopeScaling, _check_rotary, _cos_sin, _cos_sin_at, _frequencies, _wider, apply_rope,
+    check_position_ids, rope_inv_freq)
 from ..typing import ScoreMod
 
 # %% ../../nbs/35_layers.positions.ipynb #adds
@@ -292,7 +292,7 @@ class AxialRope(_RotatesPatches):
         if len(self.grid) != 2 or min(self.grid) < 1:
             raise ValueError(f"`grid` must be (rows, columns), got {self.grid}")
         if self.prefix < 0: raise ValueError(f"`prefix` must not be negative, got {self.prefix}")
-        rope_inv_freq(2, self.base)
+        _frequencies(2, self.base, 1.0)
 
 # %% ../../nbs/35_layers.positions.ipynb #axis-of-pair
 def _axis_of_pair(sections: tuple[int, ...], layout: str) -> np.ndarray:

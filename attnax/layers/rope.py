@@ -22,6 +22,17 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 from ..typing import check_arrays
 
+# %% ../../nbs/30_layers.rope.ipynb #frequencies
+def _frequencies(head_dim: int, base: float, fraction: float) -> np.ndarray:
+    """In float64, from 1 downwards; 0 for pairs beyond `fraction`. Raises: as `rope_inv_freq`."""
+    if head_dim < 2 or head_dim % 2:
+        raise ValueError(f"`head_dim` must be positive and even, got {head_dim}")
+    if not 0 < base < math.inf: raise ValueError(f"`base` must be positive and finite, got {base}")
+    if not 0 < fraction <= 1:
+        raise ValueError(f"`fraction` must be above 0 and at most 1, got {fraction}")
+    rotates = np.arange(head_dim // 2) < int(fraction * head_dim // 2)
+    return np.where(rotates, float(base) ** (-np.arange(0, head_dim, 2) / head_dim), 0.0)
+
 # %% ../../nbs/30_layers.rope.ipynb #rope-inv-freq
 def rope_inv_freq(
     head_dim: int,                    # Width of a head, `d`; even
@@ -35,14 +46,7 @@ def rope_inv_freq(
     Computed in float64 and rounded once. Raises: `ValueError` if `head_dim` is not positive and
     even, `base` is not positive, or `fraction` is not in (0, 1]. Source: Su et al. 2021, RoFormer.
     """
-    if head_dim < 2 or head_dim % 2:
-        raise ValueError(f"`head_dim` must be positive and even, got {head_dim}")
-    if not 0 < base < math.inf: raise ValueError(f"`base` must be positive and finite, got {base}")
-    if not 0 < fraction <= 1:
-        raise ValueError(f"`fraction` must be above 0 and at most 1, got {fraction}")
-    rotates = np.arange(head_dim // 2) < int(fraction * head_dim // 2)
-    frequencies = float(base) ** (-np.arange(0, head_dim, 2) / head_dim)
-    return jnp.asarray(np.where(rotates, frequencies, 0.0), dtype)
+    return jnp.asarray(_frequencies(head_dim, base, fraction), dtype)
 
 # %% ../../nbs/30_layers.rope.ipynb #check-position-ids
 def check_position_ids(
@@ -346,7 +350,7 @@ def apply_rope(
 def _check_rotary(dim: int, base: float, fraction: float, scaling: RopeScaling | None,
                   max_positions: int | None) -> None:
     """Raises: `ValueError` that names the setting of a rotation that makes no sense."""
-    rope_inv_freq(dim, base, fraction=fraction)
+    _frequencies(dim, base, fraction)   # NumPy's: a config starts no device
     if scaling is not None: scaling.check(dim // 2, base)
     if max_positions is not None and max_positions < 1:
         raise ValueError(f"`max_positions` must be at least 1, got {max_positions}")

@@ -20,9 +20,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.cache import Caches, StackedCaches, StackedParts, take_caches
 from ..layers.memory import CacheKind, PagedLayerCache, init_decoder_kv_caches_from_config
-from attnax.models.generate import (
+from .generate import (
     _check_lost, _check_pad, _check_prompt, _check_source, _config, _context, _memory, _placed,
-    _reader, _settings)
+    _reader, _refuse_explicit, _settings)
 from .sampling import (
     Chooser, Context, Sampling, _number, make_chooser, process_logits)
 
@@ -235,9 +235,10 @@ def beam_search(
     A text that no beam reached, where there are more beams than texts, has score -inf and length 0.
 
     Raises: `ValueError` for arguments that do not fit and for logits that are not finite; in `jit`,
-    where those cannot be seen, the texts of such a prompt are -1. Source: Graves 2012; the length
-    penalty: Wu et al. 2016.
+    where those cannot be seen, the texts of such a prompt are -1; `NotImplementedError` for a model
+    on explicit axes. Source: Graves 2012; the length penalty: Wu et al. 2016.
     """
+    _refuse_explicit(model, "beams")
     config, n = _config(model), int(_number("max_new_tokens", max_new_tokens, whole=True))
     k, r = _check_beams(num_beams, num_return_sequences)
     prompt, rows = _check_prompt(prompt_ids, prompt_lengths, attention_mask, n, config)

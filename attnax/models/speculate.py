@@ -22,9 +22,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.cache import Caches, StackedCaches, caches_per_row, rewind_caches
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
-from attnax.models.generate import (
-    _check_lost, _check_prompt, _check_source, _choosing, _config, _memory, _placed, _reader, _room,
-    generate)
+from .generate import (
+    _check_lost, _check_prompt, _check_source, _choosing, _config, _memory, _placed,
+    _reader, _refuse_explicit, _room, generate)
 from attnax.models.sampling import (
     _CUTS, Chooser, Context, Sampling, _as_pytree, _likeliest, _number, filter_logits,
     process_logits)
@@ -296,6 +296,7 @@ def _row_keys(chooser: Chooser, b: int) -> Array | None:
 def _speculate(model, draft_model, lookup, prompt, rows, source, source_mask, chooser, pad, tie, *,
                num_draft_tokens, max_new_tokens, cache_dtype, cache_kind):
     """Prefill, then draft and check until every row has ended; the last state."""
+    _refuse_explicit(model, "guesses")
     (b, s), k, n = prompt.shape, num_draft_tokens, max_new_tokens
     if not b: return jnp.zeros((0, n), jnp.int32), _first_state(prompt, n, pad)
     begins = jnp.zeros(b, jnp.int32) if rows is None else jnp.asarray(s - rows.lengths, jnp.int32)

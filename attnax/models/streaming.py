@@ -19,8 +19,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Int
 
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
+from ..layers.stack import _placements
 from .generate import (
-    _check_lost, _check_prompt, _choosing, _context, _placed, _reader)
+    _check_lost, _check_prompt, _choosing, _context, _on_its_mesh, _placed, _reader)
 from .sampling import Sampling, _choose, _number
 from .transformer import TransformerLM
 
@@ -39,13 +40,14 @@ def _pick(logits, text, t, mask, chooser, states, prompt_len, allowed=None):
 
 # %% ../../nbs/51a_models.streaming.ipynb #advance
 @functools.partial(jax.jit, donate_argnames=("caches", "text"), static_argnames="prompt_len")
+@_on_its_mesh
 def _advance(model, ids, caches, mask, positions, text, t, chooser, states, prompt_len):
     """Read, then pick."""
     logits, caches = _read(model, ids, caches, mask, positions)
     return *_pick(logits, text, t, mask, chooser, states, prompt_len), caches
 
-_read_alone = jax.jit(_read, donate_argnames="caches")
-_pick_alone = jax.jit(_pick, donate_argnames="text", static_argnames="prompt_len")
+_read_alone = jax.jit(_on_its_mesh(_read), donate_argnames="caches")
+_pick_alone = jax.jit(_on_its_mesh(_pick), donate_argnames="text", static_argnames="prompt_len")
 
 # %% ../../nbs/51a_models.streaming.ipynb #ask
 def _ask(allowed: Callable, written: list, ended: np.ndarray, v: int) -> Bool[np.ndarray, "#b v"]:
@@ -117,6 +119,9 @@ def stream(
     chooser, pad = _choosing(model, sampling, settings, rng, b, pad_token_id)
     caches = init_decoder_kv_caches_from_config(
         model.config, batch_size=b, max_len=s + n, dtype=cache_dtype, kind=cache_kind)
+    # on a mesh as the first step wants them, which takes over their buffers
+    if (placement := next(_placements(model.decoder.layers), None)) is not None:
+        caches = placement.entering((), caches)[1]
     return _tokens(model, prompt, rows, caches, n, chooser, pad, allowed)
 
 # %% ../../nbs/51a_models.streaming.ipynb #text

@@ -156,11 +156,13 @@ def deepseek_rules(
     model: TransformerLM # A model of the family
 ) -> Iterator[Rule]:     # What the table cannot say
     """Feed-forwards of either kind, queries by either name, and what leads from latents to
-    heads."""
+    heads. Raises: `ValueError` for attention without a latent."""
     yield from feed_forward_rules(model)
     for i in range(len(model.decoder.layers)):
         ours, theirs = f"decoder.layers.{i}.self_attn", f"model.layers.{i}.self_attn"
         w, heads = find(model, f"{ours}.widths"), find(model, f"{ours}.spec").num_heads
+        if w is None: raise ValueError("`attention_latent` is what a DeepSeek-V3 has, and "
+                                       f"`{ours}` has none")
         query = "q_proj" if w.q_rank is None else "q_b_proj"
         yield renamed(f"{ours}.query_proj.kernel", f"{theirs}.{query}.weight", (1, 0))
         yield _by_head((f"{ours}.key_proj.kernel", f"{ours}.value_proj.kernel"),

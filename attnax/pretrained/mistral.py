@@ -68,10 +68,12 @@ def write_mixtral(
 def expert_rules(
     model: TransformerLM # A model with experts
 ) -> Iterator[Rule]:     # Routers and experts of all layers
-    """How Mixtral stores experts."""
+    """How Mixtral stores experts. Raises: `ValueError` for a layer without them."""
     for i in range(len(model.decoder.layers)):
         ours, theirs = f"decoder.layers.{i}.ffn", f"model.layers.{i}.block_sparse_moe"
         experts = find(model, f"{ours}.num_experts")
+        if experts is None: raise ValueError(f"`num_experts` is what a Mixtral has, and `{ours}` "
+                                             f"has none")
         yield renamed(f"{ours}.router", f"{theirs}.gate.weight", (1, 0))
         for name, weight in (("gate_proj", "w1"), ("down_proj", "w2"), ("up_proj", "w3")):
             each = [f"{theirs}.experts.{e}.{weight}.weight" for e in range(experts)]

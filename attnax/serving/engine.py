@@ -46,8 +46,7 @@ class _Made(_Takes):
         self,
         model: TransformerLM,             # What is served; stays as it is
         *,
-        num_blocks: int | None = None,    # Pages of each group of layers; None: a quarter of all
-                                          # that the slots could fill
+        num_blocks: int | None = None,    # Pages of each group; None: 1/4 of what slots could fill
         block_size: int = 16,             # Tokens of a page
         max_slots: int = 16,              # Requests that run at a time
         prefill_chunk: int = 128,         # Tokens of prompts in a step
@@ -55,7 +54,8 @@ class _Made(_Takes):
         adapters: Mapping[str, Mapping[str, Adapter]] | None = None, # More adapters, by name
         tokenizer: Any = None,            # With `decode`, for text and stop strings
         seed: int = 0,                    # Of requests that bring none
-        cache_dtype: DTypeLike = jnp.float32 # Of keys and values in pages
+        cache_dtype: DTypeLike = jnp.float32, # Of keys and values in pages
+        round_once: bool = True     # Whether to round matrices to `compute_dtype` now, in a copy
     ):
         check_served(model)
         room = _room(model.config)
@@ -67,8 +67,8 @@ class _Made(_Takes):
         each = -(-self.max_len // block_size)
         blocks = max(each, each * max_slots // 4) if num_blocks is None else num_blocks
         _check_positive(num_blocks=blocks)
-        self.block_size, self.max_slots = block_size, max_slots
-        self.seed, self.tokenizer = seed, tokenizer
+        self.block_size, self.max_slots, self.seed = block_size, max_slots, seed
+        self.tokenizer = tokenizer
         self.generation: Sampling | None = getattr(model, "generation", None)
         self.groups, self.vocab_size = page_groups(model), model.config.vocab_size
         self.num_blocks = (blocks,) * len(self.groups.sees)
@@ -78,7 +78,7 @@ class _Made(_Takes):
         self.pools = [BlockPool(n, block_size) for n in self.num_blocks]
         self._works, self._waiting, self._running = {}, [], []
         self._stats, self._next = Stats(), 0
-        self._make(model, adapters, cache_dtype)
+        self._make(model, adapters, cache_dtype, round_once)
 
 # %% ../../nbs/86_serving.engine.ipynb #check-request
 class _Checks(_Made):

@@ -19,6 +19,8 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Int
 
+from ..layers.embeddings import TokenEmbedding
+from ..layers.moe import MixtureOfExperts
 from ..lora import Adapter, AdapterWeight, _Adapted, adapter_names, put_adapters
 from ..models.sampling import Sampling, _token_set
 from ..models.transformer import TransformerLM
@@ -159,6 +161,27 @@ def _add_adapters(model: nnx.Module, adapters: Mapping[str, Mapping[str, Adapter
     for _, m in nnx.iter_modules(model):
         if adapters and isinstance(m, _Adapted): m.active = was.get(id(m), ())
 
+# %% ../../nbs/85d_serving.steps.ipynb #round-once
+def _narrow(module: nnx.Module, name: str, dtype: Any) -> None:
+    """Let a module have an array in the dtype of its products, where that is narrower."""
+    variable = getattr(module, name)
+    x = None if variable is None else variable.get_value()
+    if x is not None and jnp.dtype(dtype).itemsize < x.dtype.itemsize:
+        setattr(module, name, variable.replace(x.astype(dtype)))   # others may hold the variable
+
+def _round_once(model: nnx.Module) -> None:
+    """Have matrices and tables as each product would round them."""
+    modules: list[Any] = [m for _, m in nnx.iter_modules(model)]
+    measured = {id(m.base) for m in modules if isinstance(m, _Adapted)
+                and any(one.magnitude is not None for one in m.adapters.values())}
+    for m in modules:
+        if getattr(m, "dtype", None) is None or id(m) in measured: continue
+        if isinstance(m, nnx.Linear): where, names = m, ["kernel", "bias"]
+        elif isinstance(m, TokenEmbedding): where, names = m.embed, ["embedding"]
+        elif isinstance(m, MixtureOfExperts): where, names = m, list(m.own_params())
+        else: continue
+        for name in names: _narrow(where, name, m.dtype)
+
 # %% ../../nbs/85d_serving.steps.ipynb #step-program
 def _step(tree, size: Size, chunk: int, names: Sequence[str], packed: Packed) -> Callable:
     """A step with so many rows, as a function of arrays; tokens and the bits of their scores."""
@@ -194,10 +217,11 @@ class _Shared:
 # %% ../../nbs/85d_serving.steps.ipynb #programs
 class _Programs(_Shared):
     """The model as arrays, its pages, and the programs of a step."""
-    def _make(self, model: TransformerLM, adapters, cache_dtype) -> None:
-        """Take a copy of the modules, which shares their arrays."""
+    def _make(self, model: TransformerLM, adapters, cache_dtype, round_once: bool) -> None:
+        """Take a copy of the modules, which shares the arrays that are not rounded."""
         model = nnx.merge(*nnx.split(model))
         _add_adapters(model, adapters or {})
+        if round_once: _round_once(model)
         model.eval()
         self.adapters = adapter_names(model)
         self._leaves, self._tree = jax.tree.flatten(model)
@@ -221,13 +245,15 @@ class _Programs(_Shared):
         n = len(arguments[-1])
         if n not in self._none: self._none[n] = no_settings(n, self.vocab_size, self.max_len)
         if size not in self._compiled:
-            small = arguments, tuple(self._none[n][:5])
-            self._packed[size] = packed = Packed(small)
-            step = jax.jit(_step(self._tree, size, self.chunk, self.adapters, packed),
-                           donate_argnums=1)
-            given = self._leaves, self._pages, packed.pack(small), *self._none[n][5:]
-            self._compiled[size] = step.lower(*given).compile()
+            self._compiled[size] = self._lowered(size, arguments, self._none[n]).compile()
         return self._compiled[size], arguments, self._none[n]
+
+    def _lowered(self, size: Size, arguments, none: RowSettings) -> jax.stages.Lowered:
+        """A step before it is compiled."""
+        small = arguments, tuple(none[:5])
+        self._packed[size] = packed = Packed(small)
+        step = jax.jit(_step(self._tree, size, self.chunk, self.adapters, packed), donate_argnums=1)
+        return step.lower(self._leaves, self._pages, packed.pack(small), *none[5:])
 
     def warm_up(self) -> None:
         """Compile all programs; nothing is compiled after that."""

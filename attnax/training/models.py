@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from ..layers.config import TransformerConfig
 from ..models.quantize import quantize as quantized
@@ -25,6 +26,7 @@ from ..pretrained.gguf_text import gguf_tokenizer
 from ..pretrained.hub import fetch_pretrained, hub_name
 from ..pretrained.load import load_pretrained, save_pretrained
 from ..pretrained.lora import save_lora
+from .sharding import Rules, shard
 from .text import FileTokenizer, Tokenizer, open_tokenizer, save_tokenizer
 from ..weights import save_weights, written_whole
 from ..writing import (
@@ -98,13 +100,15 @@ def _check_fit(name: str, config: TransformerConfig, tokenizer: Tokenizer, conte
 
 # %% ../../nbs/95b_training.models.ipynb #open-pretrained
 def _pretrained(name: str | os.PathLike, tokenizer: str | os.PathLike | None, texts: Iterable[str],
-                context: int, quantize: str | None, run: Mapping[str, Any]) -> Start:
+                context: int, quantize: str | None, mesh: Mesh | None, rules: Rules | None,
+                run: Mapping[str, Any]) -> Start:
     """A model of Hugging Face's, or of llama.cpp; its floats in float32. Raises: as
     `load_pretrained`."""
     place = fetch_pretrained(name, weights=False)
     if place.suffix == ".gguf" and tokenizer is None: tokens = FileTokenizer(gguf_tokenizer(place))
     else: tokens = _tokenizer(tokenizer, place, texts)
-    model = load_pretrained(name, dtype=jnp.dtype("float32"), quantize=quantize, **run)
+    model = load_pretrained(name, dtype=jnp.dtype("float32"), quantize=quantize, mesh=mesh,
+                            rules=rules, **run)
     if not isinstance(model, TransformerLM):
         raise ValueError(f"{name} must hold a decoder, which writes text, got a "
                          f"{type(model).__name__}")
@@ -114,12 +118,14 @@ def _pretrained(name: str | os.PathLike, tokenizer: str | os.PathLike | None, te
 
 # %% ../../nbs/95b_training.models.ipynb #open-own
 def _own(name: str, file: Path, tokenizer: str | os.PathLike | None, texts: Iterable[str],
-         context: int, quantize: str | None, run: Mapping[str, Any]) -> Start:
+         context: int, quantize: str | None, mesh: Mesh | None, rules: Rules | None,
+         run: Mapping[str, Any]) -> Start:
     """A model that attnax wrote. Raises: as `load_own`."""
     model, own = load_own(file, **run)
     tokens = own if tokenizer is None else open_tokenizer(tokenizer, texts)
     _check_fit(name, model.config, tokens, context)
     if quantize is not None: model = cast(TransformerLM, quantized(model, quantize))
+    if mesh is not None: shard(model, mesh, rules)
     return Start(lambda: model, tokens, loaded=True)
 
 # %% ../../nbs/95b_training.models.ipynb #find-start
@@ -133,6 +139,8 @@ def find_start(
     context: int,                         # Tokens that it will read at a time
     seed: int = 0,                        # Of a model from nothing
     quantize: str | None = None,          # Kind of weights in few bits, as in `load_pretrained`
+    mesh: Mesh | None = None,             # Devices to lay weights over that exist, as they are read
+    rules: Rules | None = None,           # From axes of arrays to those of `mesh`; by its names
     **run: Any                            # How it is run: `compute_dtype`, `remat`, ...
 ) -> Start:
     """What a run begins with.
@@ -147,7 +155,7 @@ def find_start(
     if place.suffix == ".json" and place.is_file():
         tokens = _tokenizer(tokenizer, None, texts)
         return _fresh(read_config(place, tokens.vocab_size, context, **run), tokens, seed)
-    how = tokenizer, texts, context, quantize, run
+    how = tokenizer, texts, context, quantize, mesh, rules, run
     if file := own_file(place): return _own(name, file, *how)
     if base := adapter_base(place): raise ValueError(
         f"{name} holds an adapter of {base}: name that model, or merge the adapter into it")

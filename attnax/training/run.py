@@ -44,7 +44,7 @@ from .models import (
     SIZES, Start, find_start, save_trained, save_trained_adapters)
 from .packing import Packed, packed_loss
 from .sharding import (
-    create_sharded, make_rules, make_training_mesh, put_batch, shard)
+    Rules, create_sharded, make_rules, make_training_mesh, put_batch, shard)
 from .step import (
     Average, Recipe, make_optimizer, make_train_step, skipped_steps)
 from ..typing import optional_import
@@ -227,14 +227,27 @@ def _texts(settings: TrainSettings) -> tuple[Documents, Documents]:
     if settings.validation: return text, open_documents(*settings.validation)
     return text.split(settings.held_out_share)
 
-def _start(settings: TrainSettings, texts: tuple[Documents, Documents]) -> Start:
+# %% ../../nbs/95c_training.run.ipynb #mesh-of
+def _mesh_of(settings: TrainSettings) -> tuple[Mesh | None, Rules | None]:
+    """The devices of a run, and what is cut along them. Raises: as `make_training_mesh` and
+    `make_rules`; `ValueError` for rules without a mesh."""
+    words, said = settings.mesh, settings.rules
+    if words is None and jax.process_count() > 1: words = "data"
+    if words is not None: return (mesh := make_training_mesh(words)), make_rules(said, mesh)
+    if said is None: return None, None
+    raise ValueError(f"`rules` say what is cut along a mesh, and there is none, got {said!r}")
+
+# %% ../../nbs/95c_training.run.ipynb #find-start
+def _start(settings: TrainSettings, texts: tuple[Documents, Documents],
+           over: tuple[Mesh | None, Rules | None]) -> Start:
     """The model to begin with. Raises: as `find_start`."""
     s = settings
     letters = (document for part in texts for document in part)
     return find_start(
         s.model, tokenizer=s.tokenizer, texts=letters, context=s.context, seed=s.seed,
         quantize=s.quantize, attention_type="flash", remat=s.remat, scan_layers=s.scan_layers,
-        compute_dtype=None if s.precision == "float32" else s.precision)
+        compute_dtype=None if s.precision == "float32" else s.precision,
+        mesh=over[0], rules=over[1])
 
 # %% ../../nbs/95c_training.run.ipynb #data
 def _data(settings: TrainSettings, start: Start, documents: Documents, **how: Any) -> TextData:
@@ -278,19 +291,11 @@ def _trained(settings: TrainSettings, start: Start) -> tuple[Any, ...]:
     return model, optimizer, Average(model, s.average, wrt=_wrt(s))
 
 # %% ../../nbs/95c_training.run.ipynb #over-a-mesh
-def _laid_out(settings: TrainSettings, start: Start) -> tuple[tuple[Any, ...], Callable]:
-    """The same over a mesh, if there is one, and what lays batches there.
-
-    Raises: as `make_training_mesh`, `make_rules` and `shard`."""
-    s = settings
-    words = "data" if s.mesh is None and jax.process_count() > 1 else s.mesh
-    if words is None:
-        if s.rules is None: return _trained(s, start), lambda batch: batch
-        raise ValueError(f"`rules` say what is cut along a mesh, and there is none, got "
-                         f"{s.rules!r}")
-    mesh = make_training_mesh(words)
-    rules = make_rules(s.rules, mesh)
-    def make(): return _trained(s, start)
+def _laid_out(settings: TrainSettings, start: Start, mesh: Mesh | None,
+              rules: Rules | None) -> tuple[tuple[Any, ...], Callable]:
+    """The same over a mesh, if there is one, and what lays batches there. Raises: as `shard`."""
+    if mesh is None: return _trained(settings, start), lambda batch: batch
+    def make(): return _trained(settings, start)
     laid = shard(make(), mesh, rules) if start.loaded else create_sharded(make, mesh, rules)
     return laid, partial(put_batch, mesh=mesh, rules=rules)
 
@@ -298,8 +303,8 @@ def _laid_out(settings: TrainSettings, start: Start) -> tuple[tuple[Any, ...], C
 def _everything(settings: TrainSettings) -> _Parts:
     """Everything that can be wrong is looked at here. Raises: as what it opens."""
     s, (text, held_out) = settings, _texts(settings)
-    start = _start(s, (text, held_out))
-    (model, optimizer, *mean), put = _laid_out(s, start)
+    start = _start(s, (text, held_out), over := _mesh_of(s))
+    (model, optimizer, *mean), put = _laid_out(s, start, *over)
     with _data(s, start, held_out, repeat=False) as judged:
         batches = [put(batch) for batch in islice(judged, s.judged)]
     more = {"average": mean[0]} if mean else {}
@@ -384,7 +389,7 @@ class _Agreed:
 # %% ../../nbs/95c_training.run.ipynb #peak
 def _log(settings: TrainSettings, parts: _Parts, after: int | None) -> RunLog:
     """The log of a run, on one process with a file."""
-    # importing benchmarks makes configs, and so arrays, which must wait for `join_processes`
+    # benchmarks are many modules, and one number of theirs is all that is wanted
     from attnax.bench.accelerator import peak_tflops
     peak = peak_tflops(jax.devices()[0].device_kind) * 1e12 * jax.device_count()
     file = Path(settings.out) / METRICS if jax.process_index() == 0 else None

@@ -24,8 +24,9 @@ from jaxtyping import Array
 
 from ..kernels.sharded_ring import RingAttention
 from ..layers.attention import MultiHeadAttention
-from ..layers.cache import StackedCaches
+from ..layers.cache import BorrowedLayerCache, KVLayerCache, StackedCaches
 from ..layers.latent import LatentAttention
+from ..layers.memory import LinearLayerCache, RollingLayerCache
 from ..layers.moe import MATRICES, MixtureOfExperts
 from ..layers.quantized import QuantizedArray
 from ..typing import kernel_attr
@@ -236,6 +237,31 @@ class _AtUse:
             return _lie(x, self.mesh, PartitionSpec(*more, *read))
         return tree.unflatten(one(*each) for each in zip(leaves, self.kept, self.read, strict=True))
 
+# %% ../../nbs/62d_training.sharding.ipynb #lie-caches
+def _each_cached(caches: Any, do: Callable[[Array, int], Array]) -> Any:
+    """What `do` makes of every array of caches, which is told how many axes of layers it has."""
+    if not isinstance(caches, StackedCaches): return jax.tree.map(partial(do, stacked=0), caches)
+    kinds, rest = (jax.tree.map(partial(do, stacked=n), part)
+                   for n, part in ((1, caches.kinds), (0, caches.rest)))
+    return StackedCaches(kinds, rest)
+
+def _cache_spec(x: Array, stacked: int, mesh: Mesh, rules: Rules) -> PartitionSpec:
+    """How an array of a cache is cut; one sequence, or one head, stays whole. Raises: as
+    `shard_caches`."""
+    axes = [*[None] * stacked, "batch", "heads", *[None] * x.ndim][:x.ndim]
+    if x.ndim - stacked < 3: axes = [None] * x.ndim   # lengths
+    axes = [axis if n > 1 else None for axis, n in zip(axes, x.shape)]
+    return _spec(mesh, tuple(rules.spec(*axes)), tuple(axes), x.shape, "`caches`")
+
+def _check_plain(caches: Any) -> None:
+    """Raises: `NotImplementedError` for memories that write by index, or keep integers."""
+    parts = (*caches.kinds, *caches.rest) if isinstance(caches, StackedCaches) else caches or ()
+    plain = KVLayerCache, RollingLayerCache, LinearLayerCache, BorrowedLayerCache
+    if (other := next((c for c in parts if not isinstance(c, plain)), None)) is not None:
+        raise NotImplementedError(
+            "caches on a mesh of Explicit axes must keep everything, a window, or sums, got a "
+            f"{type(other).__name__}: use `cache_kind`='everything', or a mesh of Auto axes")
+
 # %% ../../nbs/62d_training.sharding.ipynb #placement
 @dataclass(frozen=True)
 class _Lies:
@@ -273,6 +299,26 @@ class _Lies:
         spec = _spec(self.mesh, tuple(cuts), tuple(axes), x.shape, "states")
         return _lie(x, self.mesh, _full(spec, 3))
 
+# %% ../../nbs/62d_training.sharding.ipynb #entering
+@dataclass(frozen=True)
+class _Enters(_Lies):
+    """What comes to the first block."""
+    def entering(
+        self,
+        x: Any,     # States (b, s, m), or nothing
+        caches: Any # Of the model, one per layer or stacked; or None
+    ) -> tuple[Any, Any]: # Both, laid
+        """States and caches as the first block gets them. XLA works it out unless shardings are
+        part of types: then new keys must find their cache as they are themselves.
+
+        Raises: `ValueError` for sizes that do not divide; `NotImplementedError` for caches that
+        only XLA can lay out."""
+        if AxisType.Explicit not in self.mesh.axis_types: return x, caches
+        _check_plain(caches)
+        def lie(x, stacked):
+            return _lie(x, self.mesh, _cache_spec(x, stacked, self.mesh, self.rules))
+        return jax.tree.map(self.stream, x), _each_cached(caches, lie)
+
 # %% ../../nbs/62d_training.sharding.ipynb #put-together
 def _put_together(x: Array, spec: PartitionSpec, moving: frozenset[str]) -> Array:
     """On one device: matrices of its experts, whole along axes that cut tokens."""
@@ -299,7 +345,7 @@ def _own_experts(layer: MixtureOfExperts, how: Any, specs, x, weights, experts, 
 
 # %% ../../nbs/62d_training.sharding.ipynb #placed-experts
 @dataclass(frozen=True)
-class Placement(_Lies):
+class Placement(_Enters):
     """How a model lies on a mesh: what its blocks and experts ask. Made by `shard`."""
     @property
     def _rows(self) -> PartitionSpec: # Of tokens in a row
@@ -458,19 +504,14 @@ def shard_caches(
     mesh: Mesh,                  # Devices
     rules: Rules | None = None   # As `shard` takes them
 ) -> Any:                        # The same, laid over the mesh
-    """Lay caches over a mesh: sequences and heads are cut, positions are not.
+    """Lay caches over a mesh: sequences and heads are cut, where there are several; positions are
+    not.
 
     Raises: `ValueError` for sizes that do not divide."""
     rules = make_rules(None, mesh) if rules is None else rules
     def put(x, stacked):
-        axes = [*[None] * stacked, "batch", "heads", *[None] * x.ndim][:x.ndim]
-        if x.ndim - stacked < 3: axes = [None] * x.ndim   # lengths
-        spec = _spec(mesh, tuple(rules.spec(*axes)), tuple(axes), x.shape, "`caches`")
-        return jax.device_put(x, NamedSharding(mesh, spec))
-    if not isinstance(caches, StackedCaches): return jax.tree.map(partial(put, stacked=0), caches)
-    kinds, rest = (jax.tree.map(partial(put, stacked=n), part)
-                   for n, part in ((1, caches.kinds), (0, caches.rest)))
-    return StackedCaches(kinds, rest)
+        return jax.device_put(x, NamedSharding(mesh, _cache_spec(x, stacked, mesh, rules)))
+    return _each_cached(caches, put)
 
 # %% ../../nbs/62d_training.sharding.ipynb #create-sharded
 def create_sharded(

@@ -7,7 +7,7 @@ __all__ = ['StackedBlocks', 'Handed', 'run_blocks', 'stored_blocks', 'unsliced',
            'weights_by_layer', 'make_stack', 'stack_layers', 'unstack_layers', 'apart_if_few']
 
 # %% ../../nbs/44_layers.stack.ipynb #imports
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
@@ -162,6 +162,8 @@ def run_blocks(
 ) -> tuple[Any, Any, Sequence | StackedParts]: # States; caches as given; what each block says
     """Run every block of a stack on what the one before it made. With caches nothing is
     recomputed."""
+    if (placement := next(_placements(layers), None)) is not None:
+        x, caches = placement.entering(x, caches)
     how: Any = remat if caches is None else "nothing"   # or "gathered", by which no one calls it
     if caches is None and how == "nothing" and _gathers(layers): how = "gathered"
     if isinstance(layers, StackedBlocks): return _scan(layers, call, x, caches, own, how, sources)
@@ -175,12 +177,15 @@ def run_blocks(
     return x, None if caches is None else tuple(after), auxes
 
 # %% ../../nbs/44_layers.stack.ipynb #once
+def _placements(layers: Sequence[nnx.Module] | StackedBlocks) -> Iterator[Any]:
+    """How blocks lie that lie on a mesh."""
+    stacked = isinstance(layers, StackedBlocks)
+    for block in (*layers.kinds, *layers.rest) if stacked else layers:
+        if (placement := getattr(block, "placement", None)) is not None: yield placement
+
 def _gathers(layers: Sequence[nnx.Module] | StackedBlocks) -> bool:
     """Whether blocks put weights together that are cut over a mesh."""
-    stacked = isinstance(layers, StackedBlocks)
-    blocks = (*layers.kinds, *layers.rest) if stacked else layers
-    placements = (getattr(block, "placement", None) for block in blocks)
-    return any(p is not None and p.gathers for p in placements)
+    return any(placement.gathers for placement in _placements(layers))
 
 def _once(block: nnx.Module, call: Callable, remat: str, *args):
     """One block of a list."""

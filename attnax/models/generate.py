@@ -16,9 +16,11 @@ import numpy as np
 from flax import nnx
 from jax import lax
 from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from ..kernels.jaxprs import explicit_mesh
 from ..layers.memory import CacheKind, init_decoder_kv_caches_from_config
 from ..layers.positions import Learned
 from ..layers.stack import apart_if_few
@@ -59,6 +61,32 @@ def _context(text, prompt_len: int, t, mask=None) -> Context:
         real &= jnp.pad(mask, room, constant_values=True)
     return Context(text, real, jnp.asarray(t, jnp.int32), jnp.int32(prompt_len))
 
+# %% ../../nbs/51_models.generate.ipynb #whole
+def _whole(tree):
+    """Arrays, on every device whole where shardings are part of their types."""
+    if (mesh := explicit_mesh(tree)) is None: return tree
+    return jax.sharding.reshard(tree, NamedSharding(mesh, PartitionSpec()))
+
+def _on_its_mesh(program: Callable) -> Callable:
+    """A program that starts with a model, or its logits, run where those lie; what lies nowhere
+    else comes there too, whole."""
+    @functools.wraps(program)
+    def run(model, *args, **settings):
+        if (mesh := explicit_mesh(model)) is None: return program(model, *args, **settings)
+        there = NamedSharding(mesh, PartitionSpec())
+        def bring(x):   # not a number that is part of the program
+            move = isinstance(x, jax.Array) and explicit_mesh(x) is None
+            return jax.sharding.reshard(x, there) if move else x
+        with jax.sharding.use_abstract_mesh(mesh):
+            return program(model, *jax.tree.map(bring, args), **settings)
+    return run
+
+def _refuse_explicit(model, what: str) -> None:
+    """Raises: `NotImplementedError` for a model on explicit axes and what cannot be typed there."""
+    if explicit_mesh(model) is not None: raise NotImplementedError(
+        f"{what} need a model on a mesh of Auto axes, and its axes are Explicit: use `generate`, "
+        "or lay the model over another mesh")
+
 # %% ../../nbs/51_models.generate.ipynb #caller
 def _reader(model, memory, source_mask, mask) -> Callable:
     """`read(ids, caches, positions)`: logits of each row's last position, or of all, and caches."""
@@ -69,7 +97,7 @@ def _reader(model, memory, source_mask, mask) -> Callable:
             net = functools.partial(net.decode, memory=memory, source_mask=source_mask)
         logits, caches = net(ids, layer_kv_caches=caches, deterministic=True, padding_mask=mask,
                              position_ids=positions, last_only=last_only)
-        return logits[:, -1] if last_only else logits, caches
+        return _whole(logits[:, -1] if last_only else logits), caches
     return read
 
 def _memory(model, source, source_mask):
@@ -86,6 +114,7 @@ class _Rows(NamedTuple):
 # %% ../../nbs/51_models.generate.ipynb #placed
 def _placed(prompt, rows: _Rows | None):
     """Prompts at the right end of their rows: ids, which are real, positions, and the last one."""
+    prompt, rows = _whole((prompt, rows))
     s = prompt.shape[1]
     if rows is None: return prompt, None, jnp.arange(s), jnp.full((1,), s - 1)
     prompt, real, positions = align_right(prompt, rows.lengths, 0, starts=rows.starts)
@@ -106,6 +135,7 @@ def _score(scores: tuple, new, ended, t) -> tuple:
 # %% ../../nbs/51_models.generate.ipynb #program
 @functools.partial(jax.jit, static_argnames=(
     "max_new_tokens", "cache_dtype", "cache_kind", "scored"))
+@_on_its_mesh
 def _generate(model, prompt, rows, source, source_mask, chooser, pad, *, max_new_tokens,
               cache_dtype, cache_kind, scored=False):
     """Prefill, then decode until every row has ended; tokens, scores, and which rows lost one."""

@@ -166,7 +166,7 @@ def _narrow(module: nnx.Module, name: str, dtype: Any) -> None:
     """Let a module have an array in the dtype of its products, where that is narrower."""
     variable = getattr(module, name)
     x = None if variable is None else variable.get_value()
-    if x is not None and jnp.dtype(dtype).itemsize < x.dtype.itemsize:
+    if isinstance(x, jax.Array) and jnp.dtype(dtype).itemsize < x.dtype.itemsize:   # no codes
         setattr(module, name, variable.replace(x.astype(dtype)))   # others may hold the variable
 
 def _round_once(model: nnx.Module) -> None:

@@ -165,7 +165,8 @@ def _add_adapters(model: nnx.Module, adapters: Mapping[str, Mapping[str, Adapter
 def _narrow(module: nnx.Module, name: str, dtype: Any) -> None:
     """Let a module have an array in the dtype of its products, where that is narrower."""
     variable = getattr(module, name)
-    x = None if variable is None else variable.get_value()
+    if variable is None: return
+    x = variable.get_value()
     if isinstance(x, jax.Array) and jnp.dtype(dtype).itemsize < x.dtype.itemsize:   # no codes
         setattr(module, name, variable.replace(x.astype(dtype)))   # others may hold the variable
 

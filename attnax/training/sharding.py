@@ -240,10 +240,9 @@ class _AtUse:
 # %% ../../nbs/62d_training.sharding.ipynb #lie-caches
 def _each_cached(caches: Any, do: Callable[[Array, int], Array]) -> Any:
     """What `do` makes of every array of caches, which is told how many axes of layers it has."""
-    if not isinstance(caches, StackedCaches): return jax.tree.map(partial(do, stacked=0), caches)
-    kinds, rest = (jax.tree.map(partial(do, stacked=n), part)
-                   for n, part in ((1, caches.kinds), (0, caches.rest)))
-    return StackedCaches(kinds, rest)
+    def each(part, stacked): return jax.tree.map(lambda x: do(x, stacked), part)
+    if not isinstance(caches, StackedCaches): return each(caches, 0)
+    return StackedCaches(each(caches.kinds, 1), each(caches.rest, 0))
 
 def _cache_spec(x: Array, stacked: int, mesh: Mesh, rules: Rules) -> PartitionSpec:
     """How an array of a cache is cut; one sequence, or one head, stays whole. Raises: as

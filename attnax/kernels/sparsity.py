@@ -470,10 +470,12 @@ def find_blocks(
 # %% ../../nbs/13_kernels.sparsity.ipynb #per-query
 _SMALL_BATCHED = jax.__version_info__ >= (0, 11)   # small batched products use every core
 
-def _per_query(plan: ScoreModPlan) -> bool:
-    """Whether a mod looks at captured whole numbers or booleans of each query."""
-    kinds = [plan.values[i] for i in plan.hoisted]
-    return any(x.shapes[0][2] != 1 and not jnp.issubdtype(x.dtype, jnp.floating) for x in kinds)
+def _compares_ids(plan: ScoreModPlan) -> bool:
+    """Whether a mod hides scores, and looks integers up by the query and by the key."""
+    found = [plan.values[i] for i in plan.hoisted]
+    sides = [v.depends & {"q", "k"} for v in found if jnp.issubdtype(v.dtype, jnp.integer)]
+    hides = any(plan.masks(step) is not None for step in plan.tile_steps)
+    return hides and {"q"} in sides and {"k"} in sides
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #fitting-blocks
 def fitting_blocks(
@@ -489,7 +491,7 @@ def fitting_blocks(
     fine = Blocks(_fit(size[0], half), _fit(size[1], half), 2)
     if plan is None or mask is not None or min(size) < 4 * block_size: return usual
     if plan.hoisted or plan.looked_up:
-        return fine._replace(span=1) if _SMALL_BATCHED and _per_query(plan) else usual
+        return fine._replace(span=1) if _SMALL_BATCHED and _compares_ids(plan) else usual
     tiles = lambda m: int((m.rows.clear_count + m.rows.masked_count).sum())
     masks = [find_blocks(plan, ([], []), None, size, usual)]
     if 2 * tiles(masks[0]) > -(-size[0] // usual.q) * -(-size[1] // usual.k): return usual

@@ -233,8 +233,8 @@ def stale(saved: dict, fresh: dict, text: bool) -> list[str]:
 def test_comparison_sees_differences():
     assert same("[1.  0.5]", "[1. 0.5004]") and same("loss 2.31e-08", "loss 0.1e-08")
     assert same("2.8 nats", "2.9 nats") and same("1.2e-07", "1.3e-07")
-    for a, b in [("12 pages", "13 pages"), ("0.5", "0.52"), ("True", "False"), ("1.0", "1.0 2.0"), ("2.8", "3.0"), ("2.84", "2.91"),
-                 ("[1. 2.]", "[1. 3.]")]:
+    for a, b in [("12 pages", "13 pages"), ("0.5", "0.52"), ("True", "False"), ("1.0", "1.0 2.0"), ("2.8", "3.0"),
+                 ("2.84", "2.91"), ("[1. 2.]", "[1. 3.]")]:
         assert not same(a, b)
     one, two = {"a": [("stream", "stdout", "x 1.0")]}, {"a": [("stream", "stdout", "y 1.0")]}
     assert stale(one, one, True) == [] and stale(one, two, True) == ["a"] and stale(one, two, False) == []

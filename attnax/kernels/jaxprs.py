@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PASSING', 'POINTWISE', 'ARRANGING', 'CALLS', 'TAKES_WIDE', 'called', 'primitive_names', 'walk_jaxpr', 'mesh_axes',
            'vary_over', 'vary_like', 'unvary_like', 'struct_like', 'explicit_mesh', 'is_cut', 'bind_primitive',
-           'closed_over', 'needed_equations']
+           'closed_over', 'needed_equations', 'checked']
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -13,9 +13,12 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 from jax import lax
+from jax._src.checkify import error_checks
+from jax.experimental import checkify
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
+from jax.interpreters import batching, mlir
 from jax.sharding import AbstractMesh, AxisType
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Int
 
 # %% ../../nbs/11a_kernels.jaxprs.ipynb #names
 # These say where a value is, not what it is
@@ -178,3 +181,47 @@ def needed_equations(
         kept.append(e)
         wanted.update(v for v in e.invars if not isinstance(v, Literal))
     return kept[::-1]
+
+# %% ../../nbs/11a_kernels.jaxprs.ipynb #checked
+_checked_p = Primitive("checked")
+_checked_p.def_impl(lambda x, *_, **__: x)
+_checked_p.def_abstract_eval(lambda x, *_, **__: x)
+mlir.register_lowering(_checked_p, lambda _, x, *__, **___: [x])
+
+def checked(
+    x: Array,              # A value that the program needs
+    fits: Bool[Array, ""], # Whether all is well
+    message: str,          # Else: what is not, with `{name}` for values
+    **values: Int[Array, "..."] # By name
+) -> Array:                # `x`
+    """Pass a value on, with a check for `checkify`; without it the check is nothing at all."""
+    return _checked_p.bind(x, fits, *values.values(), message=message, names=tuple(values))
+
+# %% ../../nbs/11a_kernels.jaxprs.ipynb #checked-rules
+def _check_rows(args: Sequence, dims: Sequence, **params):
+    """Of a batch, the first row that does not fit is what is told."""
+    (x, *rest), (where, *others) = args, dims
+    n = next(a.shape[d] for a, d in zip(args, dims) if d is not None)
+    fits, *values = (batching.bdim_at_front(a, d, n) for a, d in zip(rest, others))
+    row = fits.argmin()
+    return _checked_p.bind(x, fits.all(), *(v[row] for v in values), **params), where
+
+batching.primitive_batchers[_checked_p] = _check_rows
+
+# %% ../../nbs/11a_kernels.jaxprs.ipynb #checked-asked
+def _carry_out(*args, message: str, names: tuple[str, ...]):
+    """Under `checkify`: the error so far with JAX's own check of these values, and the value.
+
+    Before the values stand what all rules are given, which differs between releases: the error is
+    the last but one."""
+    before, (x, fits, *values) = args[:-len(names) - 2], args[-len(names) - 2:]
+    def ask(fits, *values): checkify.debug_check(fits, message, **dict(zip(names, values)))
+    asked, error = jax.make_jaxpr(ask)(fits, *values), [before[-2]]
+    def visit(e, given):
+        if e.effects: error[0], _ = error_checks[e.primitive](
+            *before[:-2], error[0], before[-1], *given, **e.params)
+        return [] if e.effects else bind_primitive(e.primitive, e.params, given)
+    walk_jaxpr(asked.jaxpr, asked.consts, (fits, *values), visit)
+    return error[0], x
+
+error_checks[_checked_p] = _carry_out

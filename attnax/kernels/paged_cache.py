@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.experimental import checkify
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
+
+from .jaxprs import checked
 
 # %% ../../nbs/27_kernels.paged_cache.ipynb #tiled-memory
 class TiledMemory:
@@ -305,8 +306,8 @@ def _write_pages(
     entry, slot = place // cache.block_size, place % cache.block_size
     real = new < counts[:, None]
     block = jnp.take_along_axis(cache.block_table[rows], entry, axis=1, mode="fill", fill_value=-1)
-    checkify.debug_check(
-        jnp.all((block >= 0) | ~real),
+    block = checked(
+        block, jnp.all((block >= 0) | ~real),
         "a token would go to an unallocated block: call `allocate_blocks` first")
     block = jnp.where(real & (block >= 0), block, cache.num_blocks)
     stored = cache.store(keys_new, values_new)

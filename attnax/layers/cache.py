@@ -18,11 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jax.experimental import checkify
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from ..kernels.jaxprs import is_cut
+from ..kernels.jaxprs import checked, is_cut
 
 
 # %% ../../nbs/41_layers.cache.ipynb #seen
@@ -389,7 +388,7 @@ def update_kv_layer_cache(
     if beyond or num_new is None and n > room:
         raise ValueError(report.format(first=start) + f"max_len={room}")
     fits = jnp.all((first >= 0) & (end <= room))
-    checkify.debug_check(fits, report + f"max_len={room}", first=first)
+    end = checked(end, fits, report + f"max_len={room}", first=first)
     return cache.written(keys_new, values_new, first if jnp.ndim(first) else start, end)
 
 # %% ../../nbs/41_layers.cache.ipynb #layer-slot

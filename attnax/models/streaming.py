@@ -38,15 +38,35 @@ def _pick(logits, text, t, mask, chooser, states, prompt_len, allowed=None):
     text = lax.dynamic_update_slice_in_dim(text, token[:, None], prompt_len + t, 1)
     return token, text, chooser.advance(states, token)
 
+# %% ../../nbs/51a_models.streaming.ipynb #form
+class _Form:
+    """What a model is but for its arrays: one object for all that are equal, by which a compiled
+    step is found without comparing hundreds of modules for each token."""
+    def __init__(self, tree): self.tree = tree
+    def filled(self, arrays: list[Array]): return jax.tree.unflatten(self.tree, arrays)
+
+    @classmethod
+    @functools.lru_cache
+    def of(cls, tree) -> "_Form": return cls(tree)
+
 # %% ../../nbs/51a_models.streaming.ipynb #advance
-@functools.partial(jax.jit, donate_argnames=("caches", "text"), static_argnames="prompt_len")
 @_on_its_mesh
-def _advance(model, ids, caches, mask, positions, text, t, chooser, states, prompt_len):
+def _both(model, ids, caches, mask, positions, text, t, chooser, states, prompt_len):
     """Read, then pick."""
     logits, caches = _read(model, ids, caches, mask, positions)
     return *_pick(logits, text, t, mask, chooser, states, prompt_len), caches
 
-_read_alone = jax.jit(_on_its_mesh(_read), donate_argnames="caches")
+@functools.partial(jax.jit, donate_argnames=("caches", "text"),
+                   static_argnames=("form", "prompt_len"))
+def _advance(form, arrays, ids, caches, mask, positions, text, t, chooser, states, prompt_len):
+    """Both halves as one program, of a model in two parts."""
+    return _both(form.filled(arrays), ids, caches, mask, positions, text, t, chooser, states,
+                 prompt_len)
+
+@functools.partial(jax.jit, donate_argnames="caches", static_argnames="form")
+def _read_alone(form, arrays, ids, caches, mask, positions):
+    return _on_its_mesh(_read)(form.filled(arrays), ids, caches, mask, positions)
+
 _pick_alone = jax.jit(_on_its_mesh(_pick), donate_argnames="text", static_argnames="prompt_len")
 
 # %% ../../nbs/51a_models.streaming.ipynb #ask
@@ -70,13 +90,15 @@ def _tokens(model, prompt, rows, caches, n, chooser, pad, allowed):
     b, s = prompt.shape
     ids, mask, positions, last = _placed(prompt, rows)
     text = jnp.pad(ids.astype(jnp.int32), ((0, 0), (0, n)))
+    arrays, tree = jax.tree.flatten(model)
+    form = _Form.of(tree)
     states, written, ended = chooser.begin(_context(text, s, 0, mask)), [], np.zeros(b, bool)
     for t in map(np.int32, range(n)):
         if allowed is None:
-            token, text, states, caches = _advance(model, ids, caches, mask, positions, text, t,
-                                                   chooser, states, s)
+            token, text, states, caches = _advance(form, arrays, ids, caches, mask, positions,
+                                                   text, t, chooser, states, s)
         else:
-            logits, caches = _read_alone(model, ids, caches, mask, positions)
+            logits, caches = _read_alone(form, arrays, ids, caches, mask, positions)
             may = _ask(allowed, written, ended, logits.shape[-1])
             token, text, states = _pick_alone(logits, text, t, mask, chooser, states, s, may)
         _check_lost((token < 0) & ~ended, chooser)

@@ -234,6 +234,9 @@ def _add_serve(commands) -> None:
                        help="0: a free one (default: %(default)s)")
     serve.add_argument("--api-key-file", metavar="FILE", help="a file with the key of clients")
     serve.add_argument("--quantize", metavar="KIND", help="as of `attnax chat`")
+    serve.add_argument("--scan-layers", action=argparse.BooleanOptionalAction, default=None,
+                       help="run all layers by one loop, which starts several times sooner "
+                            "(default: on a CPU, for quantised weights)")
     _add_serve_sizes(serve)
 
 def _add_serve_sizes(serve: argparse.ArgumentParser) -> None:
@@ -729,6 +732,7 @@ def run_serve(
     port: int = 8000,            # 0: a free one
     api_key_file: str | None = None, # With the key of clients; else ATTNAX_API_KEY, else none
     quantize: str | None = None, # Kind of weights in few bits, as in `load_pretrained`
+    scan_layers: bool | None = None, # As in `open_served`
     context: int | None = None,  # Tokens of a prompt and its answer
     slots: int = 8,              # Answers that are written at a time
     pages: int | None = None,    # Of 16 tokens, for all of them
@@ -751,8 +755,8 @@ def run_serve(
         print(f"attnax: warning: whoever reaches {host} may ask: there is no API key",
               file=sys.stderr)
     with _quit_at_once(own_process):
-        served = open_served(model, name=name, quantize=quantize, context=context, slots=slots,
-                             pages=pages)
+        served = open_served(model, name=name, quantize=quantize, scan_layers=scan_layers,
+                             context=context, slots=slots, pages=pages)
     app = make_app([served], limits=asked, api_key=key, names=() if own else None)
     def ready(url): _say(f"attnax serves {served.name} at {url}/v1 (Ctrl-C ends it)")
     run_server(app, asked, host=host, port=port, on_ready=ready)

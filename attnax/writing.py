@@ -15,12 +15,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from .layers.config import FrozenRecord, TransformerConfig
 from .layers.specs import spec_from_dict, spec_to_dict
+from .layers.stack import stack_if_many, stack_layers, unstack_layers
 from .models.generate import _room
 from .models.quantize import quantize as quantized
 from .models.streaming import stream, text_pieces
@@ -343,37 +345,26 @@ def adapter_base(
                      "adapter_config.json")
 
 # %% ../nbs/95_writing.ipynb #open-adapter
-def _open_adapter(path: str | os.PathLike, base: str, quantize: str | None,
-                  **how: Any) -> Writer:
+def _open_adapter(path: str | os.PathLike, base: str, quantize: str | None, for_chat: bool,
+                  how: dict[str, Any]) -> Writer:
     """The base with the adapter on it. Raises: as `open_writer` of the base, and `load_lora`."""
     run = Path(path) / "settings.json"   # of `attnax train`
     if quantize is None and run.is_file(): quantize = read_json(run).get("quantize")
-    try: writer = open_writer(base, quantize=quantize, **how)
+    try: writer = _opened(base, for_chat, quantize, how)
     except FileNotFoundError as e:
         raise FileNotFoundError(f"{path} is an adapter of {base}, which is not there: {e}") from e
     load_lora(writer.model, path, family=adapter_family(writer.model))
     return writer
 
-# %% ../nbs/95_writing.ipynb #open-writer
+# %% ../nbs/95_writing.ipynb #opened
 _HUB = ("revision", "token", "cache_dir", "local_files_only")
 
-def open_writer(
-    path: str | os.PathLike, # What `attnax train`, `attnax demo` or `save_weights` wrote, a folder
-    # of Hugging Face's, a .gguf file, an adapter, `smollm2`, or a name on the hub: `org/name`,
-    # `org/name/file.gguf`
-    *,
-    for_chat: bool = False,  # Whether a chat template is needed
-    quantize: str | None = None, # Kind of weights in few bits, as in `load_pretrained`
-    **how: Any               # As in `load_pretrained`: `dtype`, `revision`, ...
-) -> Writer:                 # The model, its tokens, and its chat template if it has one
-    """Load a decoder and what its tokens are; what is missing is said before weights are read.
-
-    Raises: `FileNotFoundError`; `ValueError` that names the file and what is wrong with it;
-    `NotImplementedError` that names what attnax cannot do; `ImportError` that names the extra.
-    """
+def _opened(path: str | os.PathLike, for_chat: bool, quantize: str | None,
+            how: dict[str, Any]) -> Writer:
+    """A decoder as it is kept at a place, and its tokens. Raises: as `open_writer`."""
     path = known_place(path)
     if base := adapter_base(path):
-        return _open_adapter(path, base, quantize, for_chat=for_chat, **how)
+        return _open_adapter(path, base, quantize, for_chat, how)
     if ours := own_file(path):
         if for_chat: raise _no_template(path)
         return _open_own(ours, quantize, **how)
@@ -389,3 +380,28 @@ def open_writer(
                             how | {"quantize": quantize})
     load_pretrained(path, **how)   # says what is wrong with the place
     raise FileNotFoundError(f"{place} has no tokenizer")
+
+# %% ../nbs/95_writing.ipynb #open-writer
+def open_writer(
+    path: str | os.PathLike, # What `attnax train`, `attnax demo` or `save_weights` wrote, a folder
+    # of Hugging Face's, a .gguf file, an adapter, `smollm2`, or a name on the hub: `org/name`,
+    # `org/name/file.gguf`
+    *,
+    for_chat: bool = False,  # Whether a chat template is needed
+    quantize: str | None = None, # Kind of weights in few bits, as in `load_pretrained`
+    scan_layers: bool | None = None, # Whether one loop runs all layers; None: on a CPU, if they are
+    # eight or more and repeat
+    **how: Any               # As in `load_pretrained`: `dtype`, `revision`, ...
+) -> Writer:                 # The model, its tokens, and its chat template if it has one
+    """Load a decoder and what its tokens are; what is missing is said before weights are read.
+
+    Raises: `FileNotFoundError`; `ValueError` that names the file and what is wrong with it, or
+    layers that no loop can run; `NotImplementedError` that names what attnax cannot do;
+    `ImportError` that names the extra.
+    """
+    writer = _opened(path, for_chat, quantize, how)
+    if scan_layers is None:
+        one_by_one = jax.default_backend() != "cpu"
+        return writer if one_by_one else writer._replace(model=stack_if_many(writer.model))
+    model = stack_layers(writer.model, donate=True) if scan_layers else unstack_layers(writer.model)
+    return writer._replace(model=model)

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['StackedBlocks', 'Handed', 'run_blocks', 'stored_blocks', 'unsliced', 'stack_parts', 'stacks_of', 'names_in_list',
-           'weights_by_layer', 'make_stack', 'stack_layers', 'unstack_layers', 'apart_if_few']
+           'weights_by_layer', 'make_stack', 'stack_layers', 'unstack_layers', 'apart_if_few', 'stack_if_many']
 
 # %% ../../nbs/44_layers.stack.ipynb #imports
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, overload
 
 import jax
@@ -58,27 +59,34 @@ class StackedBlocks(_LikeAList):
 
     Raises: `ValueError` for blocks of which no two are of one kind, or which share parameters.
     """
-    def __init__(self, blocks: Sequence[nnx.Module]):
+    def __init__(self, blocks: Sequence[nnx.Module], donate: bool = False):
         blocks = list(blocks)
-        variables = jax.tree.leaves(blocks, is_leaf=lambda x: isinstance(x, nnx.Variable))
-        if len(set(map(id, variables))) < len(variables):
-            raise ValueError("`scan_layers` cannot store parameters that blocks share, or that a "
-                             "block "
-                             "has twice: each layer would get its own; keep these layers in a list")
+        if why := _not_stackable(blocks): raise ValueError(f"`scan_layers` {why}")
         turn = repeating([nnx.split(block)[0] for block in blocks])
-        if turn == len(blocks) > 1:
-            raise ValueError("`scan_layers` needs layers that repeat; no two of these are built "
-                             "alike")
         whole = len(blocks) // turn * turn
         self.turns, self.turn = whole // turn, turn
-        self.kinds = nnx.List([jax.tree.map(_stacked, *blocks[i:whole:turn]) for i in range(turn)])
+        stacked = partial(_stacked, donate=donate)
+        self.kinds = nnx.List([jax.tree.map(stacked, *blocks[i:whole:turn]) for i in range(turn)])
         self.rest = nnx.List(blocks[whole:])
 
-def _stacked(*layers: Any) -> Any:
+def _not_stackable(blocks: Sequence[nnx.Module]) -> str:
+    """Why blocks cannot be stored stacked; empty where they can."""
+    variables = jax.tree.leaves(blocks, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    if len(set(map(id, variables))) < len(variables):
+        return ("cannot store parameters that blocks share, or that a block has twice: each layer "
+                "would get its own; keep these layers in a list")
+    alike = repeating([nnx.split(block)[0] for block in blocks]) < max(len(blocks), 2)
+    return "" if alike else "needs layers that repeat; no two of these are built alike"
+
+def _stacked(*layers: Any, donate: bool) -> Any:
     """Arrays of layers in one; of shapes alone, a shape."""
     first = layers[0]
-    if not isinstance(first, jax.ShapeDtypeStruct): return jnp.stack(layers)
-    return jax.ShapeDtypeStruct((len(layers), *first.shape), first.dtype)
+    if isinstance(first, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((len(layers), *first.shape), first.dtype)
+    together = jax.block_until_ready(jnp.stack(layers)) if donate else jnp.stack(layers)
+    if donate:
+        for x in layers: x.delete()
+    return together
 
 # %% ../../nbs/44_layers.stack.ipynb #pure
 def _pure(call: Callable, graph) -> Callable:
@@ -324,7 +332,7 @@ def make_stack(
 # %% ../../nbs/44_layers.stack.ipynb #converted
 _Model = TypeVar("_Model", bound=nnx.Module)
 
-def _converted(model: _Model, scan: bool) -> _Model:
+def _converted(model: _Model, scan: bool, donate: bool = False) -> _Model:
     """A model whose stacks are of the other kind."""
     other = nnx.List if scan else StackedBlocks
     def has_config(m): return hasattr(getattr(m, "config", None), "scan_layers")
@@ -333,21 +341,24 @@ def _converted(model: _Model, scan: bool) -> _Model:
     model = nnx.clone(model)
     modules: list[Any] = [m for _, m in nnx.iter_modules(model)]
     for module in modules:
-        if to_change(module):
-            layers = list(module.layers)
-            module.layers = StackedBlocks(layers) if scan else nnx.List(layers)
+        change = to_change(module)
         if has_config(module): module.config = replace(module.config, scan_layers=scan)
+        if not change: continue
+        layers = list(module.layers)
+        module.layers = StackedBlocks(layers, donate) if scan else nnx.List(layers)
     return model
 
 # %% ../../nbs/44_layers.stack.ipynb #stack-layers
 def stack_layers(
-    model: _Model     # A model of ours, or several in one
-) -> _Model:          # Another with the same parameters, its layers stacked; or the model itself
+    model: _Model,       # A model of ours, or several in one
+    *,
+    donate: bool = False # Whether `model` is used up: its layers are freed as they are stacked
+) -> _Model:             # Another with the same parameters, its layers stacked; or the model itself
     """Store the layers of every stack in a model stacked, so that one loop runs them.
 
     Raises: `ValueError` for a stack of which no two layers are of one kind.
     """
-    return _converted(model, True)
+    return _converted(model, True, donate)
 
 # %% ../../nbs/44_layers.stack.ipynb #unstack-layers
 def unstack_layers(
@@ -365,3 +376,21 @@ def apart_if_few(
     stacks = stacks_of(model).values()
     few = all(len(stack) <= most for stack in stacks) and jax.device_count() == 1
     return unstack_layers(model) if stacks and few else model
+
+# %% ../../nbs/44_layers.stack.ipynb #stack-if-many
+def _may_loop(holder: Any) -> bool:
+    """Whether the layers of a model, and what its config says of them, allow a stack."""
+    try: replace(holder.config, scan_layers=True)
+    except ValueError: return False    # as where a layer reads the keys of one in another turn
+    return not _not_stackable(list(holder.layers))
+
+def stack_if_many(
+    model: _Model,    # A model of ours, or several in one; used up where it is stacked
+    least: int = 8    # Layers of each of its stacks
+) -> _Model:          # Its layers stacked, if they are that many and repeat; else itself
+    """Stack many layers that lie in lists, before a program that runs a few times."""
+    holders = [m for _, m in nnx.iter_modules(model)
+               if isinstance(getattr(m, "layers", None), nnx.List)
+               and hasattr(getattr(m, "config", None), "scan_layers")]
+    many = holders and all(len(m.layers) >= least and _may_loop(m) for m in holders)
+    return stack_layers(model, donate=True) if many else model

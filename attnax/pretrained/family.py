@@ -604,7 +604,7 @@ def load_family(
     _, fill, rules, tensors = _matched(family, ours, tensors, ignore)
     if quantize is None and lay is None:
         model = fill(read_parameters(rules, tensors, dtype))
-        if scanned: model = stack_layers(model)
+        if scanned: model = stack_layers(model, donate=True)
     else: model = fill_in_turn(fill, rules, tensors, dtype=dtype, quantize=quantize, scan=scanned,
                                lay=lay)
     said = json.dumps(dict(config), sort_keys=True)

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -126,14 +127,21 @@ def optimize_weights_alone(cell) -> None:
     jax.config.update("jax_disable_most_optimizations", "#| real_weights" not in cell.source)
 
 
-EVERY_PAGE = ("flax.nnx optax matplotlib.pyplot fastcore.test nbdev.showdoc "
-              "execnb.nbio execnb.shell nbdev.clean nbdev.frontmatter nbdev.process")
+EVERY_PAGE = ("flax.nnx optax matplotlib.pyplot fastcore.test nbdev.showdoc jax.experimental.pallas.tpu "
+              "execnb.nbio execnb.shell nbdev.clean nbdev.frontmatter nbdev.process").split()
+
+
+def import_all() -> None:
+    """Import what pages import: other packages, and every module of attnax, none of which starts a device."""
+    import attnax
+    ours = [m.name for m in pkgutil.walk_packages(attnax.__path__, "attnax.") if not m.name.endswith("__main__")]
+    for name in (*EVERY_PAGE, *ours): importlib.import_module(name)
 
 
 def serve() -> None:
-    """Run the notebooks that come in, one a line of JSON, each in a fork that begins after these imports; attnax is not
-    among them. Answers with the number of the process, and then its exit code and the seconds of CPU that it took."""
-    for name in EVERY_PAGE.split(): importlib.import_module(name)
+    """Run the notebooks that come in, one a line of JSON, each in a fork that begins after these imports. Answers with the
+    number of the process, and then its exit code and the seconds of CPU that it took."""
+    import_all()
     reuse_contexts()
     store_uncompressed()
     compare_as_wholes()

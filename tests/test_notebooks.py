@@ -60,12 +60,14 @@ def rests_on_internals(nb: Path) -> bool:
 
 # ---- Running
 
-# Pages whose programs are compiled as users' are: the first guide, which attends, trains and generates; training; a real
-# Gemma and the tutorials, which compute for longer than they compile. The others are many small programs, of whose time
+# Pages whose programs are compiled as users' are: the first guide, which attends, trains and generates; training; real
+# weights and the tutorials, which compute for longer than they compile. The others are many small programs, of whose time
 # LLVM's optimizations, no part of JAX or attnax, would take the most
 OPTIMIZED = re.compile(r"00_|64_|76e_|8[0-4]_|87[ab]_|index")
-IN_ONE_PART = re.compile(r"76e_|84_|87[ab]_|index")   # of these, those with large programs: optimized, and compiled in two thirds of the time
-WEIGHTS_ALONE = re.compile(r"76e_|87[ab]_|index")     # of these, those where it is the cell of real weights that computes
+# Of these, those with large programs: optimized, and compiled in two thirds of the time
+IN_ONE_PART = re.compile(r"76e_|84_|87[ab]_|index")
+# Of these, those where it is the cells of real weights that compute
+WEIGHTS_ALONE = re.compile(r"76e_|87[ab]_|index")
 
 
 def recorded() -> dict[str, float]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 from jax import lax
-from jax._src.checkify import error_checks
+from jax.core import Tracer
 from jax.experimental import checkify
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
 from jax.interpreters import batching, mlir
@@ -182,12 +182,20 @@ def needed_equations(
         wanted.update(v for v in e.invars if not isinstance(v, Literal))
     return kept[::-1]
 
-# %% ../../nbs/11a_kernels.jaxprs.ipynb #checked
-_checked_p = Primitive("checked")
-_checked_p.def_impl(lambda x, *_, **__: x)
-_checked_p.def_abstract_eval(lambda x, *_, **__: x)
+# %% ../../nbs/11a_kernels.jaxprs.ipynb #checked-primitive
+class _Checked(Primitive):
+    """Gives its first input back. Its record, `call_jaxpr`, is for `checkify`, which binds a
+    function that carries it out."""
+    multiple_results = True
+    def bind(self, *args, subfuns: tuple = (), **params):
+        return subfuns[0].call_wrapped(*args) if subfuns else super().bind(*args, **params)
+
+_checked_p = _Checked("checked")
+_checked_p.def_impl(lambda x, *_, **__: [x])
+_checked_p.def_abstract_eval(lambda x, *_, **__: [x])
 mlir.register_lowering(_checked_p, lambda _, x, *__, **___: [x])
 
+# %% ../../nbs/11a_kernels.jaxprs.ipynb #checked-value
 def checked(
     x: Array,              # A value that the program needs
     fits: Bool[Array, ""], # Whether all is well
@@ -195,33 +203,21 @@ def checked(
     **values: Int[Array, "..."] # By name
 ) -> Array:                # `x`
     """Pass a value on, with a check for `checkify`; without it the check is nothing at all."""
-    return _checked_p.bind(x, fits, *values.values(), message=message, names=tuple(values))
+    if not any(isinstance(a, Tracer) for a in (x, fits, *values.values())): return x
+    def check(x, fits, *given):
+        checkify.debug_check(fits, message, **dict(zip(values, given)))
+        return x
+    args = x, fits, *values.values()
+    return _checked_p.bind(*args, call_jaxpr=jax.make_jaxpr(check)(*args), message=message,
+                           names=tuple(values))[0]
 
-# %% ../../nbs/11a_kernels.jaxprs.ipynb #checked-rules
-def _check_rows(args: Sequence, dims: Sequence, **params):
+# %% ../../nbs/11a_kernels.jaxprs.ipynb #checked-rows
+def _check_rows(args: Sequence, dims: Sequence, *, call_jaxpr, message: str, names: Sequence[str]):
     """Of a batch, the first row that does not fit is what is told."""
     (x, *rest), (where, *others) = args, dims
     n = next(a.shape[d] for a, d in zip(args, dims) if d is not None)
     fits, *values = (batching.bdim_at_front(a, d, n) for a, d in zip(rest, others))
-    row = fits.argmin()
-    return _checked_p.bind(x, fits.all(), *(v[row] for v in values), **params), where
+    told = {name: v[fits.argmin()] for name, v in zip(names, values)}
+    return [checked(x, fits.all(), message, **told)], [where]
 
 batching.primitive_batchers[_checked_p] = _check_rows
-
-# %% ../../nbs/11a_kernels.jaxprs.ipynb #checked-asked
-def _carry_out(*args, message: str, names: tuple[str, ...]):
-    """Under `checkify`: the error so far with JAX's own check of these values, and the value.
-
-    Before the values stand what all rules are given, which differs between releases: the error is
-    the last but one."""
-    before, (x, fits, *values) = args[:-len(names) - 2], args[-len(names) - 2:]
-    def ask(fits, *values): checkify.debug_check(fits, message, **dict(zip(names, values)))
-    asked, error = jax.make_jaxpr(ask)(fits, *values), [before[-2]]
-    def visit(e, given):
-        if e.effects: error[0], _ = error_checks[e.primitive](
-            *before[:-2], error[0], before[-1], *given, **e.params)
-        return [] if e.effects else bind_primitive(e.primitive, e.params, given)
-    walk_jaxpr(asked.jaxpr, asked.consts, (fits, *values), visit)
-    return error[0], x
-
-error_checks[_checked_p] = _carry_out

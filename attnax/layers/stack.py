@@ -389,8 +389,8 @@ def stack_if_many(
     least: int = 8    # Layers of each of its stacks
 ) -> _Model:          # Its layers stacked, if they are that many and repeat; else itself
     """Stack many layers that lie in lists, before a program that runs a few times."""
-    holders = [m for _, m in nnx.iter_modules(model)
-               if isinstance(getattr(m, "layers", None), nnx.List)
-               and hasattr(getattr(m, "config", None), "scan_layers")]
+    holders: list[Any] = [
+        m for _, m in nnx.iter_modules(model) if isinstance(getattr(m, "layers", None), nnx.List)
+        and hasattr(getattr(m, "config", None), "scan_layers")]
     many = holders and all(len(m.layers) >= least and _may_loop(m) for m in holders)
     return stack_layers(model, donate=True) if many else model

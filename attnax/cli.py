@@ -695,7 +695,8 @@ def run_chat(
     person = sys.stdout.isatty()
     typed = once is None and person and sys.stdin.isatty()
     with _quit_at_once(own_process):
-        text = sys.stdin.read() if once is None and not typed else once
+        text = once
+        if once is None and not typed: text = sys.stdin.read().rstrip("\r\n")
         if text is not None: _check_words("the question", text)
         writer = open_writer(model, for_chat=True, quantize=quantize)
         own = getattr(writer.model, "generation", None)

@@ -61,22 +61,23 @@ class StackedBlocks(_LikeAList):
     """
     def __init__(self, blocks: Sequence[nnx.Module], donate: bool = False):
         blocks = list(blocks)
-        if why := _not_stackable(blocks): raise ValueError(f"`scan_layers` {why}")
-        turn = repeating([nnx.split(block)[0] for block in blocks])
+        turn = _turn_of(blocks)
         whole = len(blocks) // turn * turn
         self.turns, self.turn = whole // turn, turn
         stacked = partial(_stacked, donate=donate)
         self.kinds = nnx.List([jax.tree.map(stacked, *blocks[i:whole:turn]) for i in range(turn)])
         self.rest = nnx.List(blocks[whole:])
 
-def _not_stackable(blocks: Sequence[nnx.Module]) -> str:
-    """Why blocks cannot be stored stacked; empty where they can."""
+def _turn_of(blocks: Sequence[nnx.Module]) -> int:
+    """How many kinds take turns. Raises: `ValueError` for blocks that cannot be stored stacked."""
     variables = jax.tree.leaves(blocks, is_leaf=lambda x: isinstance(x, nnx.Variable))
     if len(set(map(id, variables))) < len(variables):
-        return ("cannot store parameters that blocks share, or that a block has twice: each layer "
-                "would get its own; keep these layers in a list")
-    alike = repeating([nnx.split(block)[0] for block in blocks]) < max(len(blocks), 2)
-    return "" if alike else "needs layers that repeat; no two of these are built alike"
+        raise ValueError("`scan_layers` cannot store parameters that blocks share, or that a block "
+                         "has twice: each layer would get its own; keep these layers in a list")
+    turn = repeating([nnx.split(block)[0] for block in blocks])
+    if turn == len(blocks) > 1:
+        raise ValueError("`scan_layers` needs layers that repeat; no two of these are built alike")
+    return turn
 
 def _stacked(*layers: Any, donate: bool) -> Any:
     """Arrays of layers in one; of shapes alone, a shape."""
@@ -380,9 +381,11 @@ def apart_if_few(
 # %% ../../nbs/44_layers.stack.ipynb #stack-if-many
 def _may_loop(holder: Any) -> bool:
     """Whether the layers of a model, and what its config says of them, allow a stack."""
-    try: replace(holder.config, scan_layers=True)
-    except ValueError: return False    # as where a layer reads the keys of one in another turn
-    return not _not_stackable(list(holder.layers))
+    try:
+        replace(holder.config, scan_layers=True)   # no layer may read the keys of another turn
+        _turn_of(list(holder.layers))
+    except ValueError: return False
+    return True
 
 def stack_if_many(
     model: _Model,    # A model of ours, or several in one; used up where it is stacked

@@ -463,6 +463,8 @@ def find_blocks(
     looked_up = [] if plan is None else [plan.values[i].shapes[0] for i in plan.looked_up]
     if any(shape[0] != 1 for shape in looked_up):  # and so do sequences that are looked up at once
         live, clear = live.any(0, keepdims=True), clear.all(0, keepdims=True)
+    # one block, of which only the run knows: masked it is one loop, and both ways it would be two
+    if grid == (1, 1) and isinstance(clear, jax.Array): clear = np.zeros(clear.shape, bool)
     rows = _lists(live, clear, blocks.span)
     columns = _lists(live.swapaxes(1, 2), clear.swapaxes(1, 2), blocks.span)
     return BlockMask(rows, columns, *size, blocks)

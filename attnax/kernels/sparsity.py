@@ -470,7 +470,13 @@ def find_blocks(
     return BlockMask(rows, columns, *size, blocks)
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #per-query
-_SMALL_BATCHED = jax.__version_info__ >= (0, 11)   # small batched products use every core
+_SMALL_BATCHED = jax.__version_info__ >= (0, 11)   # small batched products use every core of a CPU
+
+def _small_is_fast(plan: ScoreModPlan) -> bool:
+    """Whether a small tile takes no longer per score than a large one."""
+    b, h, *_ = plan.dims
+    alone = plan.hoisted or plan.looked_up or not isinstance(b, int)   # a sequence per tile
+    return _SMALL_BATCHED and jax.default_backend() == "cpu" and h * (1 if alone else b) >= 4
 
 def _compares_ids(plan: ScoreModPlan) -> bool:
     """Whether a mod hides scores, and looks integers up by the query and by the key."""
@@ -479,6 +485,22 @@ def _compares_ids(plan: ScoreModPlan) -> bool:
     hides = any(plan.masks(step) is not None for step in plan.tile_steps)
     return hides and {"q"} in sides and {"k"} in sides
 
+# %% ../../nbs/13_kernels.sparsity.ipynb #least-work
+def _least_work(plan: ScoreModPlan, size: tuple[int, int], block_size: int) -> Blocks:
+    """Of the usual grid and two finer ones, that whose live tiles cost least."""
+    def finer(parts):
+        n = max(block_size // parts, 8)
+        return Blocks(_fit(size[0], n), _fit(size[1], n))
+    grids = [(choose_blocks(*size, block_size), 1.0), (finer(2), 1.0), (finer(4), 1.3)]
+    if _compares_ids(plan): grids.pop(0)
+    known = None if plan.hoisted or plan.looked_up else []
+    def cost(grid):
+        (q, k, _), each = grid
+        if size[0] // q * (size[1] // k) > 2**21: return math.inf   # too many to look at
+        live, _ = block_status(plan, known, [], q, k, size=size)
+        return each * q * k * int(live.any((0, 1)).sum())
+    return min(grids, key=cost)[0]
+
 # %% ../../nbs/13_kernels.sparsity.ipynb #fitting-blocks
 def fitting_blocks(
     plan: ScoreModPlan | None,               # Of the mod
@@ -486,17 +508,17 @@ def fitting_blocks(
     size: tuple[int, int],                   # Queries and keys of the call
     block_size: int = 512                    # Largest number of queries in a block
 ) -> Blocks:                                 # From the lengths, and from a mod known while tracing
-    """Block sizes for a call: a finer grid where the mod leaves a narrow band of the usual one, or
-    goes by numbers given per query, as documents do, and JAX is one that is fast with it."""
+    """Block sizes for a call: a finer grid where that leaves less to compute, and JAX is as fast
+    with its tiles, or where the mod leaves a narrow band of the usual one."""
     usual = choose_blocks(*size, block_size)
+    if plan is None or mask is not None or min(size) <= block_size: return usual
+    if _small_is_fast(plan): return _least_work(plan, size, block_size)
+    if plan.hoisted or plan.looked_up or min(size) < 2 * block_size: return usual
     half = max(block_size // 2, 8)
     fine = Blocks(_fit(size[0], half), _fit(size[1], half), 2)
-    if plan is None or mask is not None or min(size) < 4 * block_size: return usual
-    if plan.hoisted or plan.looked_up:
-        return fine._replace(span=1) if _SMALL_BATCHED and _compares_ids(plan) else usual
     tiles = lambda m: int((m.rows.clear_count + m.rows.masked_count).sum())
     masks = [find_blocks(plan, ([], []), None, size, usual)]
-    if 2 * tiles(masks[0]) > -(-size[0] // usual.q) * -(-size[1] // usual.k): return usual
+    if 4 * tiles(masks[0]) > 3 * -(-size[0] // usual.q) * -(-size[1] // usual.k): return usual
     try: masks.append(find_blocks(plan, ([], []), None, size, fine))
     except _NoCover: return usual
     saves = tiles(masks[1]) * fine.q * fine.k * 2 < 0.85 * tiles(masks[0]) * usual.q * usual.k

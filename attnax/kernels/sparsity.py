@@ -486,20 +486,39 @@ def _compares_ids(plan: ScoreModPlan) -> bool:
     return hides and {"q"} in sides and {"k"} in sides
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #least-work
-def _least_work(plan: ScoreModPlan, size: tuple[int, int], block_size: int) -> Blocks:
-    """Of the usual grid and two finer ones, that whose live tiles cost least."""
-    def finer(parts):
-        n = max(block_size // parts, 8)
-        return Blocks(_fit(size[0], n), _fit(size[1], n))
-    grids = [(choose_blocks(*size, block_size), 1.0), (finer(2), 1.0), (finer(4), 1.3)]
-    if _compares_ids(plan): grids.pop(0)
+def _tiles(mask: BlockMask) -> int:
+    """How many tiles a call visits going forward."""
+    return int((mask.rows.clear_count + mask.rows.masked_count).sum())
+
+def _seen(plan: ScoreModPlan, size: tuple[int, int], blocks: Blocks) -> np.ndarray:
+    """Live blocks of a grid, by what is known while tracing."""
     known = None if plan.hoisted or plan.looked_up else []
-    def cost(grid):
-        (q, k, _), each = grid
-        if size[0] // q * (size[1] // k) > 2**21: return math.inf   # too many to look at
-        live, _ = block_status(plan, known, [], q, k, size=size)
-        return each * q * k * int(live.any((0, 1)).sum())
-    return min(grids, key=cost)[0]
+    return block_status(plan, known, [], blocks.q, blocks.k, size=size)[0].any((0, 1))
+
+def _band(plan: ScoreModPlan, size: tuple[int, int], blocks: Blocks) -> tuple[Blocks, float]:
+    """A grid whose tiles span all that a row of blocks sees, and the scores in its tiles."""
+    live = _seen(plan, size, blocks)
+    banded = blocks._replace(span=int(max(live.sum(0).max(), live.sum(1).max())))
+    if not 1 < banded.span <= 8: return banded, math.inf
+    try: tiles = _tiles(find_blocks(plan, ([], []), None, size, banded))
+    except _NoCover: return banded, math.inf
+    return banded, math.prod(banded) * tiles
+
+def _least_work(plan: ScoreModPlan, size: tuple[int, int], block_size: int) -> Blocks:
+    """Of the usual grid and finer ones, that whose live tiles cost least."""
+    fits = (max(block_size // 2, 8), max(block_size // 4, 8))
+    grids = [choose_blocks(*size, block_size),
+             *(Blocks(_fit(size[0], n), _fit(size[1], n)) for n in fits)]
+    def scores(blocks):
+        many = size[0] // blocks.q * (size[1] // blocks.k)
+        if many > 2**21: return math.inf   # nobody looks at so many
+        return blocks.q * blocks.k * int(_seen(plan, size, blocks).sum())
+    costs = [each * scores(blocks) for each, blocks in zip((1.0, 1.0, 1.3), grids)]
+    if _compares_ids(plan): grids, costs = grids[1:], costs[1:]
+    elif not (plan.hoisted or plan.looked_up) and costs[2] < math.inf:
+        banded, many = _band(plan, size, grids[2])
+        grids.append(banded); costs.append(1.1 * many)
+    return grids[int(np.argmin(costs))]
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #fitting-blocks
 def fitting_blocks(
@@ -516,12 +535,11 @@ def fitting_blocks(
     if plan.hoisted or plan.looked_up or min(size) < 2 * block_size: return usual
     half = max(block_size // 2, 8)
     fine = Blocks(_fit(size[0], half), _fit(size[1], half), 2)
-    tiles = lambda m: int((m.rows.clear_count + m.rows.masked_count).sum())
     masks = [find_blocks(plan, ([], []), None, size, usual)]
-    if 4 * tiles(masks[0]) > 3 * -(-size[0] // usual.q) * -(-size[1] // usual.k): return usual
+    if 4 * _tiles(masks[0]) > 3 * -(-size[0] // usual.q) * -(-size[1] // usual.k): return usual
     try: masks.append(find_blocks(plan, ([], []), None, size, fine))
     except _NoCover: return usual
-    saves = tiles(masks[1]) * fine.q * fine.k * 2 < 0.85 * tiles(masks[0]) * usual.q * usual.k
+    saves = _tiles(masks[1]) * math.prod(fine) < 0.85 * _tiles(masks[0]) * usual.q * usual.k
     return fine if saves else usual
 
 # %% ../../nbs/13_kernels.sparsity.ipynb #find-in-captures

@@ -493,7 +493,8 @@ def _tiles(mask: BlockMask) -> int:
 def _seen(plan: ScoreModPlan, size: tuple[int, int], blocks: Blocks) -> np.ndarray:
     """Live blocks of a grid, by what is known while tracing."""
     known = None if plan.hoisted or plan.looked_up else []
-    return block_status(plan, known, [], blocks.q, blocks.k, size=size)[0].any((0, 1))
+    live, _ = block_status(plan, known, [], blocks.q, blocks.k, size=size)
+    return np.any(np.asarray(live), (0, 1))
 
 def _band(plan: ScoreModPlan, size: tuple[int, int], blocks: Blocks) -> tuple[Blocks, float]:
     """A grid whose tiles span all that a row of blocks sees, and the scores in its tiles."""

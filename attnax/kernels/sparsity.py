@@ -496,9 +496,9 @@ def _seen(plan: ScoreModPlan, size: tuple[int, int], blocks: Blocks) -> np.ndarr
     live, _ = block_status(plan, known, [], blocks.q, blocks.k, size=size)
     return np.any(np.asarray(live), (0, 1))
 
-def _band(plan: ScoreModPlan, size: tuple[int, int], blocks: Blocks) -> tuple[Blocks, float]:
+def _band(plan: ScoreModPlan, size: tuple[int, int], blocks: Blocks,
+          live: np.ndarray) -> tuple[Blocks, float]:
     """A grid whose tiles span all that a row of blocks sees, and the scores in its tiles."""
-    live = _seen(plan, size, blocks)
     banded = blocks._replace(span=int(max(live.sum(0).max(), live.sum(1).max())))
     if not 1 < banded.span <= 8: return banded, math.inf
     try: tiles = _tiles(find_blocks(plan, ([], []), None, size, banded))
@@ -510,14 +510,13 @@ def _least_work(plan: ScoreModPlan, size: tuple[int, int], block_size: int) -> B
     fits = (max(block_size // 2, 8), max(block_size // 4, 8))
     grids = [choose_blocks(*size, block_size),
              *(Blocks(_fit(size[0], n), _fit(size[1], n)) for n in fits)]
-    def scores(blocks):
-        many = size[0] // blocks.q * (size[1] // blocks.k)
-        if many > 2**21: return math.inf   # nobody looks at so many
-        return blocks.q * blocks.k * int(_seen(plan, size, blocks).sum())
-    costs = [each * scores(blocks) for each, blocks in zip((1.0, 1.0, 1.3), grids)]
+    few = [size[0] // g.q * (size[1] // g.k) <= 2**21 for g in grids]   # nobody looks at more
+    seen = [_seen(plan, size, g) if look else None for g, look in zip(grids, few)]
+    costs = [math.inf if live is None else each * g.q * g.k * int(live.sum())
+             for each, g, live in zip((1.0, 1.0, 1.3), grids, seen)]
     if _compares_ids(plan): grids, costs = grids[1:], costs[1:]
-    elif not (plan.hoisted or plan.looked_up) and costs[2] < math.inf:
-        banded, many = _band(plan, size, grids[2])
+    elif not (plan.hoisted or plan.looked_up) and seen[2] is not None:
+        banded, many = _band(plan, size, grids[2], seen[2])
         grids.append(banded); costs.append(1.1 * many)
     return grids[int(np.argmin(costs))]
 

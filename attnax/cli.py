@@ -236,7 +236,7 @@ def _add_serve(commands) -> None:
     serve.add_argument("--quantize", metavar="KIND", help="as of `attnax chat`")
     serve.add_argument("--scan-layers", action=argparse.BooleanOptionalAction, default=None,
                        help="run all layers by one loop, which starts several times sooner "
-                            "(default: on a CPU, for quantised weights)")
+                            "(default: on a CPU, where eight or more repeat)")
     _add_serve_sizes(serve)
 
 def _add_serve_sizes(serve: argparse.ArgumentParser) -> None:

@@ -36,8 +36,9 @@ def training(config: TransformerConfig):
     return seconds(run), run
 
 
-def decoding(config: TransformerConfig, rows: int, new: int = 32):
-    """Seconds until the first text, and a function that says how long a token takes."""
+def decoding(config: TransformerConfig, rows: int):
+    """Seconds until the first text, half of it a prompt, and a function that says how long a token takes."""
+    new = config.max_len // 2
     model, prompt = TransformerLM(nnx.Rngs(0), config), jnp.ones((rows, config.max_len - new), jnp.int32)
     def run(n): return seconds(lambda: generate(model, prompt, max_new_tokens=n))
     first = run(new); run(1)
@@ -48,7 +49,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, nargs="+", default=[4, 32])
     parser.add_argument("--rows", type=int, default=8, help="sequences that are decoded")
-    parser.add_argument("--positions", type=int, default=256, help="prompt and new tokens")
+    parser.add_argument("--positions", type=int, default=256, help="prompt and new tokens, half of each")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved runs of each")
     args = parser.parse_args()
     print(machine())

@@ -97,7 +97,7 @@ def _row_by_slices(
     return jnp.ones(n // parts, x.dtype) @ reduce(jnp.add, map(part, range(parts)))
 
 # %% ../../nbs/33_layers.feedforward.ipynb #rows-by-pieces
-def _pieces(n: int, m: int, most: int = 2**15) -> int:
+def _pieces(n: int, m: int, most: int = 2**20) -> int:
     """In how many equal runs of rows a matrix of `n` rows is cut so that none has more than `most`
     numbers; 1 where its rows cannot be cut so in runs of 8 or more."""
     return next((p for p in range(1, n // 8 + 1) if n % p == 0 and n // p * m <= most), 1)
@@ -128,7 +128,7 @@ def _dot_in_stack(kernels: Float[Array, "layers n m"], i: Int[Array, ""]) -> Cal
             return out.reshape(*x.shape[:-1], -1)
         rows, parts = math.prod(x.shape[:-1]), _pieces(*kernel.shape)
         alike = x.dtype == kernel.dtype == kernels.dtype == jnp.float32
-        gains = x.shape[-1] % 8 == 0 if rows == 1 else 1 < rows <= 16 and parts > 1
+        gains = x.shape[-1] % 8 == 0 if rows == 1 else 1 < rows <= 64 and parts > 1
         special = any(v is not None for v in how.values()) or jax.device_count() > 1
         if special or not (gains and alike): return plain(x, kernel, kernels, i)
         return lax.platform_dependent(x, kernel, kernels, i, cpu=lying, default=plain)

@@ -75,7 +75,7 @@ def open_served(
     name: str | None = None,     # What clients call it; the last part of `path` when None
     quantize: str | None = None, # Kind of weights in few bits, as in `load_pretrained`
     scan_layers: bool | None = None, # Whether one loop runs all layers; None: on a CPU, if they are
-    # eight or more, repeat, and are quantised
+    # eight or more and repeat
     **engine: Any                # `context`, `slots`, ...: as in `served_decoder`
 ) -> ServedDecoder | ServedEncoder:
     """Load a model for the server. What is of the engine is passed over for an encoder.
@@ -83,7 +83,5 @@ def open_served(
     Raises: as `open_writer`, `open_embedder` and `served_decoder`."""
     name = Path(path).resolve().name.removesuffix(".gguf") if name is None else name
     if _encodes(path): return ServedEncoder(name, open_embedder(path, quantize=quantize))
-    # several float32 rows are faster layer by layer
-    if scan_layers is None and quantize is None: scan_layers = False
     writer = open_writer(path, quantize=quantize, scan_layers=scan_layers)
     return served_decoder(writer, name, **engine)

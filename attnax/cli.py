@@ -373,6 +373,8 @@ def _add_bench_decode(kinds) -> None:
                         help="with --quantize: tell perplexities of this text too")
     parser.add_argument("--text-tokens", type=int, metavar="N",
                         help="tokens of the text that are used (default: 2048)")
+    parser.add_argument("--scan-layers", action="store_true",
+                        help="run all layers by one loop, as `attnax write` does on a CPU")
     parser.add_argument("--repeats", type=int, default=5,
                         help="interleaved runs of each (default: %(default)s)")
 

@@ -155,9 +155,9 @@ def _line(r: DecodeRow) -> str:
     return said + f" {r.peer:9,.1f} {r.ours / r.peer:6.2f}  {'the same' if r.same else 'DIFFER'}"
 
 # %% ../../nbs/93_bench.decode.ipynb #writer
-def _writer(model: str, prompt: int, tokens: int) -> TransformerLM:
+def _writer(model: str, prompt: int, tokens: int, scan: bool) -> TransformerLM:
     """The model to measure. Raises: `ValueError` for one that cannot write so many tokens."""
-    lm = decode_model(model)
+    lm = decode_model(model, scan_layers=scan)
     if not isinstance(lm, TransformerLM):
         raise ValueError(f"`model` must be a language model, got a {type(lm).__name__}")
     ids = jax.ShapeDtypeStruct((1, prompt), jnp.int32)  # only traced: what cannot run is refused
@@ -174,7 +174,8 @@ def bench_decode(
     repeats: int = 5,               # Interleaved runs
     quantize: Sequence[str] = (),   # Forms to measure beside float32, as `load_pretrained` has them
     text: str | os.PathLike | None = None, # With `quantize`: a text file to tell perplexities of
-    text_tokens: int = 2048         # Tokens of the text that are used
+    text_tokens: int = 2048,        # Tokens of the text that are used
+    scan_layers: bool = False       # Whether a loop runs the layers, as in what `attnax write` opens
 ) -> int:                           # 0; 1 where the peer wrote other tokens
     """Print tokens per second of `generate`, of the peer where it is installed, and the bound.
 
@@ -182,13 +183,15 @@ def bench_decode(
     tokens than it has room for.
     """
     check_sizes(tokens=[tokens], prompt=[prompt], repeats=[repeats], batches=batches)
-    lm = _writer(model, prompt, tokens)
+    lm = _writer(model, prompt, tokens, scan_layers)
     missing = PeerProcess.missing("torch", "transformers")
     print(f"{machine()}\n{model}: {_step_bytes(lm, 1, 0) / 2**20:.1f} MiB of weights, "
-          f"prompt {prompt}, {tokens} new tokens, greedy; medians of {repeats} interleaved runs")
+          f"prompt {prompt}, {tokens} new tokens, greedy; medians of {repeats} interleaved runs"
+          f"{'; layers in a loop' if scan_layers else ''}")
     if quantize:
         forms: dict[str, Any] = {"float32": lm}
-        forms |= {form: decode_model(model, quantize=form) for form in quantize}
+        forms |= {form: decode_model(model, quantize=form, scan_layers=scan_layers)
+                  for form in quantize}
         _bench_forms(model, forms, text, batches, text_tokens, tokens=tokens, prompt=prompt,
                      repeats=repeats)
         return 0

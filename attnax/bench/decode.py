@@ -175,7 +175,7 @@ def bench_decode(
     quantize: Sequence[str] = (),   # Forms to measure beside float32, as `load_pretrained` has them
     text: str | os.PathLike | None = None, # With `quantize`: a text file to tell perplexities of
     text_tokens: int = 2048,        # Tokens of the text that are used
-    scan_layers: bool = False       # Whether a loop runs the layers, as in what `attnax write` opens
+    scan_layers: bool = False       # Whether a loop runs the layers, as in `attnax write`
 ) -> int:                           # 0; 1 where the peer wrote other tokens
     """Print tokens per second of `generate`, of the peer where it is installed, and the bound.
 
@@ -186,12 +186,11 @@ def bench_decode(
     lm = _writer(model, prompt, tokens, scan_layers)
     missing = PeerProcess.missing("torch", "transformers")
     print(f"{machine()}\n{model}: {_step_bytes(lm, 1, 0) / 2**20:.1f} MiB of weights, "
-          f"prompt {prompt}, {tokens} new tokens, greedy; medians of {repeats} interleaved runs"
-          f"{'; layers in a loop' if scan_layers else ''}")
+          f"prompt {prompt}, {tokens} new tokens, greedy; medians of {repeats} interleaved runs" +
+          "; layers in a loop" * scan_layers)
     if quantize:
         forms: dict[str, Any] = {"float32": lm}
-        forms |= {form: decode_model(model, quantize=form, scan_layers=scan_layers)
-                  for form in quantize}
+        for f in quantize: forms[f] = decode_model(model, quantize=f, scan_layers=scan_layers)
         _bench_forms(model, forms, text, batches, text_tokens, tokens=tokens, prompt=prompt,
                      repeats=repeats)
         return 0

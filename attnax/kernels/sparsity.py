@@ -475,7 +475,7 @@ _SMALL_BATCHED = jax.__version_info__ >= (0, 11)   # small batched products use 
 def _small_is_fast(plan: ScoreModPlan) -> bool:
     """Whether a small tile takes no longer per score than a large one."""
     b, h, *_ = plan.dims
-    alone = plan.hoisted or plan.looked_up or not isinstance(b, int)   # a sequence per tile
+    alone = plan.reads_arrays or not isinstance(b, int)   # a sequence per tile
     return _SMALL_BATCHED and jax.default_backend() == "cpu" and h * (1 if alone else b) >= 4
 
 def _compares_ids(plan: ScoreModPlan) -> bool:
@@ -492,7 +492,7 @@ def _tiles(mask: BlockMask) -> int:
 
 def _seen(plan: ScoreModPlan, size: tuple[int, int], blocks: Blocks) -> np.ndarray:
     """Live blocks of a grid, by what is known while tracing."""
-    known = None if plan.hoisted or plan.looked_up else []
+    known = None if plan.reads_arrays else []
     live, _ = block_status(plan, known, [], blocks.q, blocks.k, size=size)
     return np.any(np.asarray(live), (0, 1))
 
@@ -515,7 +515,7 @@ def _least_work(plan: ScoreModPlan, size: tuple[int, int], block_size: int) -> B
     costs = [math.inf if live is None else each * g.q * g.k * int(live.sum())
              for each, g, live in zip((1.0, 1.0, 1.3), grids, seen)]
     if _compares_ids(plan): grids, costs = grids[1:], costs[1:]
-    elif not (plan.hoisted or plan.looked_up) and seen[2] is not None:
+    elif not plan.reads_arrays and seen[2] is not None:
         banded, many = _band(plan, size, grids[2], seen[2])
         grids.append(banded); costs.append(1.1 * many)
     return grids[int(np.argmin(costs))]
@@ -532,7 +532,7 @@ def fitting_blocks(
     usual = choose_blocks(*size, block_size)
     if plan is None or mask is not None or min(size) <= block_size: return usual
     if _small_is_fast(plan): return _least_work(plan, size, block_size)
-    if plan.hoisted or plan.looked_up or min(size) < 2 * block_size: return usual
+    if plan.reads_arrays or min(size) < 2 * block_size: return usual
     half = max(block_size // 2, 8)
     fine = Blocks(_fit(size[0], half), _fit(size[1], half), 2)
     masks = [find_blocks(plan, ([], []), None, size, usual)]
@@ -560,7 +560,7 @@ def planned_block_mask(
 ) -> BlockMask:                              # Of the call
     """Find the blocks of a mod that is planned already."""
     blocks = fitting_blocks(plan, mask, size, block_size)
-    if plan is None or not (plan.hoisted or plan.looked_up):
+    if plan is None or not plan.reads_arrays:
         return find_blocks(plan, ([], []), mask, size, blocks)
     return _find_in_captures(plan, captures, mask, blocks)
 

@@ -280,6 +280,11 @@ class _Hoisting(_Steps):
         self.direct[i] = axes
         return True
 
+    @property
+    def reads_arrays(self) -> bool: # Whether only the run knows all that it does
+        """Something of what it captured is hoisted, or looked up in the tile."""
+        return bool(self.hoisted or self.looked_up)
+
 # %% ../../nbs/12_kernels.tracing.ipynb #in-tile
 class _InTile(_Hoisting):
     """Which steps of a plan run in a tile, and what has to be hoisted or looked up before."""

@@ -179,8 +179,8 @@ def bench_decode(
 ) -> int:                           # 0; 1 where the peer wrote other tokens
     """Print tokens per second of `generate`, of the peer where it is installed, and the bound.
 
-    Raises: `ValueError` for a number below 1, an unknown model or one that writes no text, or more
-    tokens than it has room for.
+    Raises: `ValueError` for a number below 1, an unknown model or one that writes no text, more
+    tokens than it has room for, or layers that no loop can run.
     """
     check_sizes(tokens=[tokens], prompt=[prompt], repeats=[repeats], batches=batches)
     lm = _writer(model, prompt, tokens, scan_layers)
